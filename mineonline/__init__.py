@@ -1,0 +1,1 @@
+"""mineonline trains Minecraft agents online, with PPO, while they play."""
