@@ -1,0 +1,222 @@
+"""A task is data, in MineStudio's terms: it means the same on the embedded world and on the real simulator.
+
+`parse_task` turns a mapping (a file of `conf/task/`) into a `Task`, or says which key is wrong, what stands there and
+what may stand there.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any, Literal, get_args, get_type_hints
+
+import msgspec
+
+from mineonline.envs import names
+from mineonline.envs.actions import BUTTON_NAMES
+from mineonline.errors import ConfigError
+
+ARMOUR_SLOTS = ("feet", "legs", "chest", "head", "offhand")
+"""Slots 36 to 40, in this order."""
+
+
+class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One stack that the player starts with (MineStudio's InitInventoryCallback)."""
+
+    slot: int | Literal["feet", "legs", "chest", "head", "offhand"]
+    """0 to 8 is the hotbar, 9 to 35 the rest of the inventory; armour and the off hand go by name."""
+    item: str
+    """A name of `mineonline.envs.names.ITEMS`."""
+    count: int = 1
+    """1 to 64 items."""
+
+
+class Mobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Animals that appear around the player at the start (MineStudio's SummonMobsCallback)."""
+
+    name: str
+    """A name of `mineonline.envs.names.MOBS`."""
+    number: int
+    """How many, 1 to 64."""
+    range_x: tuple[float, float] = (-5.0, 5.0)
+    """Least and greatest distance from the player along x, in blocks; uniform in between."""
+    range_z: tuple[float, float] = (-5.0, 5.0)
+    """The same along z."""
+
+
+class ActionMask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Buttons that the task takes out of the player's hands (MineStudio's MaskActionsCallback)."""
+
+    forbid: tuple[str, ...] = ()
+    """Names of `mineonline.envs.actions.BUTTON_NAMES` that are never pressed, whatever the action says."""
+    hold: tuple[str, ...] = ()
+    """Names that are pressed in every tick, whatever the action says."""
+
+
+class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One rule of MineStudio's RewardsCallback: a counter of the player's info that pays when it goes up.
+
+    It looks once a tick, and then pays `reward` once if the counters of its objects went up at all; with
+    `per_unit`, which MineStudio lacks, it pays `reward` for each unit that they went up.
+    """
+
+    event: str
+    """A name of `mineonline.envs.names.EVENTS`: which counters."""
+    objects: tuple[str, ...]
+    """Whose counters, for example `("cow", "sheep")`."""
+    reward: float
+    """Paid each time, or for each unit; negative is a penalty."""
+    max_reward_times: int
+    """Payments (or units) in an episode, at least 1; what comes later is worth nothing."""
+    per_unit: bool = False
+    """Pay by the amount, for example each hp of `damage_dealt`, rather than by the occurrence."""
+    identity: str = ""
+    """A name for people; empty means event and objects."""
+
+
+class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the player starts with, may do, is paid for, and for how long."""
+
+    name: str
+    """A short name, used in metrics and file names."""
+    text: str
+    """The instruction, in words."""
+    rewards: tuple[Reward, ...]
+    """At least one; what they pay adds up."""
+    time_limit_ticks: int
+    """An episode is truncated after so many ticks (20 a second); MineStudio's quick start uses 600."""
+    biome: str | None = None
+    """Preferred spawn biome, a name of `mineonline.envs.names.BIOMES`; none takes any, drawn for each terrain."""
+    inventory: tuple[Item, ...] = ()
+    """What the player starts with; the first hotbar slot is in hand."""
+    mobs: tuple[Mobs, ...] = ()
+    """Who is around at the start."""
+    actions: ActionMask = ActionMask()
+    """Which buttons are forbidden or held."""
+    action_repeat: int = 1
+    """Ticks that one decision lasts, 1 to 20: the camera moves on the first only."""
+    reset: Literal["new_terrain", "same_terrain"] = "new_terrain"
+    """Whether each episode has a terrain of its own, or each environment keeps its first."""
+    spawn_near: str | None = None
+    """A block, for example `oak_log`, that the player starts next to and looks at; none starts in the open."""
+
+
+def parse_task(data: Any) -> Task:
+    """The task that a mapping describes. ConfigError names the key's path, what was found, and what may stand there."""
+    try:
+        task = msgspec.convert(data, Task)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_explain(str(error), data)) from None
+    _check_ranges(task)
+    _check_names(task)
+    return task
+
+
+def slot_number(slot: int | str) -> int:
+    """MineStudio's number of a slot: 0 to 35 as given, 36 feet, 37 legs, 38 chest, 39 head, 40 off hand."""
+    return slot if isinstance(slot, int) else 36 + ARMOUR_SLOTS.index(slot)
+
+
+def _check_names(task: Task) -> None:
+    if task.biome is not None:
+        _known("biome", task.biome, names.BIOMES, "biome")
+    if task.spawn_near is not None:
+        _known("spawn_near", task.spawn_near, names.BLOCKS[1:], "block")
+    for i, stack in enumerate(task.inventory):
+        _known(f"inventory[{i}].item", stack.item, names.ITEMS[1:], "item")
+    for i, mobs in enumerate(task.mobs):
+        _known(f"mobs[{i}].name", mobs.name, names.MOBS, "mob")
+    for which, buttons in (("forbid", task.actions.forbid), ("hold", task.actions.hold)):
+        for i, button in enumerate(buttons):
+            _known(f"actions.{which}[{i}]", button, BUTTON_NAMES, "button")
+    for i, rule in enumerate(task.rewards):
+        _known(f"rewards[{i}].event", rule.event, tuple(names.EVENTS), "event")
+        for j, thing in enumerate(rule.objects):
+            _known(f"rewards[{i}].objects[{j}]", thing, names.EVENTS[rule.event], f"object of {rule.event}")
+
+
+def _check_ranges(task: Task) -> None:
+    _within("time_limit_ticks", task.time_limit_ticks, 1, 1_000_000)
+    _within("action_repeat", task.action_repeat, 1, 20)
+    _not_empty("rewards", task.rewards, "a list of at least one {event, objects, reward, max_reward_times}")
+    for i, rule in enumerate(task.rewards):
+        _not_empty(f"rewards[{i}].objects", rule.objects, "a list of at least one object")
+        _within(f"rewards[{i}].max_reward_times", rule.max_reward_times, 1, 1_000_000)
+    taken: dict[int, int] = {}
+    for i, stack in enumerate(task.inventory):
+        _within(f"inventory[{i}].count", stack.count, 1, 64)
+        slot = slot_number(stack.slot)
+        _within(f"inventory[{i}].slot", slot, 0, 40)
+        if slot in taken:
+            raise ConfigError(f"task.inventory[{i}].slot is {stack.slot!r}, but task.inventory[{taken[slot]}] stands "
+                              f"there already; give each stack a slot of its own, 0 to 35 or {_listed(ARMOUR_SLOTS)}.")
+        taken[slot] = i
+    for i, mobs in enumerate(task.mobs):
+        _within(f"mobs[{i}].number", mobs.number, 1, 64)
+        for axis, (least, most) in (("range_x", mobs.range_x), ("range_z", mobs.range_z)):
+            if not -24 <= least <= most <= 24:
+                raise ConfigError(f"task.mobs[{i}].{axis} is [{least:g}, {most:g}], but it must be [least, greatest] "
+                                  f"with -24 <= least <= greatest <= 24 blocks.")
+    both = set(task.actions.forbid) & set(task.actions.hold)
+    if both:
+        raise ConfigError(f"task.actions.hold is {list(task.actions.hold)} and task.actions.forbid is "
+                          f"{list(task.actions.forbid)}: {_listed(sorted(both))} may stand in one of them only.")
+
+
+def _within(path: str, found: int, least: int, most: int) -> None:
+    if not least <= found <= most:
+        raise ConfigError(f"task.{path} is {found}, but it must be {least} to {most}.")
+
+
+def _not_empty(path: str, found: tuple[Any, ...], expected: str) -> None:
+    if not found:
+        raise ConfigError(f"task.{path} is empty, but it must be {expected}.")
+
+
+def _known(path: str, found: str, known: tuple[str, ...], kind: str) -> None:
+    if found not in known:
+        raise ConfigError(f"task.{path} is {found!r}, which is no {kind}.{_did_you_mean(found, known)} "
+                          f"There are: {_listed(known)}.")
+
+
+def _did_you_mean(found: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(found, list(known), n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(words)
+
+
+def _explain(complaint: str, data: Any) -> str:
+    """msgspec's complaint ("... - at `$.rewards[0].event`") with what stands at that path and what may stand there."""
+    problem, _, at = complaint.partition(" - at ")
+    path = at.strip("`").removeprefix("$").removeprefix(".")
+    where = "task" if not path else f"task[{path[1:]}" if path.startswith("[") else f"task.{path}"
+    found = _value_at(data, path)
+    quoted = re.search(r"field `([^`]*)`", problem)
+    if quoted is None:
+        return f"{where} is {found!r}: {problem[0].lower()}{problem[1:]}."
+    key, fields = quoted[1], _fields_at(path)
+    if "unknown field" in problem:
+        return (f"{where}.{key} is {found[key]!r}, but there is no such key.{_did_you_mean(key, fields)} "
+                f"There are: {_listed(fields)}.")
+    return f"{where}.{key} is missing: found only {_listed(map(str, found)) or 'nothing'}. It must be {fields[key]}."
+
+
+def _value_at(data: Any, path: str) -> Any:
+    for step in re.findall(r"[^.\[\]]+", path):
+        data = data[int(step)] if isinstance(data, (list, tuple)) else data[step]
+    return data
+
+
+def _fields_at(path: str) -> dict[str, str]:
+    """Key -> a readable type, of the struct that stands at a path."""
+    struct: Any = Task
+    for step in re.findall(r"[^.\[\]]+", path):
+        if not step.isdigit() and step != "...":
+            hint = get_type_hints(struct)[step]
+            struct = get_args(hint)[0] if get_args(hint) else hint
+    return {name: str(getattr(hint, "__name__", hint)).replace("mineonline.envs.tasks.", "")
+            for name, hint in get_type_hints(struct).items()}
