@@ -1,0 +1,65 @@
+"""Connects the learner with the two paths: opens the doors when the ranks are up, publishes after each iteration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import lightning
+import torch
+
+from mineonline.learning.module import PPO
+from mineonline.weights.publisher import WeightsPublisher
+
+_ADDRESS_BYTES = 256
+
+
+class AnnounceRun(lightning.Callback):
+    """When every rank listens, tell rank 0 all addresses, in the order of the ranks."""
+
+    def __init__(self, address: str, announce: Callable[[tuple[str, ...]], None]) -> None:
+        self._address = address
+        self._announce = announce
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        addresses = gather_addresses(trainer, self._address)
+        if trainer.is_global_zero:
+            self._announce(addresses)
+
+
+class PublishWeights(lightning.Callback):
+    """Rank 0 publishes the weights before the first iteration and after each one."""
+
+    def __init__(self, publisher: WeightsPublisher) -> None:
+        self._publisher = publisher
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._publish(pl_module)
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        self._publish(pl_module)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._publish(pl_module, done=not trainer.interrupted)
+
+    def _publish(self, module: lightning.LightningModule, *, done: bool = False) -> None:
+        assert isinstance(module, PPO)
+        self._publisher.publish(module.version, module.policy.state_dict(), done=done)
+
+
+def gather_addresses(trainer: lightning.Trainer, address: str) -> tuple[str, ...]:
+    """Every rank's address. As bytes in a tensor: torch's way of gathering objects would unpickle."""
+    if trainer.world_size == 1:
+        return (address,)
+    mine = torch.zeros(_ADDRESS_BYTES, dtype=torch.uint8, device=trainer.strategy.root_device)
+    encoded = address.encode()
+    mine[: len(encoded)] = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
+    gathered = [torch.zeros_like(mine) for _ in range(trainer.world_size)]
+    torch.distributed.all_gather(gathered, mine)
+    return tuple(bytes(row.cpu().numpy()).rstrip(b"\0").decode() for row in gathered)

@@ -1,0 +1,339 @@
+"""Every setting of a run, typed. `conf/` holds the values; this file says what each one means.
+
+Hydra's DictConfig ends at the entry points: they call `parse_config` once, and everyone else takes these structs. A
+key that is not a field here is an error that names its path. Checks that concern several fields are in
+`check_config`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from mineonline.envs.tasks import Task, parse_task
+from mineonline.errors import ConfigError
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class WorldEnvConfig(_Section, tag="world", tag_field="kind"):
+    """The embedded voxel world."""
+
+    image_size: tuple[int, int]
+    """Width and height of the picture that the policy sees, in pixels."""
+    video_size: tuple[int, int]
+    """Width and height of the frames of videos, in pixels."""
+
+
+class GymEnvConfig(_Section, tag="gym", tag_field="kind"):
+    """Any gymnasium environment with a Box observation and a Discrete or MultiDiscrete action."""
+
+    id: str
+    """Registered name, for example `CartPole-v1`."""
+    kwargs: dict[str, Any] = {}
+    """Passed to `gymnasium.make`."""
+
+
+EnvConfig = WorldEnvConfig | GymEnvConfig
+
+
+class TinyPolicyConfig(_Section, tag="tiny", tag_field="kind"):
+    """A small convolutional network for pictures."""
+
+    memory: Literal["none", "gru"]
+    """`gru` carries a recurrent state through each episode."""
+    head: Literal["factored", "joint"]
+    """How MineStudio's 8641 x 121 actions are chosen: by independent groups, or as two flat categoricals."""
+    hidden_size: int
+    """Width of the last layer, and of the recurrent state."""
+
+
+class MlpPolicyConfig(_Section, tag="mlp", tag_field="kind"):
+    """A fully connected network for vectors of numbers."""
+
+    hidden_sizes: list[int]
+    """Width of each tanh layer; actor and critic have a tower each."""
+
+
+PolicyConfig = TinyPolicyConfig | MlpPolicyConfig
+
+
+class CollectorConfig(_Section):
+    """Who plays."""
+
+    count: int
+    """Collector processes that the trainer starts and supervises. 0 waits for collectors that join by themselves."""
+    workers: int
+    """Processes of each collector that step environments, each with its own copy of the policy."""
+    envs_per_worker: int
+    """Environments that one worker steps, and the batch size of its policy."""
+    device: str
+    """Where the workers' policy runs, for example `cpu` or `cuda:0`."""
+    torch_threads: int
+    """Threads of each worker's policy."""
+    step_timeout_s: float
+    """A batch of fragments that takes longer a step than this is a hang: the collector is restarted."""
+    start_timeout_s: float
+    """A collector that has not sent its first fragment after this long is restarted."""
+    max_failures: int
+    """The run stops when a collector has failed so many times in a row without sending a fragment in between."""
+
+
+class FragmentConfig(_Section):
+    """The unit of experience: consecutive steps of one environment."""
+
+    length: int
+    """Steps in a fragment (T)."""
+
+
+class BufferConfig(_Section):
+    """What waits between collectors and learner, and what is too old to learn from."""
+
+    fragments_per_iteration: int
+    """Fragments that one PPO iteration learns from, over all ranks."""
+    capacity: int
+    """Fragments a rank may hold; when it is full, collectors wait. At least a rank's share of an iteration."""
+    max_staleness: int
+    """Fragments of a policy more than this many versions old are dropped, and counted."""
+    max_reuse: int
+    """Iterations that may use the same fragment. 1 is on-policy PPO."""
+    silence_s: float
+    """The run stops with an error when nothing has arrived for so long. Unlimited while no collector ever joined
+    and `collector.count=0`."""
+
+
+class ObjectiveConfig(_Section):
+    """What PPO optimises (Schulman et al. 2017)."""
+
+    discount: float
+    """γ, 0 to 1: worth of a reward one decision later."""
+    trace: float
+    """λ of generalised advantage estimation, 0 (one-step) to 1 (Monte Carlo)."""
+    clip: float
+    """ε of the clipped surrogate, usually 0.1 to 0.3."""
+    value_coef: float
+    """Weight of the value loss, usually 0.5 to 1."""
+    entropy_coef: float
+    """Weight of the entropy bonus, usually 0 to 0.02."""
+    normalize_advantage: bool
+    """Give the advantages of an iteration (all ranks) mean 0 and standard deviation 1."""
+
+
+class OptimizerConfig(_Section):
+    """How the weights move."""
+
+    learning_rate: float
+    """Step size of AdamW, usually 1e-5 (large pre-trained) to 1e-3 (small, from scratch)."""
+    anneal: bool
+    """Let the learning rate fall linearly to 0 at the last iteration."""
+    eps: float
+    """Term in AdamW's denominator, usually 1e-8 to 1e-5."""
+    weight_decay: float
+    """AdamW's decoupled decay, usually 0 to 0.05."""
+    max_grad_norm: float
+    """Gradients are scaled down to this L2 norm."""
+    epochs: int
+    """Passes over the fragments of an iteration."""
+    minibatches: int
+    """Optimiser steps a pass; a rank's share of fragments is split into so many parts."""
+
+
+class NetworkConfig(_Section):
+    """Where the trainer listens."""
+
+    host: str | None
+    """None: only this machine, through unix sockets. An address of this machine: collectors elsewhere may join by tcp,
+    authenticated with the keys in the run folder."""
+    port: int
+    """Port of the join socket when `host` is given; 0 takes a free one."""
+
+
+class VideoConfig(_Section):
+    """Recordings of whole episodes."""
+
+    every: int
+    """Iterations between two videos; 0 records none."""
+
+
+class CheckpointConfig(_Section):
+    """What is kept on disk."""
+
+    every: int
+    """Iterations between two saves of `checkpoints/last.ckpt`."""
+    keep_every: int
+    """Iterations between two checkpoints that are kept for good as `checkpoints/<iteration>.ckpt`; 0 keeps none."""
+
+
+class WandbConfig(_Section):
+    """Used when `logger` names `wandb`."""
+
+    project: str
+    entity: str | None
+    """Team or user; None is the account's default."""
+    name: str | None
+    """Shown name of the run; None uses the name of the run folder."""
+
+
+LoggerName = Literal["csv", "tensorboard", "wandb"]
+
+
+class Config(_Section):
+    """A whole run."""
+
+    iterations: int
+    """PPO iterations after which training ends. One iteration learns from `buffer.fragments_per_iteration`."""
+    seed: int
+    run_dir: str | None
+    """Folder of everything that the run writes; None is a new one, or the checkpoint's."""
+    checkpoint: str | None
+    """File to resume from."""
+    env: EnvConfig
+    task: Task | None
+    """None for environments that bring their own (`env=gym`)."""
+    policy: PolicyConfig
+    collector: CollectorConfig
+    fragment: FragmentConfig
+    buffer: BufferConfig
+    objective: ObjectiveConfig
+    optimizer: OptimizerConfig
+    network: NetworkConfig
+    video: VideoConfig
+    checkpointing: CheckpointConfig
+    wandb: WandbConfig
+    logger: list[LoggerName]
+    """`csv` is always written as `metrics.csv`; the others are added."""
+    torch_threads: int
+    """Threads of each trainer process. 0: the cores that collector workers leave, at least one."""
+    callbacks: list[dict[str, Any]]
+    """Lightning callbacks of your own: `{_target_: my_package.MyCallback, ...}` each. Added after the built-in ones."""
+    trainer: dict[str, Any]
+    """Keyword arguments of `lightning.Trainer`."""
+
+
+def parse_config(data: Mapping[str, Any]) -> Config:
+    """The typed settings of `data` (plain dicts and lists). ConfigError names the key that does not fit."""
+    values = dict(data)
+    if isinstance(values.get("logger"), str):
+        values["logger"] = [values["logger"]]
+    task = values.pop("task", None)
+    env_kind = (values.get("env") or {}).get("kind")
+    try:
+        config = msgspec.convert({**values, "task": None}, Config, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_explain(str(error), values)) from None
+    if env_kind == "world":
+        config = msgspec.structs.replace(config, task=parse_task(task or {}))
+    check_config(config)
+    return config
+
+
+def check_config(config: Config) -> None:
+    """Raise ConfigError where settings that are each legal cannot work together."""
+    positive = {
+        "iterations": config.iterations,
+        "collector.workers": config.collector.workers,
+        "collector.envs_per_worker": config.collector.envs_per_worker,
+        "collector.torch_threads": config.collector.torch_threads,
+        "collector.max_failures": config.collector.max_failures,
+        "fragment.length": config.fragment.length,
+        "buffer.fragments_per_iteration": config.buffer.fragments_per_iteration,
+        "buffer.max_reuse": config.buffer.max_reuse,
+        "optimizer.epochs": config.optimizer.epochs,
+        "optimizer.minibatches": config.optimizer.minibatches,
+        "checkpointing.every": config.checkpointing.every,
+    }
+    for key, value in positive.items():
+        if value < 1:
+            raise ConfigError(f"{key}={value}: must be at least 1.")
+    for key, value in {
+        "collector.count": config.collector.count,
+        "buffer.max_staleness": config.buffer.max_staleness,
+        "video.every": config.video.every,
+    }.items():
+        if value < 0:
+            raise ConfigError(f"{key}={value}: must be 0 or more.")
+    for key, share in {"objective.discount": config.objective.discount, "objective.trace": config.objective.trace}.items():
+        if not 0 <= share <= 1:
+            raise ConfigError(f"{key}={share}: must lie between 0 and 1.")
+    _check_policy_fits(config)
+
+
+def check_shares(config: Config, ranks: int) -> None:
+    """Raise ConfigError if an iteration cannot be shared out evenly among `ranks` trainer processes."""
+    total = config.buffer.fragments_per_iteration
+    if total % ranks:
+        raise ConfigError(
+            f"buffer.fragments_per_iteration={total} cannot be shared by {ranks} ranks. "
+            f"Give a multiple of {ranks}, for example {(total // ranks + 1) * ranks}."
+        )
+    share = total // ranks
+    if share % config.optimizer.minibatches:
+        raise ConfigError(
+            f"optimizer.minibatches={config.optimizer.minibatches} does not divide a rank's {share} fragments "
+            f"(buffer.fragments_per_iteration={total} over {ranks} ranks). Give a divisor of {share}."
+        )
+    if config.buffer.capacity < share:
+        raise ConfigError(
+            f"buffer.capacity={config.buffer.capacity} cannot hold a rank's share of an iteration: the learner would "
+            f"wait for ever. Give at least {share}."
+        )
+
+
+def _check_policy_fits(config: Config) -> None:
+    if isinstance(config.env, WorldEnvConfig) and not isinstance(config.policy, TinyPolicyConfig):
+        raise ConfigError("policy=mlp reads vectors, but env=world shows pictures. Use policy=tiny.")
+
+
+def trainer_threads(config: Config) -> int:
+    """Threads of a trainer process: as set, or the cores that the local collectors' workers leave."""
+    if config.torch_threads:
+        return config.torch_threads
+    busy = config.collector.count * config.collector.workers * config.collector.torch_threads
+    return max(1, len(os.sched_getaffinity(0)) - busy)
+
+
+def _explain(message: str, values: Mapping[str, Any]) -> str:
+    """Rewrite msgspec's message so that it names the key as typed on the command line."""
+    text, _, path = message.partition(" - at ")
+    key = path.strip("`").removeprefix("$").removeprefix(".") or ""
+    unknown = re.search(r"unknown field `(.+?)`", text)
+    if unknown:
+        name = unknown.group(1)
+        full = f"{key}.{name}" if key else name
+        return f"{full}: there is no such key.{_suggest(name, _field_names(key))}"
+    missing = re.search(r"missing required field `(.+?)`", text)
+    if missing:
+        return f"{key + '.' if key else ''}{missing.group(1)}: a value is missing."
+    kind = re.search(r"Invalid value '(.+?)'", text)
+    if kind and key.endswith("kind"):
+        return f"{key}={kind.group(1)}: there is no such {key.split('.')[0]}."
+    found: Any = values
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else found
+    return f"{key}={found!r}: {text[0].lower()}{text[1:]}." if key else f"{text}."
+
+
+def _suggest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean {close[0]}?" if close else f" Known here: {', '.join(known)}."
+
+
+def _field_names(section: str) -> list[str]:
+    """Names of the settings directly under `section` ("" is the top), over all variants of that section."""
+    hints = {field.name: field.type for field in msgspec.structs.fields(Config)}
+    if not section:
+        return list(hints)
+    variants = getattr(hints.get(section.split(".")[0]), "__args__", (hints.get(section.split(".")[0]),))
+    return [
+        field.name
+        for variant in variants
+        if isinstance(variant, type) and issubclass(variant, msgspec.Struct)
+        for field in msgspec.structs.fields(variant)
+    ]

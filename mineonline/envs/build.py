@@ -1,0 +1,30 @@
+"""From the configuration to an environment."""
+
+from __future__ import annotations
+
+from mineonline.config import Config, GymEnvConfig
+from mineonline.envs.contract import EnvSpec, VectorEnv
+from mineonline.envs.gym import GymEnv, gym_spec
+
+
+def env_spec(config: Config) -> EnvSpec:
+    """What the policy must fit, without starting anything that lasts."""
+    if isinstance(config.env, GymEnvConfig):
+        return gym_spec(config.env.id, config.env.kwargs)
+    from mineonline.envs.world import WorldEnv  # numba: half a second that gym does not need
+
+    assert config.task is not None
+    return WorldEnv.spec_of(config.task, config.env.image_size)
+
+
+def build_env(config: Config, *, num_envs: int, first_index: int) -> VectorEnv:
+    """`num_envs` environments; `first_index` is the global index of the first, which decides their seeds."""
+    if isinstance(config.env, GymEnvConfig):
+        return GymEnv(config.env.id, config.env.kwargs, num_envs=num_envs, seed=config.seed, first_index=first_index)
+    from mineonline.envs.world import WorldEnv
+
+    assert config.task is not None
+    return WorldEnv(
+        config.task, num_envs=num_envs, image_size=config.env.image_size, seed=config.seed, first_index=first_index,
+        stagger=True,
+    )  # fmt: skip

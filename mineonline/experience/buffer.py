@@ -1,0 +1,148 @@
+"""PATH 1, third station, in every trainer rank: what has arrived and waits for the learner.
+
+The receiver thread puts fragments in and waits while the buffer is full; the training loop takes an iteration's share
+out and waits while too few are there. What is too old, or was used often enough, is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mineonline.errors import CollectorError
+from mineonline.experience.wire import Timing
+from mineonline.fragment import Episode, Fragments, concatenate
+
+
+@dataclass
+class Arrivals:
+    """What a rank received and lost since the last iteration."""
+
+    fragments: int = 0
+    env_steps: int = 0
+    """Decisions in them."""
+    episodes: list[Episode] = field(default_factory=list)
+    timings: list[Timing] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Reason -> fragments or messages that were not used: `stale`, `refused`."""
+    full_s: float = 0.0
+    """Time that the receiver waited for room."""
+    collectors: set[int] = field(default_factory=set)
+    """Ids of the collectors that sent something."""
+
+
+@dataclass
+class Share:
+    """A rank's share of one iteration."""
+
+    fragments: Fragments
+    lag_B: list[int]
+    """Versions between a fragment's weights and the learner's."""
+    reuse_B: list[int]
+    """Times that the fragment was used before."""
+    wait_s: float
+    """Time that the learner waited for it."""
+    arrivals: Arrivals
+
+
+@dataclass
+class _Entry:
+    fragment: Fragments
+    version: int
+    uses: int = 0
+
+
+class FragmentBuffer:
+    """Between the receiver thread (`put`) and the training loop (`take`).
+
+    `capacity`: fragments. `max_staleness`: versions. `max_reuse`: uses of a fragment; above 1, an iteration draws at
+    random (seeded) from what is there, otherwise the oldest come first.
+    """
+
+    def __init__(self, *, capacity: int, max_staleness: int, max_reuse: int, seed: int) -> None:
+        self._capacity = capacity
+        self._max_staleness = max_staleness
+        self._max_reuse = max_reuse
+        self._random = np.random.default_rng(seed)
+        self._entries: list[_Entry] = []
+        self._arrivals = Arrivals()
+        self._version = 0
+        self._condition = threading.Condition()
+        self.last_arrival = time.monotonic()
+
+    def put(
+        self, fragment: Fragments, collector_id: int, episodes: tuple[Episode, ...], timing: Timing, stop: threading.Event
+    ) -> None:
+        """Add one fragment (B = 1). Waits while the buffer is full, until `take` makes room or `stop` is set."""
+        began = time.monotonic()
+        with self._condition:
+            self.last_arrival = began
+            while len(self._entries) >= self._capacity and not stop.is_set():
+                self._drop_stale()
+                if len(self._entries) >= self._capacity:
+                    self._condition.wait(0.1)
+            arrivals = self._arrivals
+            arrivals.full_s += time.monotonic() - began
+            arrivals.fragments += 1
+            arrivals.env_steps += int((~fragment.final_BT).sum())
+            arrivals.episodes.extend(episodes)
+            arrivals.timings.append(timing)
+            arrivals.collectors.add(collector_id)
+            self._entries.append(_Entry(fragment, int(fragment.version_B)))
+            self._condition.notify_all()
+
+    def refuse(self, reason: str) -> None:
+        """Count a message that was not let in."""
+        with self._condition:
+            self._arrivals.dropped[reason] += 1
+
+    def take(self, count: int, version: int, give_up: Callable[[], bool]) -> Share | None:
+        """`count` fragments no more than `max_staleness` versions older than `version`.
+
+        Waits until they are there. Asks `give_up` at least every 0.2 s: True ends the wait with None; it may raise.
+        """
+        if count > self._capacity:
+            raise ValueError(f"{count} fragments do not fit into a buffer of {self._capacity}")
+        began = time.monotonic()
+        with self._condition:
+            self._version = version
+            self._drop_stale()
+            while len(self._entries) < count:
+                if give_up():
+                    return None
+                self._condition.wait(0.2)
+                self._drop_stale()
+            chosen = self._choose(count)
+            lag_B = [version - entry.version for entry in chosen]
+            reuse_B = [entry.uses for entry in chosen]
+            for entry in chosen:
+                entry.uses += 1
+            self._entries = [entry for entry in self._entries if entry.uses < self._max_reuse]
+            arrivals, self._arrivals = self._arrivals, Arrivals()
+            self._condition.notify_all()
+        wait_s = time.monotonic() - began
+        return Share(concatenate([entry.fragment for entry in chosen]), lag_B, reuse_B, wait_s, arrivals)
+
+    def _choose(self, count: int) -> list[_Entry]:
+        if self._max_reuse == 1:
+            return self._entries[:count]
+        return [self._entries[i] for i in self._random.permutation(len(self._entries))[:count]]
+
+    def _drop_stale(self) -> None:
+        fresh = [entry for entry in self._entries if self._version - entry.version <= self._max_staleness]
+        self._arrivals.dropped["stale"] += len(self._entries) - len(fresh)
+        self._entries = fresh
+
+
+def check_silence(last_arrival: float, limit_s: float, hint: str) -> None:
+    """CollectorError if nothing has arrived for `limit_s` seconds."""
+    silent_s = time.monotonic() - last_arrival
+    if silent_s > limit_s:
+        raise CollectorError(
+            f"no fragment has arrived for {silent_s:.0f} s (buffer.silence_s={limit_s:g}). {hint}"
+        )

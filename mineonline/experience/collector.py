@@ -1,0 +1,222 @@
+"""PATH 1, second station, the collector process: torchrl's workers make fragments, and they go to the trainer.
+
+    worker w: policy copy + N environments --shared memory--> this process --PUSH--> every rank, in turn
+                                                     newest weights, between batches only
+
+Experience is never dropped here: when the ranks' buffers are full, sending waits, and so do the workers.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+import zmq
+from tensordict import TensorDictBase
+from torch import Tensor
+from torchrl.collectors import MultiSyncCollector
+
+from mineonline.envs.contract import VectorEnv
+from mineonline.errors import CollectorError
+from mineonline.experience.rollout import FragmentCollector, RolloutSettings, TorchrlEnv, worker_log_file
+from mineonline.experience.wire import WIRE_VERSION, Header, Timing, encode
+from mineonline.fragment import Episode, LeafSpec
+from mineonline.policies.policy import Policy
+from mineonline.processes import die_with_parent, tail
+
+log = logging.getLogger(__name__)
+
+HANG_EXIT_CODE = 75
+
+BuildEnv = Callable[..., VectorEnv]
+"""Called with `num_envs` and `first_index` (global index of the first) in the worker; must pickle."""
+
+
+class Workers:
+    """The collector's workers. Iterating gives batches of fragments: name -> (W x N, ...), freshly allocated.
+
+    The first error of a worker is raised from the iterator. Use as a context manager: leaving it ends the workers within
+    2 s, whatever they do.
+    """
+
+    def __init__(self, build_env: BuildEnv, policy: Policy, settings: RolloutSettings, *, workers: int) -> None:
+        self._policy = policy
+        self._log = settings.worker_log
+        per_worker = settings.envs_per_worker
+        self._collector = MultiSyncCollector(
+            [
+                partial(_build, build_env, num_envs=per_worker, first_index=settings.first_env + w * per_worker)
+                for w in range(workers)
+            ],
+            policy=policy,
+            collector_class=partial(FragmentCollector, settings=settings),
+            frames_per_batch=workers * per_worker * settings.length,
+            total_frames=-1,
+            policy_device=settings.device,
+            env_device="cpu",
+            storing_device="cpu",
+            use_buffers=True,
+            trust_policy=True,
+            cat_results="stack",
+            auto_register_policy_transforms=False,
+            num_sub_threads=settings.torch_threads,
+            init_fn=partial(_begin_worker, os.getpid()),
+        )
+
+    def update_weights(self, tensors: dict[str, Tensor]) -> None:
+        """Give all workers new weights. Only between two batches: during one, fragments would mix two versions.
+
+        ChildProcessError if a worker is dead, for which torchrl would wait for ever.
+        """
+        dead = [w for w, process in enumerate(self._collector.procs) if not process.is_alive()]
+        if dead:
+            raise ChildProcessError(f"worker {dead[0]} died (exit code {self._collector.procs[dead[0]].exitcode})")
+        self._policy.load_state_dict(tensors)
+        self._collector.update_policy_weights_(self._policy)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        batches = iter(self._collector)
+        while True:
+            try:
+                batch: TensorDictBase = next(batches)
+            except (RuntimeError, ValueError, EOFError) as error:
+                raise CollectorError(self._first_failure(error)) from None
+            yield {name: leaf.flatten(0, 1) for name, leaf in batch.items() if isinstance(leaf, Tensor)}
+
+    def _first_failure(self, error: Exception) -> str:
+        """torchrl only says that a worker is gone; the reason is in the worker's log."""
+        for worker, process in enumerate(self._collector.procs):
+            if not process.is_alive():
+                text = f"worker {worker} ended with exit code {process.exitcode}"
+                if self._log is not None:
+                    file = worker_log_file(self._log, worker)
+                    text += f". The end of its log, {file}:\n{tail(file)}"
+                return text
+        return str(error)
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for process in self._collector.procs:
+            if process.is_alive():
+                process.kill()  # they ignore SIGTERM, and have nothing that must be put in order
+        self._collector.shutdown(timeout=2.0)
+
+
+def _build(build_env: BuildEnv, *, num_envs: int, first_index: int) -> TorchrlEnv:
+    return TorchrlEnv(build_env(num_envs=num_envs, first_index=first_index))
+
+
+def _begin_worker(parent: int) -> None:
+    """First in every worker: only the collector ends it."""
+    die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+class FragmentSender:
+    """Sends the fragments of batches to the ranks, and notes the episodes that end in them."""
+
+    def __init__(
+        self,
+        push: zmq.Socket[bytes],
+        *,
+        run_id: str,
+        collector_id: int,
+        schema: tuple[LeafSpec, ...],
+        statistics: tuple[str, ...],
+        task: str,
+        environments: int,
+    ) -> None:
+        self._push = push
+        self._run_id = run_id
+        self._collector_id = collector_id
+        self._schema = schema
+        self._statistics = statistics
+        self._task = task
+        self._return_N = np.zeros(environments)
+        self._length_N = np.zeros(environments, np.int64)
+        self._batch_began = time.perf_counter()
+        self._sent_s = 0.0
+
+    def send(self, batch: dict[str, Tensor], alive: Callable[[], None]) -> None:
+        """Send every fragment of a batch; waits while all ranks are full, and calls `alive` at least every 0.1 s.
+
+        `alive` may raise to give up.
+        """
+        now = time.perf_counter()
+        timing = Timing(
+            env_s=float(batch["report.env_s"].mean()),
+            policy_s=float(batch["report.policy_s"].mean()),
+            send_s=self._sent_s,
+            total_s=now - self._batch_began,
+        )
+        self._batch_began = now
+        for n in range(len(batch["env_B"])):
+            episodes = self._finished_episodes(batch, n)
+            header = Header(WIRE_VERSION, self._run_id, self._collector_id, self._schema, episodes, timing)
+            frames = encode(header, {leaf.name: batch[leaf.name][n] for leaf in self._schema})
+            while not self._push.poll(100, zmq.POLLOUT):
+                alive()
+            # no copy: the batch is this function's alone, and zmq keeps it until it is sent
+            self._push.send_multipart(frames, copy=False)
+        self._sent_s = time.perf_counter() - now
+
+    def _finished_episodes(self, batch: dict[str, Tensor], n: int) -> tuple[Episode, ...]:
+        reward_T = batch["reward_BT"][n].numpy().astype(np.float64)
+        decided_T = ~batch["final_BT"][n].numpy()
+        ended_T = (batch["terminated_BT"][n] | batch["truncated_BT"][n]).numpy()
+        episodes = []
+        start = 0
+        for end in [*(np.flatnonzero(ended_T) + 1), len(reward_T)]:
+            self._return_N[n] += (reward_T * decided_T)[start:end].sum()
+            self._length_N[n] += decided_T[start:end].sum()
+            if end and ended_T[end - 1] and end > start:
+                totals = batch["report.statistics_BTK"][n, end - 1].tolist()
+                crashed = bool(batch["report.crashed_BT"][n, end - 1])
+                statistics = dict(zip(self._statistics, totals, strict=True))
+                episodes.append(
+                    Episode(float(self._return_N[n]), int(self._length_N[n]), self._task, statistics, crashed)
+                )
+                self._return_N[n] = self._length_N[n] = 0
+            start = end
+        return tuple(episodes)
+
+
+class Watchdog:
+    """Ends this process when nobody called `feed` for `limit_s`: torchrl waits for a hung environment for ever."""
+
+    def __init__(self) -> None:
+        self._deadline = float("inf")
+        self._limit_s = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread.start()
+
+    def feed(self, limit_s: float) -> None:
+        """All is well; expect the next call within `limit_s`."""
+        self._limit_s = limit_s
+        self._deadline = time.monotonic() + limit_s
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._stop.set()
+        self._thread.join(timeout=2.0)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(1.0):
+            if time.monotonic() > self._deadline:
+                log.error(
+                    "no batch of fragments for %.0f s: an environment hangs. This collector ends, and is restarted if "
+                    "the trainer started it. Raise collector.step_timeout_s if the environment is just slow.",
+                    self._limit_s,
+                )
+                logging.shutdown()
+                os._exit(HANG_EXIT_CODE)

@@ -1,0 +1,69 @@
+"""PATH 1, where the trainer begins: one PULL socket a rank, read by a thread of its own into the buffer."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import zmq
+
+from mineonline.errors import WireError
+from mineonline.experience.buffer import FragmentBuffer
+from mineonline.experience.wire import decode
+from mineonline.fragment import LeafSpec
+from mineonline.network import Network
+
+log = logging.getLogger(__name__)
+
+
+class Receiver:
+    """Fills `buffer` from the network until `close`. What must not be trusted is refused, counted and logged."""
+
+    def __init__(
+        self,
+        network: Network,
+        buffer: FragmentBuffer,
+        *,
+        rank: int,
+        run_id: str,
+        schema: tuple[LeafSpec, ...],
+        actions: dict[str, int],
+    ) -> None:
+        largest = 2**20 + max(leaf_bytes(leaf) for leaf in schema)
+        # few fragments wait in the socket: what waits there grows old, unseen by the limit on staleness
+        self._socket = network.bind(zmq.PULL, f"experience-{rank}", options={zmq.RCVHWM: 2, zmq.MAXMSGSIZE: largest})
+        self.address = network.address_of(self._socket)
+        self._buffer = buffer
+        self._run_id = run_id
+        self._schema = schema
+        self._actions = actions
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._receive, name="receiver")
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop the thread (at most 1 s) and close the socket."""
+        self._stop.set()
+        self._thread.join(timeout=1.0)
+        self._socket.close(linger=0)
+
+    def _receive(self) -> None:
+        while not self._stop.is_set():
+            if not self._socket.poll(200):
+                continue
+            frames = self._socket.recv_multipart(copy=False)
+            try:
+                header, fragment = decode(frames, run_id=self._run_id, schema=self._schema, actions=self._actions)
+            except WireError as error:
+                log.warning("refused a message: %s", error)
+                self._buffer.refuse("refused")
+                continue
+            self._buffer.put(fragment, header.collector_id, header.episodes, header.timing, self._stop)
+
+
+def leaf_bytes(leaf: LeafSpec) -> int:
+    """Size of one fragment's tensor; 8 bytes an element at most."""
+    count = 8
+    for size in leaf.shape:
+        count *= size
+    return count

@@ -1,0 +1,212 @@
+"""PATH 1, first station, in a worker process: environments and policy make fragments.
+
+torchrl's collector owns the process, its weights and the shared memory in which a batch of fragments is handed over;
+what happens between two batches is here: a tight loop over the contract of `envs/contract.py`.
+
+Axes: N environments of this worker, T rows, U = T + 1 rows, K statistics.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.collectors import Collector
+from torchrl.data import Binary, Categorical, Composite, Unbounded
+from torchrl.envs import EnvBase
+
+from mineonline.envs.contract import EnvSpec, VectorEnv
+from mineonline.fragment import LeafSpec, empty_fragments, fragment_schema
+from mineonline.policies.policy import Policy
+from mineonline.processes import log_to
+
+
+class TorchrlEnv(EnvBase):
+    """A `VectorEnv` as torchrl sees it: batch size N, with torchrl's own reset and step."""
+
+    def __init__(self, vector: VectorEnv) -> None:
+        super().__init__(batch_size=[vector.num_envs])
+        self.vector = vector
+        n = (vector.num_envs,)
+        self.observation_spec = Composite(
+            {
+                name: Unbounded((*n, *leaf.shape), dtype=getattr(torch, leaf.dtype))
+                for name, leaf in vector.spec.observation.items()
+            },
+            shape=n,
+        )
+        self.action_spec = Composite(
+            {name: Categorical(classes, shape=n, dtype=torch.int64) for name, classes in vector.spec.action.items()},
+            shape=n,
+        )
+        self.reward_spec = Unbounded((*n, 1), dtype=torch.float32)
+        self.done_spec = Composite(
+            {name: Binary(shape=(*n, 1), dtype=torch.bool) for name in ("done", "terminated", "truncated")}, shape=n
+        )
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDict:
+        which_N = np.ones(self.vector.num_envs, np.bool_)
+        if tensordict is not None and "_reset" in tensordict:
+            which_N = tensordict["_reset"].reshape(-1).numpy()
+        self.observation = self.vector.reset(which_N)
+        return self._pack(self.observation)
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDict:
+        action = {name: tensordict[name].numpy() for name in self.vector.spec.action}
+        step = self.vector.step(action, np.ones(self.vector.num_envs, np.bool_))
+        result = self._pack(step.observation)
+        result["reward"] = torch.from_numpy(step.reward_N.copy()).unsqueeze(-1)
+        for name, flag_N in {
+            "terminated": step.terminated_N,
+            "truncated": step.truncated_N,
+            "done": step.terminated_N | step.truncated_N,
+        }.items():
+            result[name] = torch.from_numpy(flag_N.copy()).unsqueeze(-1)
+        return result
+
+    def _pack(self, observation: dict[str, Any]) -> TensorDict:
+        leaves = {name: torch.from_numpy(array.copy()) for name, array in observation.items()}
+        return TensorDict(leaves, batch_size=self.batch_size)
+
+    def _set_seed(self, seed: int | None) -> None:
+        """Nothing: episodes are decided when the environments are built."""
+
+    def close(self, *, raise_if_closed: bool = True) -> None:
+        """Close the environments."""
+        self.vector.close()
+        super().close(raise_if_closed=raise_if_closed)
+
+
+@dataclass(frozen=True)
+class RolloutSettings:
+    """What a worker needs beside its environments and its policy."""
+
+    env_spec: EnvSpec
+    length: int
+    """Rows of a fragment (T)."""
+    envs_per_worker: int
+    first_env: int
+    """Global index of the collector's first environment."""
+    seed: int
+    device: str
+    torch_threads: int
+    worker_log: Path | None
+    """Log file of the collector, beside which each worker has its own; None leaves stdout and stderr alone."""
+
+    def schema(self, policy: Policy) -> tuple[LeafSpec, ...]:
+        """The tensors of a fragment on the wire."""
+        return fragment_schema(self.env_spec, policy.memory_spec, self.length)
+
+    def report_schema(self) -> tuple[LeafSpec, ...]:
+        """Tensors that a worker gives its collector beside the fragments."""
+        return (
+            LeafSpec("report.statistics_BTK", "float32", (self.length, len(self.env_spec.statistics))),
+            LeafSpec("report.crashed_BT", "bool", (self.length,)),
+            LeafSpec("report.env_s", "float32", ()),
+            LeafSpec("report.policy_s", "float32", ()),
+        )
+
+
+def worker_log_file(collector_log: Path, worker: int) -> Path:
+    """Where a worker's stdout and stderr go."""
+    return collector_log.with_name(f"{collector_log.stem}-worker-{worker}.log")
+
+
+class FragmentCollector(Collector):  # type: ignore[misc]
+    """torchrl's collector of one worker, whose rollout is a batch of fragments `[N]`.
+
+    Overrides two of its methods: `rollout`, and `_maybe_make_final_rollout`, which allocates what rollout fills.
+    torchrl's own rollout would store every next observation twice and cost 2 ms of CPU a step.
+    """
+
+    def __init__(self, *args: Any, settings: RolloutSettings, **kwargs: Any) -> None:
+        self._settings = settings
+        if settings.worker_log is not None:
+            log_to(worker_log_file(settings.worker_log, int(kwargs["worker_idx"])))
+        super().__init__(*args, **kwargs)
+        torch.set_num_threads(settings.torch_threads)
+        torch.manual_seed(np.random.SeedSequence((settings.seed, self._first_env())).generate_state(1)[0])
+        n = settings.envs_per_worker
+        self._observation = self.env.observation
+        self._memory = self.policy.initial_memory(n)
+        self._first_N = torch.ones(n, dtype=torch.bool)
+        self._final_N = torch.zeros(n, dtype=torch.bool)
+        self._sequence = 0
+
+    def _first_env(self) -> int:
+        return self._settings.first_env + int(self.worker_idx or 0) * self._settings.envs_per_worker
+
+    def _maybe_make_final_rollout(self, make_rollout: bool) -> None:
+        settings = self._settings
+        leaves = empty_fragments(
+            (*settings.schema(self.policy), *settings.report_schema()), settings.envs_per_worker
+        )
+        leaves["env_B"].copy_(torch.arange(settings.envs_per_worker) + self._first_env())
+        self._leaves = leaves
+        # torchrl counts frames by its trajectory ids; they are not used otherwise
+        ids = torch.zeros(settings.envs_per_worker, settings.length, dtype=torch.int64)
+        self._final_rollout = TensorDict(
+            {**leaves, "collector": {"traj_ids": ids}}, batch_size=[settings.envs_per_worker], device="cpu"
+        )
+        self._policy_output_keys: list[str] = []
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def rollout(self) -> TensorDict:
+        """T rows of every environment, written into the tensors that are shared with the collector."""
+        leaves, policy, vector = self._leaves, self.policy, self.env.vector
+        device = policy.version.device
+        began = time.perf_counter()
+        env_s = 0.0
+        for name, state in self._memory.items():
+            leaves[f"memory.{name}"].copy_(state)
+        leaves["version_B"].fill_(policy.version)
+        leaves["sequence_B"].fill_(self._sequence)
+        for t in range(self._settings.length):
+            observation = self._write_observation(t)
+            first_NT = self._first_N.unsqueeze(1)
+            output = policy({k: v.to(device) for k, v in observation.items()}, first_NT.to(device), self._memory)
+            action = policy.head.sample(output.logits)
+            log_prob = policy.head.log_prob(output.logits, action)
+            self._memory = output.memory
+            before = time.perf_counter()
+            step = vector.step({k: v[:, 0].cpu().numpy() for k, v in action.items()}, ~self._final_N.numpy())
+            # a death begins anew at once; after a cut, the last observation gets the row in between
+            begins_N = torch.from_numpy(step.terminated_N) | self._final_N
+            row: dict[str, Any] = {
+                "log_prob_BT": log_prob[:, 0],
+                "value_BT": output.value_BT[:, 0],
+                "reward_BT": torch.from_numpy(step.reward_N),
+                "terminated_BT": torch.from_numpy(step.terminated_N),
+                "truncated_BT": torch.from_numpy(step.truncated_N),
+                "final_BT": self._final_N,
+                "report.statistics_BTK": torch.from_numpy(step.statistics_NK),
+                "report.crashed_BT": torch.from_numpy(step.crashed_N),
+                **{f"action.{name}": value[:, 0] for name, value in action.items()},
+            }
+            for name, value in row.items():
+                leaves[name][:, t] = value
+            self._final_N = torch.from_numpy(step.truncated_N.copy())
+            self._first_N = begins_N
+            self._observation = vector.reset(begins_N.numpy()) if begins_N.any() else step.observation
+            env_s += time.perf_counter() - before
+        self._write_observation(self._settings.length)
+        self._sequence += 1
+        leaves["report.env_s"].fill_(env_s)
+        leaves["report.policy_s"].fill_(time.perf_counter() - began - env_s)
+        return self._final_rollout
+
+    def _write_observation(self, row: int) -> dict[str, Tensor]:
+        """Copy the environments' present observation into a row; returns it as (N, 1, ...)."""
+        self._leaves["first_BU"][:, row] = self._first_N
+        written = {}
+        for name, array in self._observation.items():
+            leaf = self._leaves[f"observation.{name}"]
+            leaf[:, row] = torch.from_numpy(array)
+            written[name] = leaf[:, row : row + 1]
+        return written

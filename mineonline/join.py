@@ -1,0 +1,114 @@
+"""How a collector becomes part of a run: it knows one address, and gets everything else as the answer.
+
+Rank 0 answers on a REP socket. On one machine the address is passed to the collectors that the trainer starts; others
+read it from the file `join` in the run folder.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import zmq
+
+from mineonline.errors import CollectorError
+from mineonline.network import Keys, Network, connect
+
+JOIN_VERSION = 1
+JOIN_FILE = "join"
+DONE_FILE = "done"
+
+
+class Request(msgspec.Struct, frozen=True, tag="request"):
+    """A collector wants to join."""
+
+    join_version: int
+    host: str
+    pid: int
+
+
+class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
+    """All that a collector needs."""
+
+    run_id: str
+    collector_id: int
+    """Counts the collectors that ever joined this run; decides the seeds of its environments."""
+    config: str
+    """The resolved configuration, JSON."""
+    experience: tuple[str, ...]
+    """Addresses of the ranks' receivers."""
+    weights: str
+    """Address of the publisher."""
+
+
+class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
+    """Why not."""
+
+    reason: str
+
+
+_reply = msgspec.msgpack.Decoder(Welcome | Refusal)
+_request = msgspec.msgpack.Decoder(Request)
+
+
+class JoinDesk:
+    """Answers joiners from a thread of its own, from `open` until `close`. Joiners that come earlier wait."""
+
+    def __init__(self, network: Network, port: int) -> None:
+        self._socket = network.bind(zmq.REP, "join", port=port)
+        self.address = network.address_of(self._socket)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.joined = 0
+
+    def open(self, welcome: Callable[[int], Welcome], run_dir: Path) -> None:
+        """Start answering; `welcome` makes the answer for the collector of that id. Writes the address file."""
+        partial = run_dir / f".{JOIN_FILE}.{os.getpid()}"
+        partial.write_text(self.address)
+        partial.replace(run_dir / JOIN_FILE)
+        self._thread = threading.Thread(target=self._serve, args=(welcome,), name="join-desk")
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop the thread (at most 1 s) and close the socket."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=1.0)
+        self._socket.close(linger=0)
+
+    def _serve(self, welcome: Callable[[int], Welcome]) -> None:
+        while not self._stop.is_set():
+            if self._socket.poll(200):
+                self._socket.send(msgspec.msgpack.encode(self._answer(self._socket.recv(), welcome)))
+
+    def _answer(self, message: bytes, welcome: Callable[[int], Welcome]) -> Welcome | Refusal:
+        try:
+            request = _request.decode(message)
+        except msgspec.MsgspecError as error:
+            return Refusal(f"not a join request: {error}")
+        if request.join_version != JOIN_VERSION:
+            return Refusal(f"the trainer speaks join version {JOIN_VERSION}, the collector {request.join_version}: "
+                           "install the same mineonline on both.")
+        self.joined += 1
+        return welcome(self.joined - 1)
+
+
+def join(
+    context: zmq.Context[zmq.Socket[bytes]], address: str, keys: Keys | None, *, timeout_s: float
+) -> Welcome | None:
+    """Ask to join; None if nobody answers within `timeout_s`. CollectorError if the trainer refuses."""
+    asker = connect(context, zmq.REQ, [address], keys)
+    try:
+        asker.send(msgspec.msgpack.encode(Request(JOIN_VERSION, socket.gethostname(), os.getpid())))
+        if not asker.poll(int(timeout_s * 1000)):
+            return None
+        answer = _reply.decode(asker.recv())
+    finally:
+        asker.close(linger=0)
+    if isinstance(answer, Refusal):
+        raise CollectorError(f"{address} refused this collector: {answer.reason}")
+    return answer

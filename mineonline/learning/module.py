@@ -1,0 +1,142 @@
+"""The learner: one `training_step` is one PPO iteration on a rank's share of fragments.
+
+Axes: B fragments, T rows, U = T + 1 rows. Consumes a share, waits for nobody but the other ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import lightning
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor
+
+from mineonline.config import ObjectiveConfig, OptimizerConfig
+from mineonline.fragment import Fragments
+from mineonline.learning.advantage import advantages
+from mineonline.learning.objective import Losses, ppo_losses
+from mineonline.policies.policy import Policy, PolicyOutput
+
+
+class HasFragments(Protocol):
+    """What a training batch must have."""
+
+    fragments: Fragments
+
+
+class PPO(lightning.LightningModule):
+    """Proximal policy optimisation (Schulman et al. 2017) with manual optimisation.
+
+    `version` counts iterations; it is a buffer of the policy, so that it is published and saved with the weights.
+    """
+
+    def __init__(self, policy: Policy, objective: ObjectiveConfig, optimizer: OptimizerConfig, iterations: int) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.policy = policy
+        self.objective = objective
+        self.optimizer = optimizer
+        self.iterations = iterations
+
+    @property
+    def version(self) -> int:
+        """PPO iterations that made the present weights."""
+        return int(self.policy.version)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        settings = self.optimizer
+        return torch.optim.AdamW(
+            self.policy.parameters(), lr=settings.learning_rate, eps=settings.eps, weight_decay=settings.weight_decay
+        )
+
+    def training_step(self, batch: HasFragments, batch_idx: int) -> None:
+        fragments = batch.fragments
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        if self.optimizer.anneal:
+            for group in optimizer.param_groups:
+                group["lr"] = self.optimizer.learning_rate * max(0.0, 1 - self.version / self.iterations)
+        value_BU = self._values(fragments)
+        advantage_BT = advantages(
+            fragments, value_BU, discount=self.objective.discount, trace=self.objective.trace
+        )
+        return_BT = advantage_BT + value_BU[:, :-1]
+        decided_BT = ~fragments.final_BT
+        if self.objective.normalize_advantage:
+            advantage_BT = self._normalized(advantage_BT, decided_BT)
+        logs: list[dict[str, Tensor]] = []
+        for index in self._minibatches(len(fragments)):
+            losses = self._losses(fragments[index], advantage_BT[index], return_BT[index])
+            optimizer.zero_grad()
+            self.manual_backward(losses.total)
+            norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.optimizer.max_grad_norm)
+            optimizer.step()
+            logs.append({**losses._asdict(), "gradient_norm": norm})
+        self.policy.version += 1
+        self._log(logs, value_BU[:, :-1][decided_BT], return_BT[decided_BT])
+
+    def _evaluate(self, fragments: Fragments, observation: dict[str, Tensor], first_BX: Tensor) -> PolicyOutput:
+        return self.policy(  # type: ignore[no-any-return]
+            {name: leaf.to(self.device) for name, leaf in observation.items()},
+            first_BX.to(self.device),
+            {name: leaf.to(self.device) for name, leaf in fragments.memory.items()},
+        )
+
+    @torch.no_grad()
+    def _values(self, fragments: Fragments) -> Tensor:
+        """(B, U) under the present weights, on the CPU."""
+        parts = [
+            self._evaluate(part, part.observation, part.first_BU).value_BT
+            for part in (fragments[index] for index in self._parts(len(fragments)))
+        ]
+        return torch.cat(parts).cpu()
+
+    def _losses(self, fragments: Fragments, advantage_BT: Tensor, return_BT: Tensor) -> Losses:
+        observation = {name: leaf[:, :-1] for name, leaf in fragments.observation.items()}
+        output = self._evaluate(fragments, observation, fragments.first_BU[:, :-1])
+        action = {name: leaf.to(self.device) for name, leaf in fragments.action.items()}
+        head = self.policy.head
+        return ppo_losses(
+            head.log_prob(output.logits, action),
+            fragments.log_prob_BT.to(self.device),
+            advantage_BT.to(self.device),
+            output.value_BT,
+            return_BT.to(self.device),
+            head.entropy(output.logits),
+            ~fragments.final_BT.to(self.device),
+            clip=self.objective.clip,
+            value_coef=self.objective.value_coef,
+            entropy_coef=self.objective.entropy_coef,
+        )
+
+    def _parts(self, count: int) -> list[Tensor]:
+        """Consecutive indices, as many parts as there are minibatches."""
+        return list(torch.arange(count).chunk(self.optimizer.minibatches))
+
+    def _minibatches(self, count: int) -> Iterator[Tensor]:
+        for _ in range(self.optimizer.epochs):
+            yield from torch.randperm(count).chunk(self.optimizer.minibatches)
+
+    def _normalized(self, advantage_BT: Tensor, decided_BT: Tensor) -> Tensor:
+        """Mean 0 and standard deviation 1 over the rows with a decision, of all ranks."""
+        x = advantage_BT[decided_BT].double()
+        moments = torch.stack([x.sum(), (x * x).sum(), decided_BT.sum().double()]).to(self.device)
+        total, squares, count = self._sum_over_ranks(moments).cpu()
+        mean = total / count
+        deviation = (squares / count - mean * mean).clamp(min=0).sqrt()
+        return ((advantage_BT - mean) / (deviation + 1e-8)).float()
+
+    def _sum_over_ranks(self, x: Tensor) -> Tensor:
+        if self.trainer.world_size > 1:
+            torch.distributed.all_reduce(x)
+        return x
+
+    def _log(self, logs: list[dict[str, Tensor]], value: Tensor, target: Tensor) -> None:
+        metrics: dict[str, Any] = {
+            f"loss/{name}": torch.stack([entry[name].detach() for entry in logs]).mean() for name in logs[0]
+        }
+        variance = target.var()
+        metrics["loss/explained_variance"] = 1 - (target - value).var() / variance if variance > 0 else variance
+        self.log_dict(metrics, batch_size=1, sync_dist=self.trainer.world_size > 1)

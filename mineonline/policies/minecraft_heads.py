@@ -1,0 +1,132 @@
+"""Heads for MineStudio's actions (`buttons` 8641 x `camera` 121), under a task's action mask.
+
+Both emit the same actions, and in both the camera counts only where the buttons say that it moves. Axes: G groups,
+K choices of a group.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mineonline.envs.actions import (
+    BUTTON_NAMES,
+    BUTTON_TABLE,
+    GROUP_NAMES,
+    GROUPS,
+    INVENTORY,
+    NUM_BUTTONS,
+    NUM_CAMERA,
+    legal_buttons,
+)
+from mineonline.envs.tasks import ActionMask
+from mineonline.policies.heads import IMPOSSIBLE, GroupedHead, Head, TensorDict
+
+_CAMERA_BINS = 11
+_CAMERA_GROUP = GROUP_NAMES.index("camera")
+_INVENTORY_GROUP = GROUP_NAMES.index("inventory")
+_PITCH_GROUP = len(GROUP_NAMES)
+_YAW_GROUP = _PITCH_GROUP + 1
+
+
+class FactoredHead(GroupedHead):
+    """An independent choice in every group of buttons, and in pitch and yaw: learns from scratch in minutes.
+
+    `inventory` excludes all other groups, and pitch and yaw count only where the camera moves, in log-probability and
+    entropy too.
+    """
+
+    table: Tensor
+    strides: Tensor
+
+    def __init__(self, features: int, mask: ActionMask) -> None:
+        super().__init__(features, _possible(mask))
+        self.register_buffer("table", torch.from_numpy(BUTTON_TABLE), persistent=False)
+        sizes = [len(choices) for choices in GROUPS.values()][:_INVENTORY_GROUP]
+        strides = torch.tensor(sizes).flip(0).cumprod(0).flip(0) // torch.tensor(sizes)
+        self.register_buffer("strides", strides, persistent=False)
+        with torch.no_grad():
+            # small movements first: without this, untrained agents end up staring at the sky or at the floor
+            bins = torch.arange(_CAMERA_BINS)
+            bias_GK = self.linear.bias.view(self.groups, self.classes)
+            bias_GK[[_PITCH_GROUP, _YAW_GROUP]] = -0.5 * ((bins - _CAMERA_BINS // 2) / 1.5) ** 2
+
+    def _action(self, choice: Tensor) -> TensorDict:
+        product_class = (choice[..., :_INVENTORY_GROUP] * self.strides).sum(-1)
+        opens = choice[..., _INVENTORY_GROUP] == 1
+        camera = choice[..., _PITCH_GROUP] * _CAMERA_BINS + choice[..., _YAW_GROUP]
+        return {"buttons": torch.where(opens, INVENTORY, product_class), "camera": camera}
+
+    def sample(self, logits: Tensor) -> TensorDict:
+        return self._action(self._choose(logits, random=True))
+
+    def best(self, logits: Tensor) -> TensorDict:
+        return self._action(self._choose(logits, random=False))
+
+    def log_prob(self, logits: Tensor, action: TensorDict) -> Tensor:
+        buttons = self.table[action["buttons"]]
+        camera = action["camera"]
+        pitch_yaw = torch.stack([camera // _CAMERA_BINS, camera % _CAMERA_BINS], -1)
+        each = self._group_log_prob(logits, torch.cat([buttons, pitch_yaw], -1))
+        moves = buttons[..., _CAMERA_GROUP].float()
+        others = each[..., :_INVENTORY_GROUP].sum(-1) + moves * each[..., _PITCH_GROUP:].sum(-1)
+        return each[..., _INVENTORY_GROUP] + torch.where(buttons[..., _INVENTORY_GROUP] == 1, 0.0, others)
+
+    def entropy(self, logits: Tensor) -> Tensor:
+        each = self._group_entropy(logits)
+        moves = logits[..., _CAMERA_GROUP, 1].exp()
+        closed = logits[..., _INVENTORY_GROUP, 0].exp()
+        others = each[..., :_INVENTORY_GROUP].sum(-1) + moves * each[..., _PITCH_GROUP:].sum(-1)
+        return each[..., _INVENTORY_GROUP] + closed * others
+
+
+class JointHead(Head):
+    """VPT's head: one categorical over all legal button classes, one over the camera (Baker et al. 2022)."""
+
+    possible: Tensor
+    moves: Tensor
+
+    def __init__(self, features: int, mask: ActionMask, *, gain: float = 0.01) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, NUM_BUTTONS + NUM_CAMERA)
+        nn.init.orthogonal_(self.linear.weight, gain)
+        nn.init.zeros_(self.linear.bias)
+        possible = torch.from_numpy(legal_buttons(mask.forbid, mask.hold))
+        moves = torch.from_numpy(BUTTON_TABLE[:, _CAMERA_GROUP] == 1)
+        self.register_buffer("possible", possible, persistent=False)
+        self.register_buffer("moves", moves, persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        logits = self.linear(features).float()
+        buttons = logits[..., :NUM_BUTTONS].masked_fill(~self.possible, IMPOSSIBLE).log_softmax(-1)
+        return torch.cat([buttons, logits[..., NUM_BUTTONS:].log_softmax(-1)], -1)
+
+    def sample(self, logits: Tensor) -> TensorDict:
+        return self.best(logits - torch.empty_like(logits).exponential_().log_())
+
+    def best(self, logits: Tensor) -> TensorDict:
+        return {"buttons": logits[..., :NUM_BUTTONS].argmax(-1), "camera": logits[..., NUM_BUTTONS:].argmax(-1)}
+
+    def log_prob(self, logits: Tensor, action: TensorDict) -> Tensor:
+        buttons = logits.gather(-1, action["buttons"].unsqueeze(-1)).squeeze(-1)
+        camera = logits.gather(-1, NUM_BUTTONS + action["camera"].unsqueeze(-1)).squeeze(-1)
+        return buttons + torch.where(self.moves[action["buttons"]], camera, 0.0)
+
+    def entropy(self, logits: Tensor) -> Tensor:
+        buttons, camera = logits[..., :NUM_BUTTONS], logits[..., NUM_BUTTONS:]
+        moves = buttons[..., self.moves].exp().sum(-1)
+        return -(buttons.exp() * buttons).sum(-1) - moves * (camera.exp() * camera).sum(-1)
+
+
+def _possible(mask: ActionMask) -> Tensor:
+    """(G, K) bool: the choices that a task's mask leaves, groups of buttons first, then pitch and yaw."""
+    classes = max(_CAMERA_BINS, *(len(choices) for choices in GROUPS.values()))
+    possible_GK = torch.zeros(len(GROUPS) + 2, classes, dtype=torch.bool)
+    for group, (name, choices) in enumerate(GROUPS.items()):
+        held = [choice for choice in choices if choice in mask.hold]
+        for k, choice in enumerate(choices):
+            forbidden = choice in mask.forbid or (name in mask.forbid and choice != "none")
+            possible_GK[group, k] = choice == held[0] if held else not forbidden
+    possible_GK[len(GROUPS) :, :_CAMERA_BINS] = True
+    assert set(mask.forbid) | set(mask.hold) <= set(BUTTON_NAMES)
+    return possible_GK

@@ -1,0 +1,45 @@
+"""A fully connected policy for observations that are vectors (gym)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mineonline.envs.contract import EnvSpec
+from mineonline.errors import ConfigError
+from mineonline.policies.heads import CategoricalHead
+from mineonline.policies.policy import Memory, Policy, PolicyOutput, orthogonal_
+
+
+class MlpPolicy(Policy):
+    """Separate tanh towers for actor and critic, as in Schulman et al. 2017, section 6.1; no memory."""
+
+    def __init__(self, spec: EnvSpec, hidden_sizes: Sequence[int]) -> None:
+        super().__init__()
+        pictures = [name for name, s in spec.observation.items() if s.dtype == "uint8"]
+        if pictures:
+            raise ConfigError(f"policy=mlp reads vectors, but the environment shows a picture ({pictures[0]!r}). "
+                              "Use policy=tiny.")
+        size = sum(math.prod(s.shape) for s in spec.observation.values())
+        self.actor = _tower(size, hidden_sizes)
+        self.critic = _tower(size, hidden_sizes)
+        self.head = CategoricalHead(hidden_sizes[-1], spec.action)
+        self.value = nn.Linear(hidden_sizes[-1], 1)
+        orthogonal_(self.value, 1.0)
+
+    def forward(self, observation: dict[str, Tensor], first_BT: Tensor, memory: Memory) -> PolicyOutput:
+        vector_BTD = torch.cat([part.flatten(2).float() for part in observation.values()], -1)
+        return PolicyOutput(self.head(self.actor(vector_BTD)), self.value(self.critic(vector_BTD)).squeeze(-1), memory)
+
+
+def _tower(size: int, hidden_sizes: Sequence[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for width in hidden_sizes:
+        linear = nn.Linear(size, width)
+        orthogonal_(linear, math.sqrt(2))
+        layers += [linear, nn.Tanh()]
+        size = width
+    return nn.Sequential(*layers)

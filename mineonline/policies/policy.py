@@ -1,0 +1,69 @@
+"""What a policy is: one forward pass for the learner and the collectors alike, with memory carried between calls.
+
+Axes: B sequences, T rows. Stepwise evaluation is T = 1; both ways agree to 1e-5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mineonline.envs.contract import TensorSpec
+from mineonline.policies.heads import Head
+
+Memory = dict[str, Tensor]
+"""Name -> (B, *shape); empty for a policy without memory."""
+
+
+class PolicyOutput(NamedTuple):
+    """What one pass gives."""
+
+    logits: Tensor
+    """(B, T, ...): read by the policy's head alone."""
+    value_BT: Tensor
+    """float32, in units of reward."""
+    memory: Memory
+    """After the last row."""
+
+
+class Policy(nn.Module):
+    """Base of all policies.
+
+    A subclass sets `head` and `memory_spec` and implements `forward`. `first_BT` resets the memory before a row, inside
+    a sequence too.
+    """
+
+    version: Tensor
+    head: Head
+
+    def __init__(self, memory_spec: Mapping[str, TensorSpec] | None = None) -> None:
+        super().__init__()
+        self.memory_spec = dict(memory_spec or {})
+        # travels with the weights, so that experience is stamped by the very weights that made it
+        self.register_buffer("version", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, observation: dict[str, Tensor], first_BT: Tensor, memory: Memory) -> PolicyOutput:
+        """Evaluate T rows of B sequences; `memory` is the state before row 0."""
+        raise NotImplementedError
+
+    def initial_memory(self, count: int) -> Memory:
+        """Memory of `count` sequences that have not begun."""
+        device = self.version.device
+        return {
+            name: torch.zeros((count, *spec.shape), dtype=getattr(torch, spec.dtype), device=device)
+            for name, spec in self.memory_spec.items()
+        }
+
+
+def orthogonal_(layer: nn.Linear | nn.Conv2d, gain: float) -> None:
+    """Orthogonal weights and zero bias, the usual start for PPO (Huang et al. 2022, detail 2)."""
+    nn.init.orthogonal_(layer.weight, gain)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+RELU_GAIN = float(np.sqrt(2))

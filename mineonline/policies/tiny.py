@@ -1,0 +1,67 @@
+"""A small convolutional policy for pictures: learns the embedded world's tasks on a laptop."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from mineonline.envs.contract import TensorSpec
+from mineonline.errors import ConfigError
+from mineonline.policies.heads import Head
+from mineonline.policies.policy import Memory, Policy, PolicyOutput, orthogonal_
+
+
+class TinyPolicy(Policy):
+    """Three convolutions and a linear layer, with a GRU behind them if `recurrent`.
+
+    `head` reads `hidden_size` features. ConfigError if the picture is too small for the convolutions (36 pixels).
+    """
+
+    def __init__(self, image: TensorSpec, head: Head, *, hidden_size: int, recurrent: bool) -> None:
+        super().__init__({"gru": TensorSpec((hidden_size,), "float32")} if recurrent else None)
+        height, width, channels = image.shape
+        if min(height, width) < 36:
+            raise ConfigError(f"policy=tiny needs pictures of at least 36x36 pixels, but they are {width}x{height}. "
+                              "Raise env.image_size.")
+        self.encoder = nn.Sequential(
+            nn.Conv2d(channels, 16, 8, stride=4), nn.ReLU(),
+            nn.Conv2d(16, 32, 4, stride=2), nn.ReLU(),
+            nn.Conv2d(32, 32, 3), nn.ReLU(),
+        )  # fmt: skip
+        for layer in self.encoder:
+            if isinstance(layer, nn.Conv2d):
+                orthogonal_(layer, math.sqrt(2))
+        with torch.no_grad():
+            size = self.encoder(torch.zeros(1, channels, height, width)).numel()
+        self.linear = nn.Linear(size, hidden_size)
+        orthogonal_(self.linear, math.sqrt(2))
+        self.gru = nn.GRU(hidden_size, hidden_size, batch_first=True) if recurrent else None
+        self.head = head
+        self.value = nn.Linear(hidden_size, 1)
+        orthogonal_(self.value, 1.0)
+        # pictures arrive as (..., H, W, C): in this layout that is no copy
+        self.encoder.to(memory_format=torch.channels_last)
+
+    def forward(self, observation: dict[str, Tensor], first_BT: Tensor, memory: Memory) -> PolicyOutput:
+        image_BTHWC = observation["image"]
+        pixels = image_BTHWC.flatten(0, 1).permute(0, 3, 1, 2).to(self.linear.weight.dtype).mul(1 / 255)
+        features = torch.relu(self.linear(self.encoder(pixels).flatten(1))).unflatten(0, first_BT.shape)
+        if self.gru is not None:
+            features, state_BD = _gru(self.gru, features, first_BT, memory["gru"])
+            memory = {"gru": state_BD}
+        return PolicyOutput(self.head(features), self.value(features).squeeze(-1).float(), memory)
+
+
+def _gru(gru: nn.GRU, x_BTD: Tensor, first_BT: Tensor, state_BD: Tensor) -> tuple[Tensor, Tensor]:
+    """Run over T rows, with the state set to zero before every row of `first_BT`: one call a stretch without any."""
+    rows = first_BT.shape[1]
+    starts = sorted({0, *first_BT.any(0).nonzero().squeeze(1).tolist()})
+    outputs = []
+    state = state_BD.unsqueeze(0)
+    for start, stop in zip(starts, [*starts[1:], rows], strict=True):
+        state = state * ~first_BT[:, start].unsqueeze(1)
+        output, state = gru(x_BTD[:, start:stop], state)
+        outputs.append(output)
+    return torch.cat(outputs, 1), state.squeeze(0)

@@ -1,0 +1,42 @@
+"""What processes owe each other: children die with their parents, and each writes a log of its own."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+RUN_DIR_VARIABLE = "MINEONLINE_RUN_DIR"
+"""In the environment of every process of a run, so that an operator can find them."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(parent: int, how: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel send `how` to this process when `parent`, which started it, ends in any way.
+
+    Linux only; elsewhere nothing happens. Note that "ends" means the thread that started this process.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, how)
+    if os.getppid() != parent:  # it was gone before the call above
+        os.kill(os.getpid(), how)
+
+
+def log_to(file: Path) -> None:
+    """Send this process's stdout and stderr, those of C code too, to the end of `file`."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def tail(file: Path, lines: int = 15) -> str:
+    """The last lines of a text file; empty if there is none."""
+    return "\n".join(file.read_text(errors="replace").splitlines()[-lines:]) if file.exists() else ""

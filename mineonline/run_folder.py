@@ -1,0 +1,58 @@
+"""The folder that holds everything a run writes.
+
+    config.yaml  overrides.yaml  metrics.csv  checkpoints/last.ckpt  logs/<process>.log  videos/  join  done
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import yaml
+
+from mineonline.errors import CheckpointError, ConfigError
+from mineonline.processes import RUN_DIR_VARIABLE
+
+CONFIG_FILE = "config.yaml"
+OVERRIDES_FILE = "overrides.yaml"
+
+
+def choose_run_dir(run_dir: str | None, checkpoint: str | None, label: str) -> Path:
+    """The absolute folder of a run: as given, that of the checkpoint, or a new one under `runs/<label>`.
+
+    Ranks that Lightning starts find it in their environment.
+    """
+    if os.environ.get("LOCAL_RANK", "0") != "0" and RUN_DIR_VARIABLE in os.environ:
+        return Path(os.environ[RUN_DIR_VARIABLE])
+    if run_dir is not None:
+        return Path(run_dir).absolute()
+    if checkpoint is not None:
+        return run_dir_of(Path(checkpoint))
+    return Path("runs", label, time.strftime("%Y-%m-%d_%H-%M-%S")).absolute()
+
+
+def run_dir_of(checkpoint: Path) -> Path:
+    """The run folder that a checkpoint lies in. CheckpointError if there is no such file."""
+    if not checkpoint.is_file():
+        raise CheckpointError(f"checkpoint={checkpoint}: there is no such file.")
+    return checkpoint.absolute().parent.parent
+
+
+def saved_overrides(checkpoint: Path) -> list[str]:
+    """The command line that began the checkpoint's run, so that it goes on with the same settings."""
+    file = run_dir_of(checkpoint) / OVERRIDES_FILE
+    return list(yaml.safe_load(file.read_text())) if file.exists() else []
+
+
+def create_run_dir(folder: Path, config: dict[str, object], overrides: list[str], *, resume: bool) -> None:
+    """Make the folder and write its configuration. ConfigError if it holds a run that is not resumed."""
+    last = folder / "checkpoints" / "last.ckpt"
+    if (folder / CONFIG_FILE).exists() and not resume:
+        cure = f"checkpoint={last} to go on with it" if last.exists() else "delete it"
+        raise ConfigError(f"run_dir={folder} already holds a run. Give another run_dir, or {cure}.")
+    for name in ("checkpoints", "logs", "videos"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "done").unlink(missing_ok=True)
+    (folder / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False))
+    (folder / OVERRIDES_FILE).write_text(yaml.safe_dump(overrides))

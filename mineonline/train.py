@@ -1,0 +1,41 @@
+"""Entry point: `python -m mineonline.train [key=value ...]` trains an agent. `--help` shows what can be set."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from mineonline.stopping import StopRequest
+
+_stop = StopRequest()
+if __name__ == "__main__":
+    _stop.install()  # before the imports that take seconds
+
+import hydra
+from omegaconf import DictConfig
+
+from mineonline import command_line
+from mineonline.config import parse_config
+from mineonline.run_folder import saved_overrides
+from mineonline.training import train
+
+
+def main() -> None:
+    """Check the command line, then hand over to Hydra."""
+    overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+    if len(overrides) == len(sys.argv) - 1:
+        settings = command_line.compose_settings(overrides)
+        if settings["checkpoint"] is not None:
+            sys.argv[1:] = command_line.merge_overrides(saved_overrides(Path(settings["checkpoint"])), overrides)
+            settings = command_line.compose_settings(sys.argv[1:])
+        parse_config(settings)
+    hydra.main(version_base="1.3", config_path=str(command_line.CONF_DIR), config_name="config")(_run)()
+
+
+def _run(composed: DictConfig) -> None:
+    callbacks = [hydra.utils.instantiate(callback) for callback in composed.callbacks]
+    train(command_line.settings_of(composed), _stop, overrides=sys.argv[1:], callbacks=callbacks)
+
+
+if __name__ == "__main__":
+    command_line.report_errors(main)

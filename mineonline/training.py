@@ -1,0 +1,247 @@
+"""The trainer process: builds every part of a run, connects them, and runs Lightning's fit.
+
+One of these a rank. Rank 0 also has the join desk, the publisher and the collectors that this machine starts.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import lightning
+import msgspec
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from mineonline.callbacks.checkpoints import AtomicCheckpointIO, SaveCheckpoints
+from mineonline.callbacks.connections import AnnounceRun, PublishWeights
+from mineonline.callbacks.progress import Progress
+from mineonline.callbacks.statistics import Statistics
+from mineonline.callbacks.stopping import StopOnSignal
+from mineonline.config import Config, GymEnvConfig, check_shares, parse_config, trainer_threads
+from mineonline.envs.build import env_spec
+from mineonline.envs.contract import EnvSpec
+from mineonline.errors import CheckpointError, ConfigError
+from mineonline.experience.buffer import FragmentBuffer, check_silence
+from mineonline.experience.datamodule import OnlineDataModule
+from mineonline.experience.receiver import Receiver
+from mineonline.fragment import fragment_schema
+from mineonline.join import DONE_FILE, JoinDesk, Welcome
+from mineonline.learning.module import PPO
+from mineonline.metrics import MetricsFile
+from mineonline.network import Network
+from mineonline.policies.build import build_policy
+from mineonline.policies.policy import Policy
+from mineonline.processes import RUN_DIR_VARIABLE, die_with_parent
+from mineonline.run_folder import choose_run_dir, create_run_dir
+from mineonline.stopping import StopRequest
+from mineonline.summary import print_summary
+from mineonline.supervisor import LocalCollectors
+from mineonline.weights.publisher import WeightsPublisher
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    settings: dict[str, Any],
+    stop: StopRequest,
+    *,
+    overrides: Sequence[str] = (),
+    callbacks: Sequence[lightning.Callback] = (),
+) -> None:
+    """Train as `settings` (see `conf/config.yaml`) say, to the end or until asked to stop.
+
+    MineonlineError: what the user can mend. SystemExit when `stop` was requested.
+    """
+    label = settings["task"]["name"] if settings["env"]["kind"] == "world" else str(settings["env"]["id"])
+    run_dir = choose_run_dir(settings["run_dir"], settings["checkpoint"], label)
+    config = parse_config({**settings, "run_dir": str(run_dir), "callbacks": []})
+    rank = rank_zero_only.rank
+    trainer = _build_trainer(config)
+    check_shares(config, trainer.world_size)
+    spec = env_spec(config)
+    policy = build_policy(config, spec)
+    resume_at = _check_checkpoint(Path(config.checkpoint), policy) if config.checkpoint else 0
+    if rank == 0:
+        create_run_dir(run_dir, msgspec.to_builtins(config), list(overrides), resume=config.checkpoint is not None)
+    elif "LOCAL_RANK" in os.environ:
+        die_with_parent(os.getppid())
+    os.environ[RUN_DIR_VARIABLE] = str(run_dir)
+    _log_to_file(run_dir / "logs" / f"trainer-{rank}.log")
+    trainer.loggers = _build_loggers(config, run_dir, resume_at)
+    torch.set_num_threads(trainer_threads(config))
+    lightning.seed_everything(config.seed + rank, verbose=False)
+    learner = PPO(policy, config.objective, config.optimizer, config.iterations)
+    began = time.monotonic()
+    with ExitStack() as stack:
+        datamodule = _connect(stack, config, run_dir, trainer, learner, spec, stop)
+        trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
+        trainer.fit(learner, datamodule=datamodule, ckpt_path=config.checkpoint, weights_only=True)
+    if rank == 0:
+        if stop.received is None:
+            (run_dir / DONE_FILE).touch()
+        print_summary(run_dir, learner.version, time.monotonic() - began, stopped=stop.received is not None)
+    if stop.received is not None:
+        raise SystemExit(128 + stop.received)
+
+
+def _connect(
+    stack: ExitStack,
+    config: Config,
+    run_dir: Path,
+    trainer: lightning.Trainer,
+    learner: PPO,
+    spec: EnvSpec,
+    stop: StopRequest,
+) -> OnlineDataModule:
+    """Open this rank's end of both paths; `stack` closes what was opened, last first."""
+    rank = trainer.global_rank
+    run_id = os.environ.setdefault("MINEONLINE_RUN_ID", secrets.token_hex(16))
+    network = stack.enter_context(Network(config.network.host, run_dir))
+    share = config.buffer.fragments_per_iteration // trainer.world_size
+    buffer = FragmentBuffer(
+        capacity=config.buffer.capacity,
+        max_staleness=config.buffer.max_staleness,
+        max_reuse=config.buffer.max_reuse,
+        seed=config.seed + rank,
+    )
+    schema = fragment_schema(spec, learner.policy.memory_spec, config.fragment.length)
+    receiver = Receiver(network, buffer, rank=rank, run_id=run_id, schema=schema, actions=dict(spec.action))
+    stack.callback(receiver.close)
+    statistics = Statistics(spec.statistics)
+    callbacks: list[lightning.Callback] = [StopOnSignal(stop), statistics]
+    collectors: LocalCollectors | None = None
+    if rank == 0:
+        desk = JoinDesk(network, config.network.port)
+        stack.callback(desk.close)
+        publisher = WeightsPublisher(network, run_id)
+        stack.callback(publisher.close)
+        collectors = stack.enter_context(
+            LocalCollectors(
+                config.collector.count, desk.address, run_dir,
+                max_failures=config.collector.max_failures, last_arrival=lambda: buffer.last_arrival,
+            )
+        )  # fmt: skip
+
+        def announce(addresses: tuple[str, ...]) -> None:
+            encoded = msgspec.json.encode(config).decode()
+            desk.open(lambda i: Welcome(run_id, i, encoded, addresses, publisher.address), run_dir)
+            if config.collector.count == 0:
+                print(
+                    "collector.count=0: waiting for collectors. Start them, here or on other machines, with\n"
+                    f"  python -m mineonline.collect run={run_dir}",
+                    file=sys.stderr, flush=True,
+                )  # fmt: skip
+
+        callbacks += [AnnounceRun(receiver.address, announce), PublishWeights(publisher)]
+    else:
+        callbacks += [AnnounceRun(receiver.address, lambda addresses: None)]
+    callbacks += [
+        SaveCheckpoints(
+            run_dir / "checkpoints", every=config.checkpointing.every, keep_every=config.checkpointing.keep_every
+        ),
+        Progress(statistics),
+    ]
+    trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
+    began = buffer.last_arrival
+
+    def give_up() -> bool:
+        if collectors is not None:
+            collectors.check()
+        if config.collector.count > 0 or buffer.last_arrival > began:
+            check_silence(buffer.last_arrival, config.buffer.silence_s, f"The collectors' logs are in {run_dir}/logs.")
+        return stop.received is not None
+
+    return OnlineDataModule(
+        buffer, iterations=config.iterations, share=share, version=lambda: learner.version, give_up=give_up
+    )
+
+
+def _build_trainer(config: Config) -> lightning.Trainer:
+    """Lightning's Trainer. ConfigError for arguments that it does not take, and devices that are not there."""
+    settings: dict[str, Any] = {
+        "max_epochs": 1,
+        "log_every_n_steps": 1,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "logger": False,
+        **config.trainer,
+        "plugins": [AtomicCheckpointIO()],
+    }
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    try:
+        trainer = lightning.Trainer(**settings)
+    except TypeError as error:
+        raise ConfigError(f"trainer: {error}. Its keys are the arguments of lightning.Trainer.") from None
+    except (MisconfigurationException, ValueError) as error:
+        raise ConfigError(f"trainer.devices={settings['devices']}, trainer.accelerator={settings['accelerator']}: {error}") from None
+    if settings["accelerator"] == "auto" and isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > 1:
+        raise ConfigError(
+            f"trainer.devices={settings['devices']}: this machine has no GPU. "
+            "If you want that many trainer processes on its CPU, add trainer.accelerator=cpu."
+        )
+    return trainer
+
+
+def _build_loggers(config: Config, run_dir: Path, resume_at: int) -> list[Logger]:
+    loggers: list[Logger] = [MetricsFile(run_dir / "metrics.csv", resume_at=resume_at)]
+    if "tensorboard" in config.logger:
+        loggers.append(TensorBoardLogger(run_dir, name="", version="tensorboard"))
+    if "wandb" in config.logger:
+        import wandb
+
+        logged_in = bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
+        loggers.append(
+            WandbLogger(
+                name=config.wandb.name or run_dir.name,
+                save_dir=run_dir,
+                project=config.wandb.project,
+                entity=config.wandb.entity,
+                offline=not logged_in,
+            )
+        )
+    return loggers
+
+
+def _check_checkpoint(file: Path, policy: Policy) -> int:
+    """The iteration that a checkpoint stands at. CheckpointError if it is broken, or of another policy."""
+    if not file.is_file():
+        raise CheckpointError(f"checkpoint={file}: there is no such file.")
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+    except Exception as error:  # noqa: BLE001 torch raises many kinds for a file that is not what it should be
+        raise CheckpointError(f"checkpoint={file}: cannot be read ({type(error).__name__}: {error}).") from None
+    found = {name.removeprefix("policy."): tuple(leaf.shape) for name, leaf in state.items()}
+    expected = {name: tuple(leaf.shape) for name, leaf in policy.state_dict().items()}
+    if found != expected:
+        wrong = next(name for name in {**expected, **found} if found.get(name) != expected.get(name))
+        raise CheckpointError(
+            f"checkpoint={file} is of another policy: {wrong} is {found.get(wrong, 'absent')} there, but "
+            f"{expected.get(wrong, 'absent')} here. Give the policy=... and env=... that it was trained with."
+        )
+    return int(state["policy.version"])
+
+
+def _log_to_file(file: Path) -> None:
+    """Logs and warnings of this process go to its file; errors to the terminal too."""
+    handler = logging.FileHandler(file)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    warnings.simplefilter("default")
