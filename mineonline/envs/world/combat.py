@@ -1,0 +1,77 @@
+"""The attack button on a mob: a blow on the press edge, weak until the weapon has recovered."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mineonline.envs.world.blocks import BLOW_HP, BLOW_TICKS, TOOL_KIND
+from mineonline.envs.world.inventory import held_item, use_tool
+from mineonline.envs.world.jit import kernel
+from mineonline.envs.world.mining import NOTHING
+from mineonline.envs.world.mobs import BODY, hurt
+from mineonline.envs.world.physics import eye_height, view_direction
+from mineonline.envs.world.state import Record, Records
+
+REACH = 3.0
+"""Blocks from the eye to a mob's box."""
+_SWORD = 1
+
+
+@kernel
+def _slab(start: float, direction: float, low: float, high: float) -> tuple[float, float]:
+    """Distances at which a ray is between two planes; an empty interval if it never is."""
+    if direction == 0.0:
+        return (-np.inf, np.inf) if low <= start <= high else (np.inf, -np.inf)
+    a, b = (low - start) / direction, (high - start) / direction
+    return (a, b) if a < b else (b, a)
+
+
+@kernel
+def distance_to_mob(mob: Record, player: Record) -> float:
+    """Along the view, to a mob's box; infinite if the view misses it."""
+    dx, dy, dz = view_direction(player)
+    half, height = BODY[mob.kind, 0], BODY[mob.kind, 1]
+    x0, x1 = _slab(player.x, dx, mob.x - half, mob.x + half)
+    y0, y1 = _slab(player.y + eye_height(player), dy, mob.y, mob.y + height)
+    z0, z1 = _slab(player.z, dz, mob.z - half, mob.z + half)
+    enter, leave = max(x0, y0, z0), min(x1, y1, z1)
+    if leave < max(enter, 0.0):
+        return np.inf
+    return float(max(enter, 0.0))
+
+
+@kernel
+def look_at_mob(mobs: Records, player: Record, reach: float) -> int:
+    """The nearest living mob along the view within a distance, NOTHING if there is none."""
+    best, nearest = NOTHING, reach
+    for m in range(mobs.shape[0]):
+        if mobs[m].kind >= 0 and mobs[m].dying == 0:
+            distance = distance_to_mob(mobs[m], player)
+            if distance <= nearest:
+                best, nearest = m, distance
+    return best
+
+
+@kernel
+def blow_strength(item: int, since_blow_ticks: int) -> float:
+    """hp of a blow with an item, so many ticks after the last: a fifth at once, all of it after the cooldown."""
+    recovered = min(1.0, (since_blow_ticks + 0.5) / BLOW_TICKS[item])
+    return float(BLOW_HP[item] * (0.2 + 0.8 * recovered * recovered))
+
+
+@kernel
+def strike(
+    mobs: Records, drop: Records, slot: Records, player: Record, counter: NDArray[np.float64], victim: int, hits_block: bool
+) -> None:
+    """A fresh click. A click that meets a block begins to mine it and costs no strength; any other does."""
+    player.swing = 6
+    if victim == NOTHING:
+        if not hits_block:
+            player.since_blow = 0
+        return
+    item = held_item(slot, player)
+    landed = hurt(mobs[victim], drop, player, counter, blow_strength(item, player.since_blow))
+    player.since_blow = 0
+    if landed:
+        use_tool(slot[player.hotbar], 1 if TOOL_KIND[item] == _SWORD else 2, counter)

@@ -1,0 +1,112 @@
+"""MineStudio's info of one world, built on request from the arrays: fresh dicts, never shared with earlier ones."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from mineonline.envs.names import BIOMES, BLOCKS, EVENTS, ITEMS, MOBS
+from mineonline.envs.tasks import ARMOUR_SLOTS
+from mineonline.envs.world.blocks import AIR, TOOL_USES
+from mineonline.envs.world.state import (
+    COUNTERS,
+    HEIGHT,
+    SIZE,
+    STRIDE_X,
+    STRIDE_Z,
+    Record,
+    World,
+)
+
+Info = dict[str, Any]
+_FOOD = 20
+_MAIN_SLOTS = 36
+
+
+def info_of(world: World, n: int, voxel_range: int | None, mob_range: float | None) -> Info:
+    """The info of world n, with the blocks and the mobs within a range of the player where one is given."""
+    player = world.player[n]
+    info: Info = {
+        "player_pos": {name: float(player[name]) for name in ("x", "y", "z", "pitch", "yaw")},
+        # both spellings are in use among MineStudio's callbacks
+        "is_gui_open": bool(player["gui_open"]),
+        "isGuiOpen": bool(player["gui_open"]),
+        "health": float(player["health"]),
+        "food_level": _FOOD,
+        "inventory": {s: _stack(world.slot[n, s]) for s in range(_MAIN_SLOTS)},
+        "equipped_items": _equipped(world, n),
+        "location_stats": _location(world, n),
+        **_counters(world, n),
+    }
+    if voxel_range is not None:
+        info["voxels"] = _voxels(world, n, voxel_range)
+    if mob_range is not None:
+        info["mobs"] = _mobs(world, n, mob_range)
+    return info
+
+
+def _stack(slot: Record) -> dict[str, Any]:
+    return {"type": ITEMS[slot["item"]], "quantity": int(slot["count"])}
+
+
+def _equipped(world: World, n: int) -> Info:
+    slots = {"mainhand": world.slot[n, world.player[n]["hotbar"]]}
+    slots |= {name: world.slot[n, _MAIN_SLOTS + place] for place, name in enumerate(ARMOUR_SLOTS)}
+    return {
+        name: {
+            "type": ITEMS[slot["item"]],
+            "damage": int(slot["wear"]),
+            "maxDamage": int(TOOL_USES[slot["item"]]),
+        }
+        for name, slot in slots.items()
+    }
+
+
+def _location(world: World, n: int) -> Info:
+    player = world.player[n]
+    x, y, z = (math.floor(player[axis]) for axis in ("x", "y", "z"))
+    return {
+        "biome_name": BIOMES[player["biome"]],
+        "can_see_sky": bool(y >= world.roof[n, x * SIZE + z]),
+        "sea_level": 9,
+        "xpos": float(player["x"]),
+        "ypos": float(player["y"]),
+        "zpos": float(player["z"]),
+        "pitch": float(player["pitch"]),
+        "yaw": float(player["yaw"]),
+    }
+
+
+def _counters(world: World, n: int) -> dict[str, dict[str, float]]:
+    counts: dict[str, dict[str, float]] = {event: {} for event in EVENTS}
+    for (event, thing), column in COUNTERS.items():
+        if world.counter[n, column] != 0:
+            counts[event][thing] = float(world.counter[n, column])
+    return counts
+
+
+def _voxels(world: World, n: int, reach: int) -> list[Info]:
+    """All blocks but air in a cube, their places from the player's."""
+    player = world.player[n]
+    middle = [math.floor(player[axis]) for axis in ("x", "y", "z")]
+    sizes = (SIZE, HEIGHT, SIZE)
+    x, y, z = (np.arange(max(0, m - reach), min(size, m + reach + 1)) for m, size in zip(middle, sizes, strict=True))
+    i, j, k = np.meshgrid(x, y, z, indexing="ij")
+    kinds = world.block[n, i * STRIDE_X + k * STRIDE_Z + j]
+    return [
+        {"type": BLOCKS[kinds[at]], "x": int(i[at]) - middle[0], "y": int(j[at]) - middle[1], "z": int(k[at]) - middle[2]}
+        for at in zip(*np.nonzero(kinds != AIR), strict=True)
+    ]
+
+
+def _mobs(world: World, n: int, reach: float) -> list[Info]:
+    """Living mobs, their places from the player's."""
+    player = world.player[n]
+    found = []
+    for mob in world.mob[n]:
+        rel = [float(mob[axis] - player[axis]) for axis in ("x", "y", "z")]
+        if mob["kind"] >= 0 and mob["dying"] == 0 and max(map(abs, rel)) <= reach:
+            found.append({"name": MOBS[mob["kind"]], "x": rel[0], "y": rel[1], "z": rel[2], "health": float(mob["health"])})
+    return found

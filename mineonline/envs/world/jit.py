@@ -1,0 +1,70 @@
+"""Compiling the world's kernels, once a machine: numba's cache in a folder that belongs to these very sources.
+
+numba's cache looks at the file of the compiled function only, so that a kernel would go on calling the old version of
+a kernel in another file. Here the folder's name holds a hash of all the sources, and a change makes a new folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numba
+import numba.core.config
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+_STALE_AFTER_S = 7 * 24 * 3600
+
+
+def _source_hash() -> str:
+    here = Path(__file__).parent
+    digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]}".encode())
+    for source in (*sorted(here.glob("*.py")), here.parent / "names.py"):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _cache_folder() -> Path:
+    """A writable folder of the user's, created; the temporary folder where the home is read-only."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    for root in (home, Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"):
+        folder = root / "mineonline" / f"world-{_source_hash()}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK):
+            _remove_stale_siblings(folder)
+            return folder
+    raise OSError(f"neither {home} nor {tempfile.gettempdir()} can be written: set XDG_CACHE_HOME to a folder that can")
+
+
+def _remove_stale_siblings(folder: Path) -> None:
+    os.utime(folder)
+    for sibling in folder.parent.glob("world-*"):
+        # another process may remove it first
+        if sibling != folder and sibling.exists() and time.time() - sibling.stat().st_mtime > _STALE_AFTER_S:
+            shutil.rmtree(sibling, ignore_errors=True)
+
+
+_FOLDER = str(_cache_folder())
+
+
+def kernel(function: Function) -> Function:
+    """Compile on first call, without the GIL. No fastmath: the same seed must give the same frames on every machine."""
+    before = numba.core.config.CACHE_DIR
+    # read while a function is decorated, and meant for the whole process: put it back
+    numba.core.config.CACHE_DIR = _FOLDER
+    try:
+        compiled: Function = numba.njit(nogil=True, cache=True)(function)
+    finally:
+        numba.core.config.CACHE_DIR = before
+    return compiled
