@@ -99,7 +99,7 @@ class BufferConfig(_Section):
     fragments_per_iteration: int
     """Fragments that one PPO iteration learns from, over all ranks."""
     capacity: int
-    """Fragments a rank may hold; when it is full, collectors wait. At least a rank's share of an iteration."""
+    """Fragments a rank may hold; when it is full, collectors wait. 0: as many as its share of an iteration."""
     max_staleness: int
     """Fragments of a policy more than this many versions old are dropped, and counted."""
     max_reuse: int
@@ -279,10 +279,10 @@ def check_shares(config: Config, ranks: int) -> None:
             f"optimizer.minibatches={config.optimizer.minibatches} does not divide a rank's {share} fragments "
             f"(buffer.fragments_per_iteration={total} over {ranks} ranks). Give a divisor of {share}."
         )
-    if config.buffer.capacity < share:
+    if 0 < config.buffer.capacity < share:
         raise ConfigError(
             f"buffer.capacity={config.buffer.capacity} cannot hold a rank's share of an iteration: the learner would "
-            f"wait for ever. Give at least {share}."
+            f"wait for ever. Give at least {share}, or 0."
         )
 
 

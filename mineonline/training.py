@@ -111,7 +111,7 @@ def _connect(
     network = stack.enter_context(Network(config.network.host, run_dir))
     share = config.buffer.fragments_per_iteration // trainer.world_size
     buffer = FragmentBuffer(
-        capacity=config.buffer.capacity,
+        capacity=config.buffer.capacity or share,
         max_staleness=config.buffer.max_staleness,
         max_reuse=config.buffer.max_reuse,
         seed=config.seed + rank,
@@ -147,12 +147,10 @@ def _connect(
         callbacks += [AnnounceRun(receiver.address, announce), PublishWeights(publisher)]
     else:
         callbacks += [AnnounceRun(receiver.address, lambda addresses: None)]
-    callbacks += [
-        SaveCheckpoints(
-            run_dir / "checkpoints", every=config.checkpointing.every, keep_every=config.checkpointing.keep_every
-        ),
-        Progress(statistics),
-    ]
+    checkpoints = SaveCheckpoints(
+        run_dir / "checkpoints", every=config.checkpointing.every, keep_every=config.checkpointing.keep_every
+    )
+    callbacks += [checkpoints, Progress(statistics)]
     trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
     began = buffer.last_arrival
 
@@ -164,8 +162,9 @@ def _connect(
         return stop.received is not None
 
     return OnlineDataModule(
-        buffer, iterations=config.iterations, share=share, version=lambda: learner.version, give_up=give_up
-    )
+        buffer, iterations=config.iterations, share=share, version=lambda: learner.version, give_up=give_up,
+        before_stop=lambda: checkpoints.save(trainer),
+    )  # fmt: skip
 
 
 def _build_trainer(config: Config) -> lightning.Trainer:

@@ -24,13 +24,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class SaveCheckpoints(lightning.Callback):
-    """Saves `last.ckpt` every `every` iterations and at the end, and `<iteration>.ckpt` every `keep_every`."""
+    """Saves `last.ckpt` every `every` iterations and after the last, and `<iteration>.ckpt` every `keep_every`."""
 
     def __init__(self, folder: Path, *, every: int, keep_every: int) -> None:
         self._folder = folder
         self._every = every
         self._keep_every = keep_every
-        self._saved_version = -1
 
     def on_train_batch_end(
         self,
@@ -41,16 +40,12 @@ class SaveCheckpoints(lightning.Callback):
         batch_idx: int,
     ) -> None:
         assert isinstance(pl_module, PPO)
-        if pl_module.version % self._every == 0:
-            self._save(trainer, pl_module, "last")
-        if self._keep_every and pl_module.version % self._keep_every == 0:
-            self._save(trainer, pl_module, f"{pl_module.version:06d}")
+        version = pl_module.version
+        if version % self._every == 0 or version == pl_module.iterations:
+            self.save(trainer)
+        if self._keep_every and version % self._keep_every == 0:
+            trainer.save_checkpoint(self._folder / f"{version:06d}.ckpt")
 
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        assert isinstance(pl_module, PPO)
-        if self._saved_version != pl_module.version:
-            self._save(trainer, pl_module, "last")
-
-    def _save(self, trainer: lightning.Trainer, module: PPO, name: str) -> None:
-        self._saved_version = module.version
-        trainer.save_checkpoint(self._folder / f"{name}.ckpt")
+    def save(self, trainer: lightning.Trainer) -> None:
+        """Save `last.ckpt`. All ranks together, inside the training loop: Lightning resumes only what was saved there."""
+        trainer.save_checkpoint(self._folder / "last.ckpt")

@@ -12,12 +12,20 @@ from mineonline.experience.buffer import FragmentBuffer, Share
 class Iterations:
     """Sized, so that Lightning does not fetch an iteration ahead (which would add a version of staleness).
 
-    `take` gives a share, or None to stop. `agree` says whether any rank wants to stop; all ranks call it together.
+    `take` gives a share, or None to stop. `agree` says whether any rank wants to stop, and
+    `before_stop` is called when one does; all ranks call them together.
     """
 
-    def __init__(self, take: Callable[[], Share | None], agree: Callable[[bool], bool], count: int) -> None:
+    def __init__(
+        self,
+        take: Callable[[], Share | None],
+        agree: Callable[[bool], bool],
+        before_stop: Callable[[], None],
+        count: int,
+    ) -> None:
         self._take = take
         self._agree = agree
+        self._before_stop = before_stop
         self._count = count
 
     def __len__(self) -> int:
@@ -27,6 +35,7 @@ class Iterations:
         while True:
             share = self._take()
             if self._agree(share is None) or share is None:
+                self._before_stop()
                 return
             yield share
 
@@ -36,6 +45,7 @@ class OnlineDataModule(lightning.LightningDataModule):
 
     `share`: fragments of this rank an iteration. `version`: gives the learner's version. `give_up`: asked while
     waiting; True ends training on all ranks before the next iteration, and it may raise what the user should read.
+    `before_stop`: called on all ranks when training ends so.
     """
 
     def __init__(
@@ -46,6 +56,7 @@ class OnlineDataModule(lightning.LightningDataModule):
         share: int,
         version: Callable[[], int],
         give_up: Callable[[], bool],
+        before_stop: Callable[[], None],
     ) -> None:
         super().__init__()
         self._buffer = buffer
@@ -53,10 +64,11 @@ class OnlineDataModule(lightning.LightningDataModule):
         self._share = share
         self._version = version
         self._give_up = give_up
+        self._before_stop = before_stop
 
     def train_dataloader(self) -> Iterations:
         """One item an iteration."""
-        return Iterations(self._take, self._agree, self._iterations)
+        return Iterations(self._take, self._agree, self._before_stop, self._iterations)
 
     def transfer_batch_to_device(self, batch: Share, device: object, dataloader_idx: int) -> Share:
         """Nothing: the learner moves minibatches when it uses them."""
