@@ -1,0 +1,98 @@
+"""What tests share: settings composed from `conf/`, and runs of the real programs in real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mineonline.command_line import compose_settings
+from mineonline.config import Config, parse_config
+from mineonline.processes import RUN_DIR_VARIABLE
+
+CARTPOLE = ["env=gym", "env.id=CartPole-v1", "policy=mlp", "video.every=0"]
+SMALL = ["collector.workers=1", "collector.envs_per_worker=8", "fragment.length=16", "buffer.fragments_per_iteration=8"]
+
+
+def config_of(*overrides: str) -> Config:
+    """The configuration that a command line gives."""
+    return parse_config(compose_settings(list(overrides)))
+
+
+def processes_of(run_dir: Path) -> list[psutil.Process]:
+    """Every living process of a run, found as an operator would."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(RUN_DIR_VARIABLE) == str(run_dir) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+class Run:
+    """`python -m <module> <arguments>` as a child process in its own session, with its output in a file."""
+
+    def __init__(self, folder: Path, *arguments: str, module: str = "mineonline.train") -> None:
+        self.output_file = folder / f"output-{time.monotonic_ns()}.txt"
+        with self.output_file.open("wb") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def output(self) -> str:
+        return self.output_file.read_text(errors="replace")
+
+    def wait(self, timeout_s: float) -> int:
+        """The exit code; fails the test with the output if the process does not end in time."""
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"still running after {timeout_s} s:\n{self.output}")
+
+    def wait_for(self, condition, timeout_s: float) -> None:
+        """Until `condition()`; fails the test if the process ends before, or it takes too long."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if self.process.poll() is not None:
+                pytest.fail(f"ended with {self.process.returncode}:\n{self.output}")
+            if time.monotonic() > deadline:
+                pytest.fail(f"condition not met after {timeout_s} s:\n{self.output}")
+            time.sleep(0.05)
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start programs that are killed, whatever they are, when the test ends."""
+    runs: list[Run] = []
+
+    def begin(*arguments: str, module: str = "mineonline.train") -> Run:
+        runs.append(Run(tmp_path, *arguments, module=module))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        run.kill()
+
+
+def rows(run_dir: Path) -> int:
+    """Iterations in a run's metrics so far."""
+    file = run_dir / "metrics.csv"
+    return max(0, len(file.read_text().splitlines()) - 1) if file.exists() else 0

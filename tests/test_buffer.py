@@ -1,0 +1,106 @@
+"""Staleness, reuse, back-pressure and giving up."""
+
+import threading
+import time
+
+import pytest
+import torch
+
+from mineonline.errors import CollectorError
+from mineonline.experience.buffer import FragmentBuffer, check_silence
+from mineonline.experience.wire import Timing
+from mineonline.fragment import Fragments
+
+TIMING = Timing(0.0, 0.0, 0.0, 0.0)
+
+
+def fragment(version, number=0):
+    row = torch.zeros(1, 2)
+    flags = torch.zeros(1, 2, dtype=torch.bool)
+    return Fragments(
+        observation={"state": torch.zeros(1, 3, 1)}, first_BU=torch.zeros(1, 3, dtype=torch.bool),
+        action={"action": torch.zeros(1, 2, dtype=torch.int64)}, log_prob_BT=row, value_BT=row, reward_BT=row,
+        terminated_BT=flags, truncated_BT=flags, final_BT=flags, memory={}, version_B=torch.tensor([version]),
+        env_B=torch.tensor([0]), sequence_B=torch.tensor([number]),
+    )  # fmt: skip
+
+
+def filled(versions, **settings):
+    buffer = FragmentBuffer(**{"capacity": 8, "max_staleness": 2, "max_reuse": 1, "seed": 0, **settings})
+    for number, version in enumerate(versions):
+        buffer.put(fragment(version, number), 0, (), TIMING, threading.Event())
+    return buffer
+
+
+def never():
+    return False
+
+
+def test_the_oldest_come_first_and_are_used_once():
+    buffer = filled([0, 0, 0, 0])
+    assert buffer.take(2, 0, never).fragments.sequence_B.tolist() == [0, 1]
+    assert buffer.take(2, 0, never).fragments.sequence_B.tolist() == [2, 3]
+    assert buffer.take(1, 0, lambda: True) is None
+
+
+def test_fragments_beyond_the_staleness_limit_are_dropped_and_counted():
+    share = filled([0, 1, 3, 4, 5]).take(2, 5, never)
+    assert share.lag_B == [2, 1]
+    assert share.arrivals.dropped["stale"] == 2
+
+
+def test_a_fragment_is_used_as_often_as_allowed_and_not_once_more():
+    buffer = filled([0, 0, 0], max_reuse=3)
+    uses = []
+    for _ in range(3):
+        share = buffer.take(3, 0, never)
+        uses.append(sorted(share.reuse_B))
+        assert sorted(share.fragments.sequence_B.tolist()) == [0, 1, 2]
+    assert uses == [[0, 0, 0], [1, 1, 1], [2, 2, 2]]
+    assert buffer.take(1, 0, lambda: True) is None
+
+
+def test_a_full_buffer_makes_the_receiver_wait_until_room_is_made():
+    buffer = filled([0] * 8)
+    done = threading.Event()
+
+    def put():
+        buffer.put(fragment(0, 8), 0, (), TIMING, threading.Event())
+        done.set()
+
+    thread = threading.Thread(target=put)
+    thread.start()
+    assert not done.wait(0.3)
+    buffer.take(1, 0, never)
+    assert done.wait(2)
+    thread.join()
+    share = buffer.take(1, 0, never)
+    assert share.arrivals.full_s > 0.2
+
+
+def test_stale_fragments_do_not_keep_newer_ones_out():
+    buffer = filled([0] * 8)
+    threading.Timer(0.3, lambda: [buffer.put(fragment(9, n), 0, (), TIMING, threading.Event()) for n in range(2)]).start()
+    share = buffer.take(2, 9, never)
+    assert share.lag_B == [0, 0]
+    assert share.arrivals.dropped["stale"] == 8
+
+
+def test_taking_waits_for_arrivals_and_says_for_how_long():
+    buffer = filled([])
+    threading.Timer(0.4, lambda: buffer.put(fragment(0), 0, (), TIMING, threading.Event())).start()
+    assert 0.3 < buffer.take(1, 0, never).wait_s < 3
+
+
+def test_what_is_raised_while_waiting_reaches_the_learner():
+    def fail():
+        raise CollectorError("a collector cannot run")
+
+    with pytest.raises(CollectorError, match="cannot run"):
+        filled([]).take(1, 0, fail)
+
+
+def test_silence_beyond_the_limit_is_an_error_that_says_where_to_look():
+    check_silence(time.monotonic(), 5.0, "look there")
+    with pytest.raises(CollectorError, match=r"no fragment has arrived for 1\d s .*look there"):
+        check_silence(time.monotonic() - 10, 5.0, "look there")

@@ -1,0 +1,142 @@
+"""The experience message, over real sockets."""
+
+import msgspec
+import pytest
+import torch
+import zmq
+
+from mineonline.envs.contract import EnvSpec, TensorSpec
+from mineonline.errors import WireError
+from mineonline.experience.buffer import FragmentBuffer
+from mineonline.experience.receiver import Receiver
+from mineonline.experience.wire import WIRE_VERSION, Header, Timing, decode, encode
+from mineonline.fragment import Episode, LeafSpec, fragment_schema
+from mineonline.network import Network, connect
+
+SPEC = EnvSpec(observation={"image": TensorSpec((6, 8, 3), "uint8")}, action={"buttons": 8641, "camera": 121})
+SCHEMA = fragment_schema(SPEC, {"gru": TensorSpec((5,), "float32")}, length=7)
+ACTIONS = dict(SPEC.action)
+
+
+def leaves(seed=0):
+    g = torch.Generator().manual_seed(seed)
+    made = {}
+    for leaf in SCHEMA:
+        dtype = getattr(torch, leaf.dtype)
+        if dtype == torch.bool:
+            made[leaf.name] = torch.rand(leaf.shape, generator=g) < 0.3
+        elif dtype.is_floating_point:
+            made[leaf.name] = torch.randn(leaf.shape, generator=g)
+        else:
+            made[leaf.name] = torch.randint(0, 120, leaf.shape, generator=g).to(dtype)
+    return made
+
+
+def header(**changes):
+    fields = {
+        "wire_version": WIRE_VERSION, "run_id": "run", "collector_id": 3, "leaves": SCHEMA,
+        "episodes": (Episode(1.5, 20, "hunt", {"kill_entity/cow": 2.0}),), "timing": Timing(0.1, 0.2, 0.3, 0.7),
+    }  # fmt: skip
+    return Header(**{**fields, **changes})
+
+
+def received(frames):
+    # writable, as zmq.Frame buffers are
+    return [bytearray(frame) for frame in frames]
+
+
+def refused(frames):
+    with pytest.raises(WireError) as error:
+        decode(received(frames), run_id="run", schema=SCHEMA, actions=ACTIONS)
+    return str(error.value)
+
+
+def test_a_decoded_fragment_equals_the_sent_one_through_a_real_socket(tmp_path):
+    sent = leaves()
+    with Network(None, tmp_path) as network:
+        pull = network.bind(zmq.PULL, "test")
+        push = connect(network.context, zmq.PUSH, [network.address_of(pull)], None)
+        push.send_multipart(encode(header(), sent), copy=False)
+        assert pull.poll(2000)
+        got, fragment = decode(pull.recv_multipart(copy=False), run_id="run", schema=SCHEMA, actions=ACTIONS)
+        assert got == header()
+        found = dict(fragment.leaves())
+        assert list(found) == [leaf.name for leaf in SCHEMA]
+        for name, leaf in sent.items():
+            assert found[name].dtype == leaf.dtype
+            assert torch.equal(found[name], leaf.unsqueeze(0)), name
+        push.close()
+        pull.close()
+
+
+def test_messages_of_another_run_version_or_schema_are_refused():
+    assert "another run" in refused(encode(header(run_id="other"), leaves()))
+    assert "wire version" in refused(encode(header(wire_version=99), leaves()))
+    longer = tuple(msgspec.structs.replace(s, shape=(8, *s.shape[1:])) if s.name == "reward_BT" else s for s in SCHEMA)
+    assert "schema" in refused(encode(header(leaves=longer), leaves()))
+
+
+def test_missing_truncated_and_surplus_frames_are_refused():
+    frames = received(encode(header(), leaves()))
+    assert "frames" in refused(frames[:-1])
+    assert "frames" in refused([*frames, b"more"])
+    assert "bytes, expected" in refused([frames[0], frames[1][:-1], *frames[2:]])
+    assert "header" in refused([])
+    assert "header" in refused([b"\xc1garbage", *frames[1:]])
+    assert "header" in refused([frames[0][: len(frames[0]) // 2], *frames[1:]])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("action.buttons", 8641, "outside 0..8640"),
+        ("action.camera", -1, "outside 0..120"),
+        ("reward_BT", float("nan"), "reward_BT is not finite"),
+        ("log_prob_BT", float("inf"), "log_prob_BT is not finite"),
+    ],
+)
+def test_contents_that_would_harm_the_learner_are_refused(name, value, complaint):
+    bad = leaves()
+    bad[name][3] = value
+    assert complaint in refused(encode(header(), bad))
+
+
+def test_a_byte_that_is_no_boolean_is_refused():
+    bad = leaves()
+    bad["terminated_BT"].view(torch.uint8)[2] = 7
+    assert "terminated_BT is not boolean" in refused(encode(header(), bad))
+
+
+def test_the_receiver_counts_what_it_refuses_and_goes_on(tmp_path):
+    buffer = FragmentBuffer(capacity=4, max_staleness=1000, max_reuse=1, seed=0)
+    with Network(None, tmp_path) as network:
+        receiver = Receiver(network, buffer, rank=0, run_id="run", schema=SCHEMA, actions=ACTIONS)
+        push = connect(network.context, zmq.PUSH, [receiver.address], None)
+        good = received(encode(header(), leaves()))
+        for message in ([b"random"], good, received(encode(header(run_id="foreign"), leaves())), good[:-1], good):
+            push.send_multipart(message)
+        share = buffer.take(2, 0, lambda: False)
+        assert len(share.fragments) == 2
+        assert share.arrivals.dropped["refused"] == 3
+        assert len(share.arrivals.episodes) == 2
+        push.close()
+        receiver.close()
+
+
+def test_a_message_larger_than_any_fragment_is_cut_off_without_being_read(tmp_path):
+    buffer = FragmentBuffer(capacity=4, max_staleness=1000, max_reuse=1, seed=0)
+    with Network(None, tmp_path) as network:
+        receiver = Receiver(network, buffer, rank=0, run_id="run", schema=SCHEMA, actions=ACTIONS)
+        attacker = connect(network.context, zmq.PUSH, [receiver.address], None)
+        attacker.send(bytes(8 * 2**20))
+        honest = connect(network.context, zmq.PUSH, [receiver.address], None)
+        honest.send_multipart(received(encode(header(), leaves())))
+        share = buffer.take(1, 0, lambda: False)
+        assert share.arrivals.dropped["refused"] == 0
+        attacker.close()
+        honest.close()
+        receiver.close()
+
+
+def test_schemas_survive_the_wire():
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(SCHEMA), type=tuple[LeafSpec, ...]) == SCHEMA
