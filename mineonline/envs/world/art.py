@@ -15,6 +15,8 @@ from mineonline.envs.world.icons import ICONS
 from mineonline.envs.world.textures import BLOCK_FACES, PICTURES, Picture
 
 _MIP_SIZES = (16, 8, 4, 2, 1)
+TEXELS = sum(size * size for size in _MIP_SIZES)
+"""of a texture with its smaller copies"""
 _TEXTURES = (*PICTURES[BIOMES[0]], *(f"item {item}" for item in ITEMS))
 TEXTURE_ID = {name: number for number, name in enumerate(_TEXTURES)}
 ITEM_TEXTURE = TEXTURE_ID[f"item {ITEMS[0]}"]
@@ -28,7 +30,7 @@ class Art(NamedTuple):
     """What is too large to be a constant of a compiled kernel."""
 
     atlas: NDArray[np.uint8]
-    """[B, T, 341, 3]: each texture at 16, 8, 4, 2 and 1 texels a side, one copy after the other"""
+    """[B, T * TEXELS, 3]: each texture at 16, 8, 4, 2 and 1 texels a side, one copy after the other"""
     icons: NDArray[np.uint8]
     """[I, 16, 16, 4]"""
 
@@ -49,4 +51,4 @@ def load_art() -> Art:
     """Draw everything, in about 50 ms."""
     items = [_with_smaller_copies(_opaque(icon)) for icon in ICONS]
     atlas = [[_with_smaller_copies(picture) for picture in PICTURES[biome].values()] + items for biome in BIOMES]
-    return Art(atlas=np.array(atlas), icons=ICONS)
+    return Art(atlas=np.array(atlas).reshape(len(BIOMES), -1, 3), icons=ICONS)

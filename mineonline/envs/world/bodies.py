@@ -15,7 +15,22 @@ from mineonline.envs.world.art import ITEM_TEXTURE, TEXTURE_ID
 from mineonline.envs.world.blocks import NO_ITEM
 from mineonline.envs.world.jit import kernel
 from mineonline.envs.world.state import Record, Records
-from mineonline.envs.world.view import TAN_Y, VIEW, Axes, Depth, Image, eye_of, in_fog, ray, texel, view_axes
+from mineonline.envs.world.view import (
+    TAN_X,
+    TAN_Y,
+    VIEW,
+    Atlas,
+    Axes,
+    Colour,
+    Depth,
+    Image,
+    Vector,
+    eye_of,
+    in_fog,
+    ray,
+    texel,
+    view_axes,
+)
 
 _DYING_TICKS = 20.0
 _RED = (214.0, 30.0, 30.0)
@@ -68,164 +83,156 @@ for _kind, _name in enumerate(MOBS):
         _SWING[_kind, _part] = _swing * _STRIDE_BLOCKS
         _PICTURES[_kind, _part] = TEXTURE_ID[_side], TEXTURE_ID[_front]
 
-_MOB_REACH, _MOB_HEIGHT = 1.1, 1.7
-_ITEM_BOX = np.array([[-0.14, 0.14, 0.06, 0.34, -0.14, 0.14]])
-_ITEM_REACH, _ITEM_HEIGHT = 0.25, 0.5
+_LARGEST = 2.0
+_ITEM_BOX = np.array([-0.14, 0.14, 0.06, 0.34, -0.14, 0.14])
+_TEXELS_A_BLOCK = 20.0
 
-Vector = tuple[float, float, float]
+Pose = tuple[float, float, float, float]
+"""Sine and cosine of a body's yaw, then of its roll."""
+Shape = tuple[int, int]
 Rect = tuple[int, int, int, int]
+"""Rows and columns of the picture, each from and to."""
 
 
 @kernel
-def _screen_rect(
-    axes: Axes, rel: Vector, reach: float, tall: float, width: int, height: int
-) -> Rect:
-    """Rows and columns (from, to) of the picture that a box around a body can cover; empty if it is behind the eye.
+def _into_body(v: Vector, pose: Pose) -> Vector:
+    """A vector of the world as a body sees it that looks along its z and lies on its side by some angle."""
+    x, y, z = v[0] * pose[1] + v[2] * pose[0], v[1], v[2] * pose[1] - v[0] * pose[0]
+    return x * pose[3] + y * pose[2], y * pose[3] - x * pose[2], z
 
-    `rel` is the middle of its soles from the eye; it reaches `reach` sideways and `tall` up.
-    """
+
+@kernel
+def _out_of_body(v: Vector, pose: Pose) -> Vector:
+    """The inverse of `_into_body`."""
+    x, y, z = v[0] * pose[3] - v[1] * pose[2], v[1] * pose[3] + v[0] * pose[2], v[2]
+    return x * pose[1] - z * pose[0], y, z * pose[1] + x * pose[0]
+
+
+@kernel
+def _screen_rect(axes: Axes, rel: Vector, pose: Pose, box: NDArray[np.float64], shift: float, shape: Shape) -> Rect:
+    """The pixels that a box of a body can cover: none if it is behind the eye, all if it is on both sides of it."""
+    height, width = shape
     left, right, low, high = 1e9, -1e9, 1e9, -1e9
-    in_front, behind = False, False
-    norm_x = axes[3] ** 2 + axes[4] ** 2 + axes[5] ** 2
-    norm_y = axes[6] ** 2 + axes[7] ** 2 + axes[8] ** 2
+    behind = 0
     for corner in range(8):
-        x = rel[0] + (reach if corner & 1 else -reach)
-        y = rel[1] + (tall if corner & 2 else -0.1)
-        z = rel[2] + (reach if corner & 4 else -reach)
+        local = (box[corner & 1], box[2 + (corner >> 1 & 1)], box[4 + (corner >> 2)] + shift)
+        x, y, z = _out_of_body(local, pose)
+        x, y, z = x + rel[0], y + rel[1], z + rel[2]
         ahead = x * axes[0] + y * axes[1] + z * axes[2]
         if ahead < 0.05:
-            behind = True
+            behind += 1
             continue
-        in_front = True
-        # axes 3-8 are as long as the picture's half width and height at distance 1
-        across = (x * axes[3] + y * axes[4] + z * axes[5]) / norm_x / ahead
-        upward = (x * axes[6] + y * axes[7] + z * axes[8]) / norm_y / ahead
+        # right and up are as long as half the picture at distance 1
+        across = (x * axes[3] + y * axes[4] + z * axes[5]) / (TAN_X * TAN_X * ahead)
+        upward = (x * axes[6] + y * axes[7] + z * axes[8]) / (TAN_Y * TAN_Y * ahead)
         left, right = min(left, across), max(right, across)
         low, high = min(low, upward), max(high, upward)
-    if not in_front:
+    if behind == 8:
         return 0, 0, 0, 0
-    if behind:
+    if behind > 0:
         return 0, height, 0, width
-    first_row, end_row = int((1.0 - high) * height / 2), int((1.0 - low) * height / 2) + 1
-    first_column, end_column = int((1.0 + left) * width / 2), int((1.0 + right) * width / 2) + 1
-    return (
-        min(height, max(0, first_row)), min(height, max(0, end_row)),
-        min(width, max(0, first_column)), min(width, max(0, end_column)),
-    )  # fmt: skip
+    rows = int((1.0 - min(2.0, high)) * height / 2), int((1.0 - max(-2.0, low)) * height / 2) + 1
+    columns = int((1.0 + max(-2.0, left)) * width / 2), int((1.0 + min(2.0, right)) * width / 2) + 1
+    return max(0, rows[0]), min(height, rows[1]), max(0, columns[0]), min(width, columns[1])
 
 
 @kernel
-def _into_body(v: Vector, sin: float, cos: float, roll_sin: float, roll_cos: float) -> Vector:
-    """A vector of the world seen from a body that looks along z and lies on its side by some angle."""
-    x, y, z = v[0] * cos + v[2] * sin, v[1], v[2] * cos - v[0] * sin
-    return x * roll_cos + y * roll_sin, y * roll_cos - x * roll_sin, z
+def _slab(low: float, high: float, eye: float, d: float) -> tuple[float, float]:
+    """Distances along a ray at which it is between two planes."""
+    inverse = 1.0 / (d if abs(d) > 1e-9 else 1e-9)
+    a, b = (low - eye) * inverse, (high - eye) * inverse
+    return (a, b) if a < b else (b, a)
 
 
 @kernel
-def _hit_box(box: NDArray[np.float64], shift_z: float, eye: Vector, d: Vector) -> tuple[float, int]:
+def _hit_box(box: NDArray[np.float64], shift: float, eye: Vector, d: Vector) -> tuple[float, int]:
     """Distance along a ray to a box and the axis of the face that it meets; infinite if it misses."""
-    enter, leave, axis = 0.0, 1e9, -1
-    for a in range(3):
-        low, high = box[2 * a], box[2 * a + 1]
-        if a == 2:
-            low, high = low + shift_z, high + shift_z
-        along = d[a] if abs(d[a]) > 1e-9 else 1e-9
-        t0, t1 = (low - eye[a]) / along, (high - eye[a]) / along
-        if t0 > t1:
-            t0, t1 = t1, t0
-        if t0 > enter:
-            enter, axis = t0, a
-        leave = min(leave, t1)
-        if enter > leave:
-            return np.inf, -1
-    return (np.inf, -1) if axis < 0 else (enter, axis)
+    x0, x1 = _slab(box[0], box[1], eye[0], d[0])
+    y0, y1 = _slab(box[2], box[3], eye[1], d[1])
+    z0, z1 = _slab(box[4] + shift, box[5] + shift, eye[2], d[2])
+    enter, axis = (x0, 0) if x0 > y0 else (y0, 1)
+    if z0 > enter:
+        enter, axis = z0, 2
+    if enter < 0.0 or enter > min(x1, y1, z1):
+        return np.inf, axis
+    return enter, axis
 
 
 @kernel
 def _box_colour(
-    box: NDArray[np.float64], shift_z: float, pictures: NDArray[np.int64], atlas: NDArray[np.uint8],
+    box: NDArray[np.float64], shift: float, pictures: NDArray[np.int64], atlas: Atlas,
     point: Vector, d: Vector, axis: int, texels: float,
-) -> Vector:  # fmt: skip
+) -> Colour:  # fmt: skip
     """Colour of a box's face at a point; each picture is stretched over its face."""
     x = (point[0] - box[0]) / (box[1] - box[0])
     y = (point[1] - box[2]) / (box[3] - box[2])
-    z = (point[2] - shift_z - box[4]) / (box[5] - box[4])
-    u, v = (z, 1.0 - y) if axis == 0 else (x, 1.0 - z) if axis == 1 else (x, 1.0 - y)
-    front = axis == 2 and d[2] < 0
+    z = (point[2] - shift - box[4]) / (box[5] - box[4])
+    u, v = z if axis == 0 else x, 1.0 - z if axis == 1 else 1.0 - y
+    picture = pictures[1 if axis == 2 and d[2] < 0 else 0]
     light = _BOTTOM_LIGHT if axis == 1 and d[1] > 0 else _LIGHT[axis]
-    u, v = min(0.999, max(0.0, u)), min(0.999, max(0.0, v))
-    red, green, blue = texel(atlas[pictures[1 if front else 0]], u, v, texels)
+    red, green, blue = texel(atlas, picture, min(0.999, max(0.0, u)), min(0.999, max(0.0, v)), texels)
     return red * light, green * light, blue * light
 
 
 @kernel
-def _draw_model(
-    image: Image, depth: Depth, axes: Axes, rel: Vector, yaw: float, roll: float, rect: Rect,
-    boxes: NDArray[np.float64], shifts: NDArray[np.float64], pictures: NDArray[np.int64], atlas: NDArray[np.uint8],
-    redness: float,
+def _draw_box(
+    image: Image, depth: Depth, axes: Axes, rel: Vector, pose: Pose, box: NDArray[np.float64], shift: float,
+    pictures: NDArray[np.int64], atlas: Atlas, redness: float,
 ) -> None:  # fmt: skip
-    """Draw the boxes of a body whose soles are at `rel` from the eye over the pixels of a rectangle."""
+    """Draw a box of a body whose soles are at `rel` from the eye, where nothing nearer is drawn."""
     height, width = depth.shape
-    sin, cos, roll_sin, roll_cos = math.sin(yaw), math.cos(yaw), math.sin(roll), math.cos(roll)
-    eye = _into_body((-rel[0], -rel[1], -rel[2]), sin, cos, roll_sin, roll_cos)
-    texels_at_one = 20.0 * 2.0 * TAN_Y / height
-    for row in range(rect[0], rect[1]):
+    first_row, end_row, first_column, end_column = _screen_rect(axes, rel, pose, box, shift, depth.shape)
+    eye = _into_body((-rel[0], -rel[1], -rel[2]), pose)
+    texels_at_one = _TEXELS_A_BLOCK * 2.0 * TAN_Y / height
+    for row in range(first_row, end_row):
         up = 1.0 - (row + 0.5) * 2.0 / height
-        for column in range(rect[2], rect[3]):
-            d = _into_body(ray(axes, (column + 0.5) * 2.0 / width - 1.0, up), sin, cos, roll_sin, roll_cos)
-            nearest, part, axis = float(depth[row, column]), -1, 0
-            for p in range(boxes.shape[0]):
-                distance, face = _hit_box(boxes[p], shifts[p], eye, d)
-                if distance < nearest:
-                    nearest, part, axis = distance, p, face
-            if part < 0:
+        for column in range(first_column, end_column):
+            d = _into_body(ray(axes, (column + 0.5) * 2.0 / width - 1.0, up), pose)
+            distance, axis = _hit_box(box, shift, eye, d)
+            if distance >= depth[row, column]:
                 continue
-            point = (eye[0] + d[0] * nearest, eye[1] + d[1] * nearest, eye[2] + d[2] * nearest)
-            colour = _box_colour(
-                boxes[part], shifts[part], pictures[part], atlas, point, d, axis, nearest * texels_at_one
-            )
-            red, green, blue = in_fog(colour, nearest)
-            depth[row, column] = nearest
+            point = (eye[0] + d[0] * distance, eye[1] + d[1] * distance, eye[2] + d[2] * distance)
+            colour = _box_colour(box, shift, pictures, atlas, point, d, axis, distance * texels_at_one)
+            red, green, blue = in_fog(colour, distance)
+            depth[row, column] = distance
             image[row, column, 0] = red * (1.0 - redness) + _RED[0] * redness
             image[row, column, 1] = green * (1.0 - redness) + _RED[1] * redness
             image[row, column, 2] = blue * (1.0 - redness) + _RED[2] * redness
 
 
 @kernel
-def draw_mobs(image: Image, depth: Depth, mobs: Records, player: Record, atlas: NDArray[np.uint8]) -> None:
+def _pose(yaw: float, roll: float) -> Pose:
+    return math.sin(yaw), math.cos(yaw), math.sin(roll), math.cos(roll)
+
+
+@kernel
+def draw_mobs(image: Image, depth: Depth, mobs: Records, player: Record, atlas: Atlas) -> None:
     """Draw the animals; one that is hit is red, one that dies falls on its side."""
     eye, axes = eye_of(player), view_axes(player)
     for m in range(mobs.shape[0]):
         mob = mobs[m]
         rel = (mob.x - eye[0], mob.y - eye[1], mob.z - eye[2])
-        if mob.kind < 0 or rel[0] ** 2 + rel[1] ** 2 + rel[2] ** 2 > VIEW * VIEW:
+        ahead = rel[0] * axes[0] + rel[1] * axes[1] + rel[2] * axes[2]
+        if mob.kind < 0 or not -_LARGEST < ahead < VIEW:
             continue
-        rect = _screen_rect(axes, rel, _MOB_REACH, _MOB_HEIGHT, depth.shape[1], depth.shape[0])
-        if rect[0] >= rect[1] or rect[2] >= rect[3]:
-            continue
-        boxes = _COUNTS[mob.kind]
         roll = 0.0 if mob.dying == 0 else math.pi / 2 * min(1.0, 2.0 * (1.0 - mob.dying / _DYING_TICKS))
+        pose = _pose(math.radians(mob.yaw), roll)
         swing = math.sin(mob.stride) if mob.walk > 0 else 0.0
-        _draw_model(
-            image, depth, axes, rel, math.radians(mob.yaw), roll, rect,
-            _BOXES[mob.kind, :boxes], _SWING[mob.kind, :boxes] * swing, _PICTURES[mob.kind, :boxes], atlas,
-            0.5 if mob.hurt > 0 or mob.dying > 0 else 0.0,
-        )  # fmt: skip
+        redness = 0.5 if mob.hurt > 0 or mob.dying > 0 else 0.0
+        for p in range(_COUNTS[mob.kind]):
+            shift = _SWING[mob.kind, p] * swing
+            pictures = _PICTURES[mob.kind, p]
+            _draw_box(image, depth, axes, rel, pose, _BOXES[mob.kind, p], shift, pictures, atlas, redness)
 
 
 @kernel
-def draw_drops(image: Image, depth: Depth, drop: Records, player: Record, atlas: NDArray[np.uint8]) -> None:
+def draw_drops(image: Image, depth: Depth, drop: Records, player: Record, atlas: Atlas) -> None:
     """Draw what lies on the ground as little cubes that turn."""
     eye, axes = eye_of(player), view_axes(player)
-    no_shift = np.zeros(1)
-    pictures = np.zeros((1, 2), np.int64)
+    pictures = np.zeros(2, np.int64)
     for n in range(drop.shape[0]):
         stack = drop[n]
-        if stack.item == NO_ITEM:
-            continue
-        rel = (stack.x - eye[0], stack.y - eye[1], stack.z - eye[2])
-        rect = _screen_rect(axes, rel, _ITEM_REACH, _ITEM_HEIGHT, depth.shape[1], depth.shape[0])
-        if rect[0] >= rect[1] or rect[2] >= rect[3]:
-            continue
-        pictures[:] = ITEM_TEXTURE + stack.item
-        _draw_model(image, depth, axes, rel, 0.1 * stack.age, 0.0, rect, _ITEM_BOX, no_shift, pictures, atlas, 0.0)
+        if stack.item != NO_ITEM:
+            rel = (stack.x - eye[0], stack.y - eye[1], stack.z - eye[2])
+            pictures[:] = ITEM_TEXTURE + stack.item
+            _draw_box(image, depth, axes, rel, _pose(0.1 * stack.age, 0.0), _ITEM_BOX, 0.0, pictures, atlas, 0.0)

@@ -64,7 +64,7 @@ def kernel(function: Function) -> Function:
     # read while a function is decorated, and meant for the whole process: put it back
     numba.core.config.CACHE_DIR = _FOLDER
     try:
-        compiled: Function = numba.njit(nogil=True, cache=True)(function)
+        compiled: Function = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
     finally:
         numba.core.config.CACHE_DIR = before
     return compiled

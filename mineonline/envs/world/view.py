@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mineonline.envs.names import BIOMES
-from mineonline.envs.world.art import FACE_TEXTURE, TEXTURE_ID
+from mineonline.envs.world.art import FACE_TEXTURE, TEXELS, TEXTURE_ID
 from mineonline.envs.world.blocks import AIR, WATER
 from mineonline.envs.world.jit import kernel
 from mineonline.envs.world.physics import Blocks, eye_height
-from mineonline.envs.world.state import SIZE, STRIDE_X, STRIDE_Y, STRIDE_Z, Record
+from mineonline.envs.world.state import HEIGHT, SIZE, STRIDE_X, STRIDE_Z, VOLUME, Record
 
 Image = NDArray[np.uint8]
 """[height, width, 3]"""
@@ -28,6 +28,7 @@ VIEW = 48.0
 """Blocks; what is farther is sky."""
 _FOG_FROM = 24.0
 _MISS = -1
+_DRY = -2.0
 _FAR = 1e30
 
 _ZENITH, _HORIZON = (116.0, 162.0, 250.0), (190.0, 212.0, 252.0)
@@ -45,7 +46,11 @@ _GROUND_TEXTURE = np.array(
 )
 _CRACK_PRIMES = (31, 57)
 
-Eye = tuple[float, float, float]
+Atlas = NDArray[np.uint8]
+"""[T * TEXELS, 3]"""
+Vector = tuple[float, float, float]
+Colour = tuple[float, float, float]
+"""0 to 255"""
 Axes = tuple[float, float, float, float, float, float, float, float, float]
 """Forward, right and up of the view, one after the other."""
 
@@ -63,7 +68,7 @@ def view_axes(player: Record) -> Axes:
 
 
 @kernel
-def ray(axes: Axes, right: float, up: float) -> tuple[float, float, float]:
+def ray(axes: Axes, right: float, up: float) -> Vector:
     """Unit vector through a point of the picture; the edges are at -1 and 1."""
     x = axes[0] + right * axes[3] + up * axes[6]
     y = axes[1] + right * axes[4] + up * axes[7]
@@ -73,77 +78,85 @@ def ray(axes: Axes, right: float, up: float) -> tuple[float, float, float]:
 
 
 @kernel
-def texel(texture: NDArray[np.uint8], u: float, v: float, texels_a_pixel: float) -> tuple[float, float, float]:
+def texel(atlas: Atlas, texture: int, u: float, v: float, texels_a_pixel: float) -> Colour:
     """Colour of a texture at (u, v) in [0, 1), from a copy that is no finer than the pixel."""
-    size, offset = 16, 0
+    size, place = 16, texture * TEXELS
     while texels_a_pixel > 1.4 and size > 1:
-        offset += size * size
-        size //= 2
+        place += size * size
+        size >>= 1
         texels_a_pixel *= 0.5
-    place = offset + min(size - 1, int(v * size)) * size + min(size - 1, int(u * size))
-    return float(texture[place, 0]), float(texture[place, 1]), float(texture[place, 2])
+    place += int(v * size) * size + int(u * size)
+    return float(atlas[place, 0]), float(atlas[place, 1]), float(atlas[place, 2])
 
 
 @kernel
-def _leaves_box_at(x: float, z: float, y: float, dx: float, dy: float, dz: float, top: float) -> float:
-    """Distance at which a ray leaves the box of the world, or the view."""
-    end = VIEW
-    if dx > 0.0:
-        end = min(end, (SIZE - x) / dx)
-    elif dx < 0.0:
-        end = min(end, -x / dx)
-    if dz > 0.0:
-        end = min(end, (SIZE - z) / dz)
-    elif dz < 0.0:
-        end = min(end, -z / dz)
-    if dy > 0.0:
-        end = min(end, (top - y) / dy)
-    # rounding must not carry a ray into a cell outside
-    return end - 1e-5
+def _scan_column(
+    block: Blocks, first_cell: int, peak: int, eye_y: float, dy: float, y_in: float, y_out: float
+) -> tuple[int, float, float]:
+    """What a ray meets in a column that it crosses from height `y_in` to `y_out`, and whose highest block is `peak`.
+
+    The cell or _MISS; the distance, negative if it is met where the ray enters the column; the distance at which water
+    begins, _DRY if there is none, negative likewise.
+    """
+    step = -1 if dy < 0 else 1
+    j, last = int(y_in), int(max(0.0, y_out))
+    entered_at_side = True
+    if dy < 0 and j > peak:
+        j, entered_at_side = peak, False
+    elif dy >= 0:
+        last = min(last, peak)
+    water = _DRY
+    while (last - j) * step >= 0:
+        kind = block[first_cell + j]
+        if kind != AIR:
+            distance = -1.0 if entered_at_side else (j + (1 if dy < 0 else 0) - eye_y) / dy
+            if kind != WATER:
+                return first_cell + j, distance, water
+            if water == _DRY:
+                water = distance
+        entered_at_side = False
+        j += step
+    return _MISS, 0.0, water
 
 
 @kernel
-def _trace(block: Blocks, eye: Eye, top: int, dx: float, dy: float, dz: float) -> tuple[int, float, int, float]:
-    """The block that a ray meets: its cell (_MISS), distance, the axis of its face, and where water began (-1 nowhere)."""
+def _trace(block: Blocks, roof: Blocks, top: int, eye: Vector, d: Vector) -> tuple[int, float, int, float]:
+    """The block that a ray meets: its cell (_MISS), distance, the axis of its face, and where water began (_DRY).
+
+    It goes from column to column, and looks into a column only where it is not above the column's roof. Nothing is
+    at height `top` or above.
+    """
     x, y, z = eye
-    distance = 0.0
-    if y >= top:
-        if dy >= 0.0:
-            return _MISS, VIEW, 1, -1.0
-        distance = (y - top) / -dy + 1e-6
-        x, y, z = x + dx * distance, top - 1e-6, z + dz * distance
-        if not (0.0 < x < SIZE and 0.0 < z < SIZE):
-            return _MISS, VIEW, 1, -1.0
-    end = _leaves_box_at(x, z, y, dx, dy, dz, float(top))
-    i, j, k = int(x), int(y), int(z)
+    dx, dy, dz = d
+    i, k = int(x), int(z)
     per_x = _FAR if dx == 0.0 else abs(1.0 / dx)
-    per_y = _FAR if dy == 0.0 else abs(1.0 / dy)
     per_z = _FAR if dz == 0.0 else abs(1.0 / dz)
     next_x = per_x * (i + 1 - x if dx > 0 else x - i)
-    next_y = per_y * (j + 1 - y if dy > 0 else y - j)
     next_z = per_z * (k + 1 - z if dz > 0 else z - k)
-    step_x = STRIDE_X if dx > 0 else -STRIDE_X
-    step_y = STRIDE_Y if dy > 0 else -STRIDE_Y
-    step_z = STRIDE_Z if dz > 0 else -STRIDE_Z
-    cell = i * STRIDE_X + k * STRIDE_Z + j
-    # a ray that comes from above the box meets the top of the cell that it starts in
-    axis, travelled = 1, 0.0
-    water = -1.0
+    # rounding must not carry a ray into a column outside
+    end = min(VIEW, per_x * (SIZE - x if dx > 0 else x), per_z * (SIZE - z if dz > 0 else z)) - 1e-5
+    if dy > 0:
+        end = min(end, max(0.0, (top - y) / dy))
+    step_x, step_z = (SIZE if dx > 0 else -SIZE), (1 if dz > 0 else -1)
+    column = i * SIZE + k
+    distance, axis, y_in, water = 0.0, 1, y, _DRY
     while True:
-        kind = block[cell]
-        if kind != AIR:
-            if kind != WATER:
-                return cell, distance + travelled, axis, water
-            if water < 0.0:
-                water = distance + travelled
-        if next_x < next_y and next_x < next_z:
-            travelled, next_x, cell, axis = next_x, next_x + per_x, cell + step_x, 0
-        elif next_y < next_z:
-            travelled, next_y, cell, axis = next_y, next_y + per_y, cell + step_y, 1
+        leaves = min(next_x, next_z, end)
+        y_out = y + dy * leaves
+        peak = int(roof[column])
+        if min(y_in, y_out) < peak + 1:
+            cell, met, wet = _scan_column(block, column * HEIGHT, peak, y, dy, y_in, y_out)
+            if water == _DRY and wet != _DRY:
+                water = max(wet, distance)
+            if cell != _MISS:
+                return cell, max(met, distance), axis if met < 0.0 else 1, water
+        if leaves >= end:
+            return _MISS, leaves, axis, water
+        distance, y_in = leaves, y_out
+        if next_x < next_z:
+            next_x, column, axis = next_x + per_x, column + step_x, 0
         else:
-            travelled, next_z, cell, axis = next_z, next_z + per_z, cell + step_z, 2
-        if travelled >= end:
-            return _MISS, distance + travelled, axis, water
+            next_z, column, axis = next_z + per_z, column + step_z, 2
 
 
 @kernel
@@ -155,34 +168,32 @@ def _crack(progress: float, u: float, v: float) -> float:
 
 @kernel
 def _land_colour(
-    block: Blocks, roof: Blocks, atlas: NDArray[np.uint8], cell: int, axis: int, looked_at: int, progress: float,
-    x: float, y: float, z: float, dx: float, dy: float, dz: float, texels: float,
-) -> tuple[float, float, float]:  # fmt: skip
+    block: Blocks, roof: Blocks, atlas: Atlas, cell: int, axis: int, looked_at: int, progress: float,
+    point: Vector, d: Vector, texels: float,
+) -> Colour:  # fmt: skip
     """Colour of a block's face at a point of it, without fog."""
-    u, v = x - math.floor(x), z - math.floor(z)
-    face, light = 2, _FACE_LIGHT[axis]
-    front = cell
+    u, v = point[0] - math.floor(point[0]), point[2] - math.floor(point[2])
+    face, light, front = 2, _FACE_LIGHT[axis], cell
     if axis == 1:
-        face = 1 if dy > 0 else 0
-        light = _BOTTOM_LIGHT if dy > 0 else light
-        texels /= max(0.3, abs(dy))
+        face = 1 if d[1] > 0 else 0
+        light = _BOTTOM_LIGHT if d[1] > 0 else light
+        texels *= min(3.0, 1.0 / max(1e-3, abs(d[1])))
     else:
         u = v if axis == 0 else u
-        v = 1.0 - (y - math.floor(y))
-        texels /= max(0.3, abs(dx) if axis == 0 else abs(dz))
+        v = math.ceil(point[1]) - point[1]
         # the light of a side is that of the cell in front of it
-        front += (-STRIDE_X if dx > 0 else STRIDE_X) if axis == 0 else (-STRIDE_Z if dz > 0 else STRIDE_Z)
+        front += (-STRIDE_X if d[0] > 0 else STRIDE_X) if axis == 0 else (-STRIDE_Z if d[2] > 0 else STRIDE_Z)
     if cell == looked_at:
         near_edge = min(u, v, 1.0 - u, 1.0 - v) < 0.02
         light *= 0.35 if near_edge else _crack(progress, u, v) if progress > 0.0 else 1.0
-    if 0 <= front < block.shape[0] and front % STRIDE_Z < roof[front // STRIDE_Z]:
+    if 0 <= front < VOLUME and front % STRIDE_Z < roof[front // STRIDE_Z]:
         light *= _SHADE
-    red, green, blue = texel(atlas[FACE_TEXTURE[block[cell], face]], u, v, texels)
+    red, green, blue = texel(atlas, FACE_TEXTURE[block[cell], face], u, v, texels)
     return red * light, green * light, blue * light
 
 
 @kernel
-def _sky_colour(dy: float) -> tuple[float, float, float]:
+def _sky_colour(dy: float) -> Colour:
     high = min(1.0, max(0.0, dy * 2.2))
     low = 1.0 - high
     return (
@@ -193,7 +204,7 @@ def _sky_colour(dy: float) -> tuple[float, float, float]:
 
 
 @kernel
-def in_fog(colour: tuple[float, float, float], distance: float) -> tuple[float, float, float]:
+def in_fog(colour: Colour, distance: float) -> Colour:
     """A colour as it looks from a distance."""
     fog = min(1.0, max(0.0, (distance - _FOG_FROM) / (VIEW - _FOG_FROM)))
     clear = 1.0 - fog
@@ -205,47 +216,52 @@ def in_fog(colour: tuple[float, float, float], distance: float) -> tuple[float, 
 
 
 @kernel
-def _mixed(a: tuple[float, float, float], b: tuple[float, float, float], share: float) -> tuple[float, float, float]:
+def _mixed(a: Colour, b: Colour, share: float) -> Colour:
     """`share` of b, the rest of a."""
     rest = 1.0 - share
     return a[0] * rest + b[0] * share, a[1] * rest + b[1] * share, a[2] * rest + b[2] * share
 
 
 @kernel
-def eye_of(player: Record) -> Eye:
+def eye_of(player: Record) -> Vector:
     """Where the player's eyes are."""
     return player.x, player.y + eye_height(player), player.z
 
 
 @kernel
+def _pixel_colour(
+    block: Blocks, roof: Blocks, atlas: Atlas, player: Record, looked_at: int, eye: Vector, d: Vector, texels_at_one: float
+) -> tuple[Colour, float]:
+    """Colour along a ray, and the distance of what is seen there."""
+    cell, distance, axis, water = _trace(block, roof, player.top, eye, d)
+    if cell != _MISS:
+        point = (eye[0] + d[0] * distance, eye[1] + d[1] * distance, eye[2] + d[2] * distance)
+        texels = distance * texels_at_one
+        colour = _land_colour(block, roof, atlas, cell, axis, looked_at, player.progress, point, d, texels)
+        colour = in_fog(colour, distance)
+    elif d[1] < -1e-3:
+        distance = max(distance, (eye[1] - player.ground) / -d[1])
+        colour = in_fog(texel(atlas, _GROUND_TEXTURE[player.biome], 0.0, 0.0, 16.0), distance)
+    else:
+        distance, colour = VIEW, _sky_colour(d[1])
+    if water != _DRY:
+        murk = 0.5 + 0.45 * min(1.0, (distance - water) / 8.0)
+        colour = in_fog(_mixed(colour, _WATER_COLOUR, murk), water)
+    return colour, distance
+
+
+@kernel
 def draw_land(
-    image: Image, depth: Depth, block: Blocks, roof: Blocks, player: Record, atlas: NDArray[np.uint8], looked_at: int
+    image: Image, depth: Depth, block: Blocks, roof: Blocks, player: Record, atlas: Atlas, looked_at: int
 ) -> None:
     """Fill a picture with land, water and sky, and its depths. `looked_at` is the cell under the crosshair."""
     height, width = depth.shape
-    eye, axes, top = eye_of(player), view_axes(player), player.top
+    eye, axes = eye_of(player), view_axes(player)
     texels_at_one = 16.0 * 2.0 * TAN_Y / height
-    progress = float(player.progress)
-    ground = atlas[_GROUND_TEXTURE[player.biome]]
     for row in range(height):
         up = 1.0 - (row + 0.5) * 2.0 / height
         for column in range(width):
-            dx, dy, dz = ray(axes, (column + 0.5) * 2.0 / width - 1.0, up)
-            cell, distance, axis, water = _trace(block, eye, top, dx, dy, dz)
-            if cell >= 0:
-                colour = _land_colour(
-                    block, roof, atlas, cell, axis, looked_at, progress,
-                    eye[0] + dx * distance, eye[1] + dy * distance, eye[2] + dz * distance,
-                    dx, dy, dz, distance * texels_at_one,
-                )  # fmt: skip
-                colour = in_fog(colour, distance)
-            elif dy < -1e-3:
-                distance = max(distance, (eye[1] - player.ground) / -dy)
-                colour = in_fog(texel(ground, 0.0, 0.0, 16.0), distance)
-            else:
-                distance, colour = VIEW, _sky_colour(dy)
-            if water >= 0.0:
-                murk = 0.5 + 0.45 * min(1.0, (distance - water) / 8.0)
-                colour = in_fog(_mixed(colour, _WATER_COLOUR, murk), water)
+            d = ray(axes, (column + 0.5) * 2.0 / width - 1.0, up)
+            colour, distance = _pixel_colour(block, roof, atlas, player, looked_at, eye, d, texels_at_one)
             depth[row, column] = distance
             image[row, column, 0], image[row, column, 1], image[row, column, 2] = colour
