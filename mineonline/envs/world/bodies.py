@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mineonline.envs.names import MOBS
 from mineonline.envs.world.art import ITEM_TEXTURE, TEXTURE_ID
 from mineonline.envs.world.blocks import NO_ITEM
-from mineonline.envs.world.jit import kernel
+from mineonline.envs.world.jit import inlined, kernel
 from mineonline.envs.world.state import Record, Records
 from mineonline.envs.world.view import (
     TAN_X,
@@ -94,7 +94,7 @@ Rect = tuple[int, int, int, int]
 """Rows and columns of the picture, each from and to."""
 
 
-@kernel
+@inlined
 def _into_body(v: Vector, pose: Pose) -> Vector:
     """A vector of the world as a body sees it that looks along its z and lies on its side by some angle."""
     x, y, z = v[0] * pose[1] + v[2] * pose[0], v[1], v[2] * pose[1] - v[0] * pose[0]
@@ -136,7 +136,7 @@ def _screen_rect(axes: Axes, rel: Vector, pose: Pose, box: NDArray[np.float64], 
     return max(0, rows[0]), min(height, rows[1]), max(0, columns[0]), min(width, columns[1])
 
 
-@kernel
+@inlined
 def _slab(low: float, high: float, eye: float, d: float) -> tuple[float, float]:
     """Distances along a ray at which it is between two planes."""
     inverse = 1.0 / (d if abs(d) > 1e-9 else 1e-9)
@@ -144,7 +144,7 @@ def _slab(low: float, high: float, eye: float, d: float) -> tuple[float, float]:
     return (a, b) if a < b else (b, a)
 
 
-@kernel
+@inlined
 def _hit_box(box: NDArray[np.float64], shift: float, eye: Vector, d: Vector) -> tuple[float, int]:
     """Distance along a ray to a box and the axis of the face that it meets; infinite if it misses."""
     x0, x1 = _slab(box[0], box[1], eye[0], d[0])
@@ -158,7 +158,7 @@ def _hit_box(box: NDArray[np.float64], shift: float, eye: Vector, d: Vector) -> 
     return enter, axis
 
 
-@kernel
+@inlined
 def _box_colour(
     box: NDArray[np.float64], shift: float, pictures: NDArray[np.int64], atlas: Atlas,
     point: Vector, d: Vector, axis: int, texels: float,

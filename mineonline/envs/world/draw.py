@@ -21,7 +21,7 @@ def draw_one(world: World, art: Art, n: int, image: NDArray[np.uint8], depth: ND
     player = world.player[n]
     atlas = art.atlas[player.biome]
     looked_at, _ = look_at_block(world.block[n], player, REACH)
-    draw_land(image, depth, world.block[n], world.roof[n], player, atlas, looked_at)
+    draw_land(image, depth, world.block[n], world.roof[n], world.tile_roof[n], player, atlas, looked_at)
     draw_drops(image, depth, world.drop[n], player, atlas)
     draw_mobs(image, depth, world.mob[n], player, atlas)
     eye = eye_of(player)

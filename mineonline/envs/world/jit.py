@@ -60,11 +60,21 @@ _FOLDER = str(_cache_folder())
 
 def kernel(function: Function) -> Function:
     """Compile on first call, without the GIL. No fastmath: the same seed must give the same frames on every machine."""
+    return _compiled(function, inline=False)
+
+
+def inlined(function: Function) -> Function:
+    """A kernel that becomes a part of its callers: for what runs in every pixel."""
+    return _compiled(function, inline=True)
+
+
+def _compiled(function: Function, *, inline: bool) -> Function:
     before = numba.core.config.CACHE_DIR
     # read while a function is decorated, and meant for the whole process: put it back
     numba.core.config.CACHE_DIR = _FOLDER
     try:
-        compiled: Function = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+        # numpy's error model: a division by zero gives infinity, and needs no branch
+        compiled: Function = numba.njit(nogil=True, cache=True, error_model="numpy", forceinline=inline)(function)
     finally:
         numba.core.config.CACHE_DIR = before
     return compiled

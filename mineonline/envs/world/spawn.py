@@ -172,7 +172,7 @@ def begin(
     block, player = world.block[n], world.player[n]
     player.rng = land_seed
     generate(block, player, start.biome)
-    survey(block, world.roof[n], player)
+    survey(block, world.roof[n], world.tile_roof[n], player)
     player.rng = seed
     _fresh_player(player, time_limit)
     if start.near < 0 or not _stand_beside(block, player, start.near):

@@ -20,6 +20,10 @@ STRIDE_X = SIZE * HEIGHT
 STRIDE_Z = HEIGHT
 STRIDE_Y = 1
 
+TILE = 8
+"""Columns along each side of a tile, over which a ray can pass at once."""
+TILES = SIZE // TILE
+
 MAX_DROPS = 32
 NUM_SLOTS = 41
 OFF_HAND = 40
@@ -145,6 +149,8 @@ class World(NamedTuple):
     """[N, V] block ids at x * STRIDE_X + z * STRIDE_Z + y"""
     roof: NDArray[np.uint8]
     """[N, SIZE * SIZE] height of the highest block of a column, at x * SIZE + z: what is lower lies in the shade"""
+    tile_roof: NDArray[np.uint8]
+    """[N, TILES * TILES] the highest roof of a tile"""
     counter: NDArray[np.float64]
     """[N, K] cumulative in an episode"""
 
@@ -160,5 +166,6 @@ def new_world(num_worlds: int, num_mobs: int) -> World:
         slot=np.zeros((num_worlds, NUM_SLOTS), SLOT),
         block=np.zeros((num_worlds, VOLUME), np.uint8),
         roof=np.zeros((num_worlds, SIZE * SIZE), np.uint8),
+        tile_roof=np.zeros((num_worlds, TILES * TILES), np.uint8),
         counter=np.zeros((num_worlds, len(COUNTERS))),
     )

@@ -11,7 +11,7 @@ from mineonline.envs.names import BIOMES
 from mineonline.envs.world.blocks import AIR, BLOCK_ID, WATER
 from mineonline.envs.world.chance import below, lattice, mix, uniform
 from mineonline.envs.world.jit import kernel
-from mineonline.envs.world.state import HEIGHT, SIZE, STRIDE_X, STRIDE_Z, Record
+from mineonline.envs.world.state import HEIGHT, SIZE, STRIDE_X, STRIDE_Z, TILE, TILES, Record
 
 SEA_LEVEL = 9
 """Lakes fill up to here; the ground is about as high."""
@@ -170,12 +170,13 @@ def generate(block: NDArray[np.uint8], player: Record, biome: int) -> None:
 
 
 @kernel
-def survey(block: NDArray[np.uint8], roof: NDArray[np.uint8], player: Record) -> None:
-    """Measure the land after a change: the roof over each column, and the height that nothing reaches."""
-    highest = 0
+def survey(block: NDArray[np.uint8], roof: NDArray[np.uint8], tile_roof: NDArray[np.uint8], player: Record) -> None:
+    """Measure the land after a change: the roofs over columns and tiles, and the height that nothing reaches."""
+    tile_roof[:] = 0
     for x in range(SIZE):
         for z in range(SIZE):
             y = surface(block, x, z)
+            tile = x // TILE * TILES + z // TILE
             roof[x * SIZE + z] = y
-            highest = max(highest, y)
-    player.top = highest + 1
+            tile_roof[tile] = max(y, tile_roof[tile])
+    player.top = int(tile_roof.max()) + 1

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from mineonline.envs.names import BIOMES
 from mineonline.envs.world.art import FACE_TEXTURE, TEXELS, TEXTURE_ID
 from mineonline.envs.world.blocks import AIR, WATER
-from mineonline.envs.world.jit import kernel
+from mineonline.envs.world.jit import inlined, kernel
 from mineonline.envs.world.physics import Blocks, eye_height
-from mineonline.envs.world.state import HEIGHT, SIZE, STRIDE_X, STRIDE_Z, VOLUME, Record
+from mineonline.envs.world.state import HEIGHT, SIZE, STRIDE_X, STRIDE_Z, TILE, TILES, VOLUME, Record
 
 Image = NDArray[np.uint8]
 """[height, width, 3]"""
@@ -28,6 +28,7 @@ VIEW = 48.0
 """Blocks; what is farther is sky."""
 _FOG_FROM = 24.0
 _MISS = -1
+_HEIGHT_BITS = HEIGHT.bit_length() - 1
 _DRY = -2.0
 _FAR = 1e30
 
@@ -44,6 +45,8 @@ _GROUND_TEXTURE = np.array(
         for biome in BIOMES
     ]
 )
+# where the copies of 16, 8, 4, 2 and 1 texels a side begin
+_COPY_OFFSET = np.array([0, 256, 320, 336, 340])
 _CRACK_PRIMES = (31, 57)
 
 Atlas = NDArray[np.uint8]
@@ -67,7 +70,7 @@ def view_axes(player: Record) -> Axes:
     )  # fmt: skip
 
 
-@kernel
+@inlined
 def ray(axes: Axes, right: float, up: float) -> Vector:
     """Unit vector through a point of the picture; the edges are at -1 and 1."""
     x = axes[0] + right * axes[3] + up * axes[6]
@@ -77,19 +80,19 @@ def ray(axes: Axes, right: float, up: float) -> Vector:
     return x * scale, y * scale, z * scale
 
 
-@kernel
+@inlined
 def texel(atlas: Atlas, texture: int, u: float, v: float, texels_a_pixel: float) -> Colour:
     """Colour of a texture at (u, v) in [0, 1), from a copy that is no finer than the pixel."""
-    size, place = 16, texture * TEXELS
-    while texels_a_pixel > 1.4 and size > 1:
-        place += size * size
-        size >>= 1
-        texels_a_pixel *= 0.5
-    place += int(v * size) * size + int(u * size)
+    # a sum of comparisons: the processor would guess wrong at the branches of a search
+    copy = (
+        int(texels_a_pixel > 1.4) + int(texels_a_pixel > 2.8) + int(texels_a_pixel > 5.6) + int(texels_a_pixel > 11.2)
+    )
+    size = 16 >> copy
+    place = texture * TEXELS + _COPY_OFFSET[copy] + int(v * size) * size + int(u * size)
     return float(atlas[place, 0]), float(atlas[place, 1]), float(atlas[place, 2])
 
 
-@kernel
+@inlined
 def _scan_column(
     block: Blocks, first_cell: int, peak: int, eye_y: float, dy: float, y_in: float, y_out: float
 ) -> tuple[int, float, float]:
@@ -119,29 +122,25 @@ def _scan_column(
     return _MISS, 0.0, water
 
 
-@kernel
-def _trace(block: Blocks, roof: Blocks, top: int, eye: Vector, d: Vector) -> tuple[int, float, int, float]:
-    """The block that a ray meets: its cell (_MISS), distance, the axis of its face, and where water began (_DRY).
-
-    It goes from column to column, and looks into a column only where it is not above the column's roof. Nothing is
-    at height `top` or above.
-    """
+@inlined
+def _walk_tile(
+    block: Blocks, roof: Blocks, eye: Vector, d: Vector, tile_x: int, tile_z: int, near: float, far: float, axis: int
+) -> tuple[int, float, int, float]:
+    """What a ray meets in a tile between two distances, column by column; see `_trace`."""
     x, y, z = eye
     dx, dy, dz = d
-    i, k = int(x), int(z)
+    # rounding must not carry a ray into a column of another tile
+    i = min(tile_x + TILE - 1, max(tile_x, int(x + dx * near)))
+    k = min(tile_z + TILE - 1, max(tile_z, int(z + dz * near)))
     per_x = _FAR if dx == 0.0 else abs(1.0 / dx)
     per_z = _FAR if dz == 0.0 else abs(1.0 / dz)
     next_x = per_x * (i + 1 - x if dx > 0 else x - i)
     next_z = per_z * (k + 1 - z if dz > 0 else z - k)
-    # rounding must not carry a ray into a column outside
-    end = min(VIEW, per_x * (SIZE - x if dx > 0 else x), per_z * (SIZE - z if dz > 0 else z)) - 1e-5
-    if dy > 0:
-        end = min(end, max(0.0, (top - y) / dy))
     step_x, step_z = (SIZE if dx > 0 else -SIZE), (1 if dz > 0 else -1)
     column = i * SIZE + k
-    distance, axis, y_in, water = 0.0, 1, y, _DRY
+    distance, y_in, water = near, y + dy * near, _DRY
     while True:
-        leaves = min(next_x, next_z, end)
+        leaves = min(next_x, next_z, far)
         y_out = y + dy * leaves
         peak = int(roof[column])
         if min(y_in, y_out) < peak + 1:
@@ -150,8 +149,8 @@ def _trace(block: Blocks, roof: Blocks, top: int, eye: Vector, d: Vector) -> tup
                 water = max(wet, distance)
             if cell != _MISS:
                 return cell, max(met, distance), axis if met < 0.0 else 1, water
-        if leaves >= end:
-            return _MISS, leaves, axis, water
+        if leaves >= far:
+            return _MISS, far, axis, water
         distance, y_in = leaves, y_out
         if next_x < next_z:
             next_x, column, axis = next_x + per_x, column + step_x, 0
@@ -159,20 +158,57 @@ def _trace(block: Blocks, roof: Blocks, top: int, eye: Vector, d: Vector) -> tup
             next_z, column, axis = next_z + per_z, column + step_z, 2
 
 
-@kernel
+@inlined
+def _trace(
+    block: Blocks, roof: Blocks, tile_roof: Blocks, top: int, eye: Vector, d: Vector
+) -> tuple[int, float, int, float]:
+    """The block that a ray meets: its cell (_MISS), distance, the axis of its face, and where water began (_DRY).
+
+    It goes from tile to tile, looks at the columns of a tile only where it is not above the tile's roof, and into a
+    column only where it is not above the column's. Nothing is at height `top` or above.
+    """
+    x, y, z = eye
+    dx, dy, dz = d
+    tile_x, tile_z = int(x) // TILE * TILE, int(z) // TILE * TILE
+    per_x = _FAR if dx == 0.0 else abs(1.0 / dx)
+    per_z = _FAR if dz == 0.0 else abs(1.0 / dz)
+    next_x = per_x * (tile_x + TILE - x if dx > 0 else x - tile_x)
+    next_z = per_z * (tile_z + TILE - z if dz > 0 else z - tile_z)
+    end = min(VIEW, per_x * (SIZE - x if dx > 0 else x), per_z * (SIZE - z if dz > 0 else z)) - 1e-5
+    if dy > 0:
+        end = min(end, max(0.0, (top - y) / dy))
+    near, axis, y_in, water = 0.0, 1, y, _DRY
+    while True:
+        far = min(next_x, next_z, end)
+        y_out = y + dy * far
+        if min(y_in, y_out) < tile_roof[tile_x // TILE * TILES + tile_z // TILE] + 1:
+            cell, distance, axis, wet = _walk_tile(block, roof, eye, d, tile_x, tile_z, near, far, axis)
+            water = wet if water == _DRY else water
+            if cell != _MISS:
+                return cell, distance, axis, water
+        if far >= end:
+            return _MISS, far, axis, water
+        near, y_in = far, y_out
+        if next_x < next_z:
+            next_x, tile_x, axis = next_x + TILE * per_x, tile_x + (TILE if dx > 0 else -TILE), 0
+        else:
+            next_z, tile_z, axis = next_z + TILE * per_z, tile_z + (TILE if dz > 0 else -TILE), 2
+
+
+@inlined
 def _crack(progress: float, u: float, v: float) -> float:
     """Darkening of a block that is being mined, more of it as it goes on."""
     place = (int(u * 16) * _CRACK_PRIMES[0] + int(v * 16) * _CRACK_PRIMES[1] + int(u * 16) * int(v * 16)) % 16
     return 0.5 if place < 9.0 * progress else 1.0
 
 
-@kernel
+@inlined
 def _land_colour(
     block: Blocks, roof: Blocks, atlas: Atlas, cell: int, axis: int, looked_at: int, progress: float,
     point: Vector, d: Vector, texels: float,
 ) -> Colour:  # fmt: skip
     """Colour of a block's face at a point of it, without fog."""
-    u, v = point[0] - math.floor(point[0]), point[2] - math.floor(point[2])
+    u, v = point[0] - int(point[0]), point[2] - int(point[2])
     face, light, front = 2, _FACE_LIGHT[axis], cell
     if axis == 1:
         face = 1 if d[1] > 0 else 0
@@ -180,19 +216,20 @@ def _land_colour(
         texels *= min(3.0, 1.0 / max(1e-3, abs(d[1])))
     else:
         u = v if axis == 0 else u
-        v = math.ceil(point[1]) - point[1]
+        v = 1.0 - (point[1] - int(point[1]))
+        v = min(v, 0.999)
         # the light of a side is that of the cell in front of it
         front += (-STRIDE_X if d[0] > 0 else STRIDE_X) if axis == 0 else (-STRIDE_Z if d[2] > 0 else STRIDE_Z)
     if cell == looked_at:
         near_edge = min(u, v, 1.0 - u, 1.0 - v) < 0.02
         light *= 0.35 if near_edge else _crack(progress, u, v) if progress > 0.0 else 1.0
-    if 0 <= front < VOLUME and front % STRIDE_Z < roof[front // STRIDE_Z]:
+    if 0 <= front < VOLUME and (front & (HEIGHT - 1)) < roof[front >> _HEIGHT_BITS]:
         light *= _SHADE
     red, green, blue = texel(atlas, FACE_TEXTURE[block[cell], face], u, v, texels)
     return red * light, green * light, blue * light
 
 
-@kernel
+@inlined
 def _sky_colour(dy: float) -> Colour:
     high = min(1.0, max(0.0, dy * 2.2))
     low = 1.0 - high
@@ -203,7 +240,7 @@ def _sky_colour(dy: float) -> Colour:
     )
 
 
-@kernel
+@inlined
 def in_fog(colour: Colour, distance: float) -> Colour:
     """A colour as it looks from a distance."""
     fog = min(1.0, max(0.0, (distance - _FOG_FROM) / (VIEW - _FOG_FROM)))
@@ -215,7 +252,7 @@ def in_fog(colour: Colour, distance: float) -> Colour:
     )
 
 
-@kernel
+@inlined
 def _mixed(a: Colour, b: Colour, share: float) -> Colour:
     """`share` of b, the rest of a."""
     rest = 1.0 - share
@@ -228,12 +265,13 @@ def eye_of(player: Record) -> Vector:
     return player.x, player.y + eye_height(player), player.z
 
 
-@kernel
+@inlined
 def _pixel_colour(
-    block: Blocks, roof: Blocks, atlas: Atlas, player: Record, looked_at: int, eye: Vector, d: Vector, texels_at_one: float
-) -> tuple[Colour, float]:
+    block: Blocks, roof: Blocks, tile_roof: Blocks, atlas: Atlas, player: Record, looked_at: int,
+    eye: Vector, d: Vector, texels_at_one: float,
+) -> tuple[Colour, float]:  # fmt: skip
     """Colour along a ray, and the distance of what is seen there."""
-    cell, distance, axis, water = _trace(block, roof, player.top, eye, d)
+    cell, distance, axis, water = _trace(block, roof, tile_roof, player.top, eye, d)
     if cell != _MISS:
         point = (eye[0] + d[0] * distance, eye[1] + d[1] * distance, eye[2] + d[2] * distance)
         texels = distance * texels_at_one
@@ -252,7 +290,7 @@ def _pixel_colour(
 
 @kernel
 def draw_land(
-    image: Image, depth: Depth, block: Blocks, roof: Blocks, player: Record, atlas: Atlas, looked_at: int
+    image: Image, depth: Depth, block: Blocks, roof: Blocks, tile_roof: Blocks, player: Record, atlas: Atlas, looked_at: int
 ) -> None:
     """Fill a picture with land, water and sky, and its depths. `looked_at` is the cell under the crosshair."""
     height, width = depth.shape
@@ -262,6 +300,6 @@ def draw_land(
         up = 1.0 - (row + 0.5) * 2.0 / height
         for column in range(width):
             d = ray(axes, (column + 0.5) * 2.0 / width - 1.0, up)
-            colour, distance = _pixel_colour(block, roof, atlas, player, looked_at, eye, d, texels_at_one)
+            colour, distance = _pixel_colour(block, roof, tile_roof, atlas, player, looked_at, eye, d, texels_at_one)
             depth[row, column] = distance
             image[row, column, 0], image[row, column, 1], image[row, column, 2] = colour
