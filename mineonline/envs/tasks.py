@@ -197,12 +197,16 @@ def _explain(complaint: str, data: Any) -> str:
     found = _value_at(data, path)
     quoted = re.search(r"field `([^`]*)`", problem)
     if quoted is None:
-        return f"{where} is {found!r}: {problem[0].lower()}{problem[1:]}."
+        parent, _, key = path.rpartition(".")
+        words = _words_of(_fields_at(parent)[key]) if "enum" in problem else ()
+        expected = f"it must be one of: {_listed(words)}" if words else f"{problem[0].lower()}{problem[1:]}"
+        return f"{where} is {found!r}: {expected}."
     key, fields = quoted[1], _fields_at(path)
     if "unknown field" in problem:
         return (f"{where}.{key} is {found[key]!r}, but there is no such key.{_did_you_mean(key, fields)} "
                 f"There are: {_listed(fields)}.")
-    return f"{where}.{key} is missing: found only {_listed(map(str, found)) or 'nothing'}. It must be {fields[key]}."
+    return (f"{where}.{key} is missing: found only {_listed(map(str, found)) or 'nothing'}. "
+            f"It must be {_readable(fields[key])}.")
 
 
 def _value_at(data: Any, path: str) -> Any:
@@ -211,12 +215,20 @@ def _value_at(data: Any, path: str) -> Any:
     return data
 
 
-def _fields_at(path: str) -> dict[str, str]:
-    """Key -> a readable type, of the struct that stands at a path."""
+def _fields_at(path: str) -> dict[str, Any]:
+    """Key -> type, of the struct that stands at a path."""
     struct: Any = Task
     for step in re.findall(r"[^.\[\]]+", path):
-        if not step.isdigit() and step != "...":
+        if not step.isdigit():
             hint = get_type_hints(struct)[step]
             struct = get_args(hint)[0] if get_args(hint) else hint
-    return {name: str(getattr(hint, "__name__", hint)).replace("mineonline.envs.tasks.", "")
-            for name, hint in get_type_hints(struct).items()}
+    return get_type_hints(struct)
+
+
+def _readable(hint: Any) -> str:
+    return str(getattr(hint, "__name__", hint)).replace("mineonline.envs.tasks.", "")
+
+
+def _words_of(hint: Any) -> tuple[str, ...]:
+    """The words that a type allows, through unions."""
+    return tuple(word for part in get_args(hint) for word in ((part,) if isinstance(part, str) else _words_of(part)))

@@ -133,9 +133,8 @@ def _draw_crosshair(image: Image) -> None:
     for row in range(middle_y - reach_y, middle_y + reach_y + thick):
         for column in range(middle_x - reach_x, middle_x + reach_x + thick):
             if middle_y <= row < middle_y + thick or middle_x <= column < middle_x + thick:
-                for c in range(3):
-                    value = int(image[row, column, c])
-                    image[row, column, c] = value + 120 if value < 128 else value - 120
+                bright = int(image[row, column, 0]) + int(image[row, column, 1]) + int(image[row, column, 2]) > 384
+                _blend(image, row, column, _DARK if bright else _CHOSEN, 0.8)
 
 
 @kernel
