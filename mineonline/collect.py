@@ -46,6 +46,11 @@ JOIN_PATIENCE_S = 600.0
 """How long to ask for a trainer that does not answer."""
 
 
+_ORPHANED = signal.SIGHUP
+"""What the kernel sends when the trainer that started this collector dies."""
+_LEAVING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 class _RunComplete(Exception):
     """The trainer said that the run is complete."""
 
@@ -58,11 +63,11 @@ def main() -> None:
     """Join and collect until the run is complete."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     run = _parse(sys.argv[1:])
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _LEAVING:
         signal.signal(number, _leave)
     parent = int(os.environ.get(PARENT_VARIABLE, "0"))
     if parent:
-        die_with_parent(parent, signal.SIGTERM)
+        die_with_parent(parent, _ORPHANED)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
         while True:
@@ -75,10 +80,12 @@ def main() -> None:
                 return
             except _TrainerSilent:
                 log.warning("the trainer has been silent for %.0f s; joining again", SILENCE_S)
-    finally:
-        if parent and os.getppid() != parent and run.startswith("ipc://"):
+    except SystemExit as leaving:
+        if parent and leaving.code == 128 + _ORPHANED and run.startswith("ipc://"):
             # the trainer was killed and cannot remove its socket folder
             shutil.rmtree(Path(run.removeprefix("ipc://")).parent, ignore_errors=True)
+        raise
+    finally:
         context.destroy(linger=0)
 
 
@@ -185,6 +192,9 @@ def _join(context: zmq.Context[zmq.Socket[bytes]], run: str, address: str, keys:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
+    # once: a dying parent sends its signal once a thread, and the next ones would break the way out
+    for each in _LEAVING:
+        signal.signal(each, signal.SIG_IGN)
     raise SystemExit(128 + number)
 
 

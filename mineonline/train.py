@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from mineonline import command_line
 from mineonline.config import parse_config
+from mineonline.errors import ConfigError
 from mineonline.run_folder import saved_overrides
 from mineonline.training import train
 
@@ -33,7 +34,15 @@ def main() -> None:
 
 
 def _run(composed: DictConfig) -> None:
-    callbacks = [hydra.utils.instantiate(callback) for callback in composed.callbacks]
+    # caught here: Hydra would print a traceback
+    command_line.report_errors(lambda: _train(composed))
+
+
+def _train(composed: DictConfig) -> None:
+    try:
+        callbacks = [hydra.utils.instantiate(callback) for callback in composed.callbacks]
+    except hydra.errors.InstantiationException as error:
+        raise ConfigError(f"callbacks: {str(error).splitlines()[0]}. Is its package installed?") from None
     train(command_line.settings_of(composed), _stop, overrides=sys.argv[1:], callbacks=callbacks)
 
 

@@ -42,10 +42,12 @@ class Run:
 
     def __init__(self, folder: Path, *arguments: str, module: str = "mineonline.train") -> None:
         self.output_file = folder / f"output-{time.monotonic_ns()}.txt"
+        root = Path(__file__).resolve().parent.parent
         with self.output_file.open("wb") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
                 stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True,
+                env={**os.environ, "PYTHONPATH": str(root)},
             )  # fmt: skip
 
     @property

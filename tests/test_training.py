@@ -1,0 +1,150 @@
+"""The whole program, as a user runs it: real processes, signals and files."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from mineonline.metrics import read_metrics
+from tests.conftest import CARTPOLE, SMALL, processes_of, rows
+
+QUICK = [*CARTPOLE, *SMALL]
+
+
+def leaves_nothing(run_dir, within_s=10.0):
+    deadline = time.monotonic() + within_s
+    while processes_of(run_dir):
+        assert time.monotonic() < deadline, [p.cmdline() for p in processes_of(run_dir)]
+        time.sleep(0.1)
+    return True
+
+
+def weights(run_dir):
+    return torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def test_the_default_command_leaves_a_complete_run_folder_and_no_process(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start("iterations=2", f"run_dir={run_dir}")
+    assert run.wait(200) == 0, run.output
+    assert "finished after 2 iterations" in run.output
+    for name in ("config.yaml", "metrics.csv", "curve.png", "done", "checkpoints/last.ckpt", "logs/trainer-0.log",
+                 "logs/collector-0.log", "logs/collector-0-worker-1.log"):  # fmt: skip
+        assert (run_dir / name).is_file(), name
+    assert len(list((run_dir / "videos").glob("*.mp4"))) == 1
+    metrics = read_metrics(run_dir / "metrics.csv")
+    assert [row["iteration"] for row in metrics] == ["1", "2"]
+    assert {"loss/total", "episode/return", "env_steps_per_s", "lag_versions", "dropped/stale"} <= set(metrics[0])
+    assert leaves_nothing(run_dir)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_a_checkpoint_and_leaves_nothing_and_the_run_goes_on_from_it(start, tmp_path, number):
+    run_dir = tmp_path / "run"
+    run = start(*QUICK, "iterations=100000", f"run_dir={run_dir}")
+    run.wait_for(lambda: rows(run_dir) > 3, 120)
+    assert len(processes_of(run_dir)) >= 3
+    run.send(number)
+    assert run.wait(10) == 128 + number, run.output
+    assert leaves_nothing(run_dir, within_s=2)
+    saved = int(weights(run_dir)["policy.version"])
+    assert saved == rows(run_dir)
+    steps = float(read_metrics(run_dir / "metrics.csv")[-1]["env_steps"])
+    again = start(f"checkpoint={run_dir}/checkpoints/last.ckpt", f"iterations={saved + 3}")
+    assert again.wait(120) == 0, again.output
+    metrics = read_metrics(run_dir / "metrics.csv")
+    assert [int(row["iteration"]) for row in metrics] == list(range(1, saved + 4))
+    assert float(metrics[-1]["env_steps"]) > steps
+
+
+def test_ctrl_c_before_training_begins_ends_everything_at_once(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(*QUICK, f"run_dir={run_dir}")
+    run.wait_for(lambda: (run_dir / "logs" / "collector-0.log").exists(), 60)
+    run.send(signal.SIGINT)
+    assert run.wait(10) == 130, run.output
+    assert leaves_nothing(run_dir, within_s=2)
+
+
+def test_two_ranks_train_on_different_fragments_and_stay_identical(start, tmp_path):
+    run_dir = tmp_path / "run"
+    compare = "{_target_: tests.compare_ranks.CompareRanks}"
+    run = start(*QUICK, "iterations=6", f"run_dir={run_dir}", "trainer.devices=2", "trainer.accelerator=cpu",
+                f"callbacks=[{compare}]")  # fmt: skip
+    assert run.wait(150) == 0, run.output
+    assert run.output.count("ranks identical: True, shares differ: True") == 6, run.output
+    assert leaves_nothing(run_dir)
+
+
+def test_a_killed_collector_is_replaced_and_training_goes_on(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(*QUICK, "iterations=100000", f"run_dir={run_dir}")
+    run.wait_for(lambda: rows(run_dir) > 3, 120)
+    victim = next(p for p in processes_of(run_dir) if "mineonline.collect" in p.cmdline())
+    workers = victim.children(recursive=True)
+    victim.kill()
+    run.wait_for(lambda: not any(w.is_running() for w in workers), 5)
+    before = rows(run_dir)
+    run.wait_for(lambda: rows(run_dir) > before + 5, 60)
+    run.send(signal.SIGTERM)
+    run.wait(10)
+
+
+def test_a_killed_worker_is_replaced_and_training_goes_on(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(*QUICK, "iterations=100000", f"run_dir={run_dir}")
+    run.wait_for(lambda: rows(run_dir) > 3, 120)
+    collector = next(p for p in processes_of(run_dir) if "mineonline.collect" in p.cmdline())
+    max(collector.children(recursive=True), key=lambda p: p.memory_info().rss).kill()
+    before = rows(run_dir)
+    run.wait_for(lambda: not collector.is_running(), 10)
+    run.wait_for(lambda: rows(run_dir) > before + 5, 60)
+    run.send(signal.SIGTERM)
+    run.wait(10)
+    assert "worker 0 ended with exit code -9" in (run_dir / "logs" / "collector-0.log").read_text()
+
+
+def test_when_the_trainer_is_killed_its_collectors_and_sockets_go_too(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(*QUICK, "iterations=100000", f"run_dir={run_dir}")
+    run.wait_for(lambda: rows(run_dir) > 1, 120)
+    sockets = Path((run_dir / "join").read_text().removeprefix("ipc://")).parent
+    assert sockets.is_dir()
+    run.process.kill()
+    assert leaves_nothing(run_dir, within_s=8)
+    assert not sockets.exists()
+
+
+def test_collectors_join_a_run_that_started_none_and_leave_when_it_is_complete(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(*QUICK, "iterations=8", "collector.count=0", f"run_dir={run_dir}")
+    run.wait_for(lambda: "waiting for collectors" in run.output, 60)
+    assert f"python -m mineonline.collect run={run_dir}" in run.output
+    collectors = [start(f"run={run_dir}", module="mineonline.collect") for _ in range(2)]
+    assert run.wait(150) == 0, run.output
+    for collector in collectors:
+        assert collector.wait(15) == 0, collector.output
+        assert "the run is complete" in collector.output
+    assert leaves_nothing(run_dir)
+
+
+def test_collectors_join_over_tcp_with_the_keys_in_the_run_folder(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(*QUICK, "iterations=3", "collector.count=0", "network.host=127.0.0.1", f"run_dir={run_dir}")
+    run.wait_for(lambda: (run_dir / "join").exists(), 60)
+    assert (run_dir / "join").read_text().startswith("tcp://127.0.0.1:")
+    collector = start(f"run={run_dir}", module="mineonline.collect")
+    assert run.wait(120) == 0, run.output
+    assert collector.wait(15) == 0, collector.output
+
+
+@pytest.mark.slow
+def test_training_improves_cartpole(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(*CARTPOLE, "iterations=120", f"run_dir={run_dir}")
+    assert run.wait(280) == 0, run.output
+    returns = [float(row["episode/return"]) for row in read_metrics(run_dir / "metrics.csv")]
+    assert returns[0] < 40
+    assert returns[-1] > 150
