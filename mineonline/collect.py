@@ -113,16 +113,12 @@ def collect(context: zmq.Context[zmq.Socket[bytes]], welcome: Welcome, keys: Key
             context, welcome.weights, keys, run_id=welcome.run_id, schema=weights_schema(policy.state_dict())
         )
         stack.callback(subscriber.close)
-        push = connect(
-            context, zmq.PUSH, list(welcome.experience), keys, {zmq.SNDHWM: 1, zmq.IMMEDIATE: 1}
-        )
+        push = connect(context, zmq.PUSH, list(welcome.experience), keys, {zmq.SNDHWM: 1, zmq.IMMEDIATE: 1})
         stack.callback(push.close, 0)
         watchdog = Watchdog()
         stack.callback(watchdog.close)
         watchdog.feed(collector.start_timeout_s)
-        workers = stack.enter_context(
-            Workers(partial(build_env, config), policy, settings, workers=collector.workers)
-        )
+        workers = stack.enter_context(Workers(partial(build_env, config), policy, settings, workers=collector.workers))
         sender = FragmentSender(
             push, run_id=welcome.run_id, collector_id=welcome.collector_id, schema=settings.schema(policy),
             statistics=spec.statistics, task=config.task.name if config.task else "", environments=environments,

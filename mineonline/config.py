@@ -23,7 +23,7 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     pass
 
 
-class WorldEnvConfig(_Section, tag="world", tag_field="kind"):
+class WorldEnvConfig(_Section, frozen=True, tag="world", tag_field="kind"):
     """The embedded voxel world."""
 
     image_size: tuple[int, int]
@@ -32,7 +32,7 @@ class WorldEnvConfig(_Section, tag="world", tag_field="kind"):
     """Width and height of the frames of videos, in pixels."""
 
 
-class GymEnvConfig(_Section, tag="gym", tag_field="kind"):
+class GymEnvConfig(_Section, frozen=True, tag="gym", tag_field="kind"):
     """Any gymnasium environment with a Box observation and a Discrete or MultiDiscrete action."""
 
     id: str
@@ -44,7 +44,7 @@ class GymEnvConfig(_Section, tag="gym", tag_field="kind"):
 EnvConfig = WorldEnvConfig | GymEnvConfig
 
 
-class TinyPolicyConfig(_Section, tag="tiny", tag_field="kind"):
+class TinyPolicyConfig(_Section, frozen=True, tag="tiny", tag_field="kind"):
     """A small convolutional network for pictures."""
 
     memory: Literal["none", "gru"]
@@ -55,7 +55,7 @@ class TinyPolicyConfig(_Section, tag="tiny", tag_field="kind"):
     """Width of the last layer, and of the recurrent state."""
 
 
-class MlpPolicyConfig(_Section, tag="mlp", tag_field="kind"):
+class MlpPolicyConfig(_Section, frozen=True, tag="mlp", tag_field="kind"):
     """A fully connected network for vectors of numbers."""
 
     hidden_sizes: list[int]
@@ -65,7 +65,7 @@ class MlpPolicyConfig(_Section, tag="mlp", tag_field="kind"):
 PolicyConfig = TinyPolicyConfig | MlpPolicyConfig
 
 
-class CollectorConfig(_Section):
+class CollectorConfig(_Section, frozen=True):
     """Who plays."""
 
     count: int
@@ -86,14 +86,14 @@ class CollectorConfig(_Section):
     """The run stops when a collector has failed so many times in a row without sending a fragment in between."""
 
 
-class FragmentConfig(_Section):
+class FragmentConfig(_Section, frozen=True):
     """The unit of experience: consecutive steps of one environment."""
 
     length: int
     """Steps in a fragment (T)."""
 
 
-class BufferConfig(_Section):
+class BufferConfig(_Section, frozen=True):
     """What waits between collectors and learner, and what is too old to learn from."""
 
     fragments_per_iteration: int
@@ -109,7 +109,7 @@ class BufferConfig(_Section):
     and `collector.count=0`."""
 
 
-class ObjectiveConfig(_Section):
+class ObjectiveConfig(_Section, frozen=True):
     """What PPO optimises (Schulman et al. 2017)."""
 
     discount: float
@@ -126,7 +126,7 @@ class ObjectiveConfig(_Section):
     """Give the advantages of an iteration (all ranks) mean 0 and standard deviation 1."""
 
 
-class OptimizerConfig(_Section):
+class OptimizerConfig(_Section, frozen=True):
     """How the weights move."""
 
     learning_rate: float
@@ -145,7 +145,7 @@ class OptimizerConfig(_Section):
     """Optimiser steps a pass; a rank's share of fragments is split into so many parts."""
 
 
-class NetworkConfig(_Section):
+class NetworkConfig(_Section, frozen=True):
     """Where the trainer listens."""
 
     host: str | None
@@ -155,14 +155,14 @@ class NetworkConfig(_Section):
     """Port of the join socket when `host` is given; 0 takes a free one."""
 
 
-class VideoConfig(_Section):
+class VideoConfig(_Section, frozen=True):
     """Recordings of whole episodes."""
 
     every: int
     """Iterations between two videos; 0 records none."""
 
 
-class CheckpointConfig(_Section):
+class CheckpointConfig(_Section, frozen=True):
     """What is kept on disk."""
 
     every: int
@@ -171,7 +171,7 @@ class CheckpointConfig(_Section):
     """Iterations between two checkpoints that are kept for good as `checkpoints/<iteration>.ckpt`; 0 keeps none."""
 
 
-class WandbConfig(_Section):
+class WandbConfig(_Section, frozen=True):
     """Used when `logger` names `wandb`."""
 
     project: str
@@ -184,7 +184,7 @@ class WandbConfig(_Section):
 LoggerName = Literal["csv", "tensorboard", "wandb"]
 
 
-class Config(_Section):
+class Config(_Section, frozen=True):
     """A whole run."""
 
     iterations: int
@@ -259,7 +259,10 @@ def check_config(config: Config) -> None:
     }.items():
         if value < 0:
             raise ConfigError(f"{key}={value}: must be 0 or more.")
-    for key, share in {"objective.discount": config.objective.discount, "objective.trace": config.objective.trace}.items():
+    for key, share in {
+        "objective.discount": config.objective.discount,
+        "objective.trace": config.objective.trace,
+    }.items():
         if not 0 <= share <= 1:
             raise ConfigError(f"{key}={share}: must lie between 0 and 1.")
     _check_policy_fits(config)

@@ -139,7 +139,7 @@ def fragment_schema(env: EnvSpec, memory: Mapping[str, TensorSpec], length: int)
 def empty_fragments(schema: Sequence[LeafSpec], count: int) -> TensorDict:
     """Uninitialised tensors for `count` fragments, in shared memory, by name."""
     return {
-        leaf.name: torch.empty((count, *leaf.shape), dtype=getattr(torch, leaf.dtype)).share_memory_()
+        leaf.name: torch.empty((count, *leaf.shape), dtype=getattr(torch, leaf.dtype)).share_memory_()  # type: ignore[no-untyped-call]
         for leaf in schema
     }
 

@@ -51,7 +51,7 @@ class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
     reason: str
 
 
-_reply = msgspec.msgpack.Decoder(Welcome | Refusal)
+_reply: msgspec.msgpack.Decoder[Welcome | Refusal] = msgspec.msgpack.Decoder(Welcome | Refusal)
 _request = msgspec.msgpack.Decoder(Request)
 
 
@@ -91,8 +91,10 @@ class JoinDesk:
         except msgspec.MsgspecError as error:
             return Refusal(f"not a join request: {error}")
         if request.join_version != JOIN_VERSION:
-            return Refusal(f"the trainer speaks join version {JOIN_VERSION}, the collector {request.join_version}: "
-                           "install the same mineonline on both.")
+            return Refusal(
+                f"the trainer speaks join version {JOIN_VERSION}, the collector {request.join_version}: "
+                "install the same mineonline on both."
+            )
         self.joined += 1
         return welcome(self.joined - 1)
 

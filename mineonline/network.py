@@ -92,7 +92,7 @@ class Network:
 
     def address_of(self, bound: zmq.Socket[bytes]) -> str:
         """What a collector connects to."""
-        endpoint = bound.last_endpoint.decode().rstrip("\0")
+        endpoint = bound.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
         if self._host is not None and self._host in ("0.0.0.0", "*"):
             return endpoint.replace("0.0.0.0", socket.getfqdn())
         return endpoint
@@ -108,7 +108,9 @@ class Network:
     def __enter__(self) -> Network:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 

@@ -1,6 +1,6 @@
 """The folder that holds everything a run writes.
 
-    config.yaml  overrides.yaml  metrics.csv  checkpoints/last.ckpt  logs/<process>.log  videos/  join  done
+config.yaml  overrides.yaml  metrics.csv  checkpoints/last.ckpt  logs/<process>.log  videos/  join  done
 """
 
 from __future__ import annotations

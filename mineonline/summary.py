@@ -37,7 +37,9 @@ def draw_curve(rows: list[dict[str, str]], file: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    columns = [name for name in rows[-1] if name.startswith("episode/") and name not in ("episode/crashed", "episode/length")]
+    columns = [
+        name for name in rows[-1] if name.startswith("episode/") and name not in ("episode/crashed", "episode/length")
+    ]
     figure, axes = pyplot.subplots(1, len(columns), figsize=(5 * len(columns), 3.5), squeeze=False)
     for axis, name in zip(axes[0], columns, strict=True):
         points = [(float(row["env_steps"]), float(row[name])) for row in rows if row[name] not in ("", "nan")]

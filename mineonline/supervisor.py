@@ -67,7 +67,9 @@ class LocalCollectors:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stop.set()
         self._thread.join()
 
@@ -131,4 +133,3 @@ class LocalCollectors:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-

@@ -29,7 +29,7 @@ from mineonline.callbacks.connections import AnnounceRun, PublishWeights
 from mineonline.callbacks.progress import Progress
 from mineonline.callbacks.statistics import Statistics
 from mineonline.callbacks.stopping import StopOnSignal
-from mineonline.config import Config, GymEnvConfig, check_shares, parse_config, trainer_threads
+from mineonline.config import Config, check_shares, parse_config, trainer_threads
 from mineonline.envs.build import env_spec
 from mineonline.envs.contract import EnvSpec
 from mineonline.errors import CheckpointError, ConfigError
@@ -67,7 +67,7 @@ def train(
     label = settings["task"]["name"] if settings["env"]["kind"] == "world" else str(settings["env"]["id"])
     run_dir = choose_run_dir(settings["run_dir"], settings["checkpoint"], label)
     config = parse_config({**settings, "run_dir": str(run_dir), "callbacks": []})
-    rank = rank_zero_only.rank
+    rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
     trainer = _build_trainer(config)
     check_shares(config, trainer.world_size)
     spec = env_spec(config)
@@ -187,8 +187,14 @@ def _build_trainer(config: Config) -> lightning.Trainer:
     except TypeError as error:
         raise ConfigError(f"trainer: {error}. Its keys are the arguments of lightning.Trainer.") from None
     except (MisconfigurationException, ValueError) as error:
-        raise ConfigError(f"trainer.devices={settings['devices']}, trainer.accelerator={settings['accelerator']}: {error}") from None
-    if settings["accelerator"] == "auto" and isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > 1:
+        raise ConfigError(
+            f"trainer.devices={settings['devices']}, trainer.accelerator={settings['accelerator']}: {error}"
+        ) from None
+    if (
+        settings["accelerator"] == "auto"
+        and isinstance(trainer.accelerator, CPUAccelerator)
+        and trainer.num_devices > 1
+    ):
         raise ConfigError(
             f"trainer.devices={settings['devices']}: this machine has no GPU. "
             "If you want that many trainer processes on its CPU, add trainer.accelerator=cpu."

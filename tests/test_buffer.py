@@ -80,7 +80,9 @@ def test_a_full_buffer_makes_the_receiver_wait_until_room_is_made():
 
 def test_stale_fragments_do_not_keep_newer_ones_out():
     buffer = filled([0] * 8)
-    threading.Timer(0.3, lambda: [buffer.put(fragment(9, n), 0, (), TIMING, threading.Event()) for n in range(2)]).start()
+    threading.Timer(
+        0.3, lambda: [buffer.put(fragment(9, n), 0, (), TIMING, threading.Event()) for n in range(2)]
+    ).start()
     share = buffer.take(2, 9, never)
     assert share.lag_B == [0, 0]
     assert share.arrivals.dropped["stale"] == 8

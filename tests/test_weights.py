@@ -12,7 +12,11 @@ from mineonline.weights.message import weights_schema
 from mineonline.weights.publisher import WeightsPublisher
 from mineonline.weights.subscriber import WeightsSubscriber
 
-STATE = {"weight": torch.arange(12.0).view(3, 4), "version": torch.tensor(7), "half": torch.ones(3, dtype=torch.bfloat16)}
+STATE = {
+    "weight": torch.arange(12.0).view(3, 4),
+    "version": torch.tensor(7),
+    "half": torch.ones(3, dtype=torch.bfloat16),
+}
 
 
 @pytest.fixture

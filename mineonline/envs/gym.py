@@ -25,13 +25,15 @@ class GymEnv:
         self._seed = seed
         self._first_index = first_index
         self._episode_N = np.zeros(num_envs, np.int64)
-        (self._name, leaf), = self.spec.observation.items()
+        ((self._name, leaf),) = self.spec.observation.items()
         self._observation = np.zeros((num_envs, *leaf.shape), leaf.dtype)
         self._multi = isinstance(self._envs[0].action_space, gymnasium.spaces.MultiDiscrete)
 
     def reset(self, which_N: NDArray[np.bool_]) -> Observation:
         for i in np.flatnonzero(which_N):
-            sequence = np.random.SeedSequence(self._seed, spawn_key=(self._first_index + int(i), int(self._episode_N[i])))
+            sequence = np.random.SeedSequence(
+                self._seed, spawn_key=(self._first_index + int(i), int(self._episode_N[i]))
+            )
             self._observation[i], _ = self._envs[i].reset(seed=int(sequence.generate_state(1)[0]))
             self._episode_N[i] += 1
         return {self._name: self._observation}
@@ -86,7 +88,9 @@ def _spec(env_id: str, env: gymnasium.Env[Any, Any]) -> EnvSpec:
     elif isinstance(actions, gymnasium.spaces.MultiDiscrete) and actions.nvec.ndim == 1 and not actions.start.any():
         classes = {f"action{i}": int(n) for i, n in enumerate(actions.nvec)}
     else:
-        raise ConfigError(f"env.id={env_id}: actions are {actions}; only Discrete and MultiDiscrete from 0 are supported.")
+        raise ConfigError(
+            f"env.id={env_id}: actions are {actions}; only Discrete and MultiDiscrete from 0 are supported."
+        )
     picture = space.dtype == np.uint8 and len(space.shape) == 3
     leaf = TensorSpec(shape=tuple(space.shape), dtype="uint8" if picture else "float32")
     return EnvSpec(observation={"image" if picture else "state": leaf}, action=classes)

@@ -76,7 +76,12 @@ class FragmentBuffer:
         self.last_arrival = time.monotonic()
 
     def put(
-        self, fragment: Fragments, collector_id: int, episodes: tuple[Episode, ...], timing: Timing, stop: threading.Event
+        self,
+        fragment: Fragments,
+        collector_id: int,
+        episodes: tuple[Episode, ...],
+        timing: Timing,
+        stop: threading.Event,
     ) -> None:
         """Add one fragment (B = 1). Waits while the buffer is full, until `take` makes room or `stop` is set."""
         began = time.monotonic()
@@ -143,6 +148,4 @@ def check_silence(last_arrival: float, limit_s: float, hint: str) -> None:
     """CollectorError if nothing has arrived for `limit_s` seconds."""
     silent_s = time.monotonic() - last_arrival
     if silent_s > limit_s:
-        raise CollectorError(
-            f"no fragment has arrived for {silent_s:.0f} s (buffer.silence_s={limit_s:g}). {hint}"
-        )
+        raise CollectorError(f"no fragment has arrived for {silent_s:.0f} s (buffer.silence_s={limit_s:g}). {hint}")

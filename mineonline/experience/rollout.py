@@ -27,7 +27,7 @@ from mineonline.policies.policy import Policy
 from mineonline.processes import log_to
 
 
-class TorchrlEnv(EnvBase):
+class TorchrlEnv(EnvBase):  # type: ignore[misc]
     """A `VectorEnv` as torchrl sees it: batch size N, with torchrl's own reset and step."""
 
     def __init__(self, vector: VectorEnv) -> None:
@@ -144,9 +144,7 @@ class FragmentCollector(Collector):  # type: ignore[misc]
 
     def _maybe_make_final_rollout(self, make_rollout: bool) -> None:
         settings = self._settings
-        leaves = empty_fragments(
-            (*settings.schema(self.policy), *settings.report_schema()), settings.envs_per_worker
-        )
+        leaves = empty_fragments((*settings.schema(self.policy), *settings.report_schema()), settings.envs_per_worker)
         leaves["env_B"].copy_(torch.arange(settings.envs_per_worker) + self._first_env())
         self._leaves = leaves
         # torchrl counts frames by its trajectory ids; they are not used otherwise
@@ -156,7 +154,7 @@ class FragmentCollector(Collector):  # type: ignore[misc]
         )
         self._policy_output_keys: list[str] = []
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
+    @torch.no_grad()
     def rollout(self) -> TensorDict:
         """T rows of every environment, written into the tensors that are shared with the collector."""
         leaves, policy, vector = self._leaves, self.policy, self.env.vector

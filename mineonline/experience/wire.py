@@ -90,7 +90,7 @@ def _check_values(fragment: Fragments, actions: Mapping[str, int]) -> None:
 
 
 def _bytes(tensor: Tensor) -> memoryview:
-    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+    return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
 def _view(frame: Any) -> Any:

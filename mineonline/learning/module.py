@@ -59,9 +59,7 @@ class PPO(lightning.LightningModule):
             for group in optimizer.param_groups:
                 group["lr"] = self.optimizer.learning_rate * max(0.0, 1 - self.version / self.iterations)
         value_BU = self._values(fragments)
-        advantage_BT = advantages(
-            fragments, value_BU, discount=self.objective.discount, trace=self.objective.trace
-        )
+        advantage_BT = advantages(fragments, value_BU, discount=self.objective.discount, trace=self.objective.trace)
         return_BT = advantage_BT + value_BU[:, :-1]
         decided_BT = ~fragments.final_BT
         if self.objective.normalize_advantage:
@@ -126,7 +124,8 @@ class PPO(lightning.LightningModule):
         total, squares, count = self._sum_over_ranks(moments).cpu()
         mean = total / count
         deviation = (squares / count - mean * mean).clamp(min=0).sqrt()
-        return ((advantage_BT - mean) / (deviation + 1e-8)).float()
+        normalized: Tensor = (advantage_BT - mean) / (deviation + 1e-8)
+        return normalized.float()
 
     def _sum_over_ranks(self, x: Tensor) -> Tensor:
         if self.trainer.world_size > 1:

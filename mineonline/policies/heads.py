@@ -57,7 +57,8 @@ class GroupedHead(Head):
 
     def forward(self, features: Tensor) -> Tensor:
         logits = self.linear(features).unflatten(-1, (self.groups, self.classes)).float()
-        return logits.masked_fill(~self.possible_GK, IMPOSSIBLE).log_softmax(-1)
+        masked: Tensor = logits.masked_fill(~self.possible_GK, IMPOSSIBLE)
+        return masked.log_softmax(-1)
 
     def _choose(self, logits: Tensor, *, random: bool) -> Tensor:
         """(..., G, K) -> (..., G) class of each group."""

@@ -21,8 +21,9 @@ class MlpPolicy(Policy):
         super().__init__()
         pictures = [name for name, s in spec.observation.items() if s.dtype == "uint8"]
         if pictures:
-            raise ConfigError(f"policy=mlp reads vectors, but the environment shows a picture ({pictures[0]!r}). "
-                              "Use policy=tiny.")
+            raise ConfigError(
+                f"policy=mlp reads vectors, but the environment shows a picture ({pictures[0]!r}). Use policy=tiny."
+            )
         size = sum(math.prod(s.shape) for s in spec.observation.values())
         self.actor = _tower(size, hidden_sizes)
         self.critic = _tower(size, hidden_sizes)

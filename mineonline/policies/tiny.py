@@ -23,8 +23,10 @@ class TinyPolicy(Policy):
         super().__init__({"gru": TensorSpec((hidden_size,), "float32")} if recurrent else None)
         height, width, channels = image.shape
         if min(height, width) < 36:
-            raise ConfigError(f"policy=tiny needs pictures of at least 36x36 pixels, but they are {width}x{height}. "
-                              "Raise env.image_size.")
+            raise ConfigError(
+                f"policy=tiny needs pictures of at least 36x36 pixels, but they are {width}x{height}. "
+                "Raise env.image_size."
+            )
         self.encoder = nn.Sequential(
             nn.Conv2d(channels, 16, 8, stride=4), nn.ReLU(),
             nn.Conv2d(16, 32, 4, stride=2), nn.ReLU(),
@@ -42,12 +44,12 @@ class TinyPolicy(Policy):
         self.value = nn.Linear(hidden_size, 1)
         orthogonal_(self.value, 1.0)
         # pictures arrive as (..., H, W, C): in this layout that is no copy
-        self.encoder.to(memory_format=torch.channels_last)
+        self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, observation: dict[str, Tensor], first_BT: Tensor, memory: Memory) -> PolicyOutput:
         image_BTHWC = observation["image"]
         pixels = image_BTHWC.flatten(0, 1).permute(0, 3, 1, 2).to(self.linear.weight.dtype).mul(1 / 255)
-        features = torch.relu(self.linear(self.encoder(pixels).flatten(1))).unflatten(0, first_BT.shape)
+        features = torch.relu(self.linear(self.encoder(pixels).flatten(1))).view(*first_BT.shape, -1)
         if self.gru is not None:
             features, state_BD = _gru(self.gru, features, first_BT, memory["gru"])
             memory = {"gru": state_BD}

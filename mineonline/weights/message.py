@@ -1,6 +1,6 @@
 """The weights message: one frame, because a conflating socket keeps only the last frame of a multi-part message.
 
-    topic | header length (4 bytes) | msgpack header | tensors, one after the other
+topic | header length (4 bytes) | msgpack header | tensors, one after the other
 """
 
 from __future__ import annotations

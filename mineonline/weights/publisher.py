@@ -63,7 +63,7 @@ class WeightsPublisher:
         last_sent = time.monotonic()
         running = True
         while running:
-            ready = dict(poller.poll(self._refresh_s * 1000))
+            ready = dict(poller.poll(int(self._refresh_s * 1000)))
             with self._lock:
                 newest = self._newest
             if self._socket in ready:

@@ -52,7 +52,7 @@ class WeightsSubscriber:
         found: Weights | None = None
         while True:
             remaining = max(0.0, deadline - time.monotonic())
-            ready = dict(poller.poll(remaining * 1000))
+            ready = dict(poller.poll(int(remaining * 1000)))
             for subscriber in ready:
                 self.last_heard = time.monotonic()
                 weights = decode(subscriber.recv(copy=False).buffer, run_id=self._run_id, schema=self._schema)
