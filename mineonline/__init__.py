@@ -18,7 +18,7 @@ Processes, and the two paths between them:
              ▲ join.py: one REQ to rank 0 gives a collector the configuration and all addresses
              ▲ supervisor.py: rank 0 starts and restarts the collectors of its own machine
 
-- PATH 1 blocks when the learner is behind; nothing is dropped uncounted (the record: fragment.py; the message: wire.py).
+- PATH 1 blocks when the learner is behind; nothing is dropped uncounted (record: fragment.py, message: wire.py).
 - PATH 2 overwrites: only the newest weights count (weights/message.py).
 - `envs/contract.py` is what an environment is, `policies/policy.py` what a policy is, `config.py` what can be set.
 - What people extend: Lightning callbacks (the built-in ones: `callbacks/`), `conf/task/*.yaml`, policies, environments.

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mineonline.envs.tasks import Task
 from mineonline.errors import ConfigError, MineonlineError
 
 CONF_DIR = Path(__file__).resolve().parent.parent / "conf"
@@ -66,18 +67,22 @@ def _key(override: str) -> str:
 
 def _explain(error: HydraException) -> str:
     text = str(error)
-    cause = error.__cause__
-    path = getattr(cause, "full_key", None)
+    path = getattr(error.__cause__, "full_key", None)
     if text.startswith("Could not override") and path:
-        with_conf = OmegaConf.load(CONF_DIR / "config.yaml")
-        known = _all_keys(OmegaConf.to_container(with_conf, resolve=False))
+        if path in [f"task.{field}" for field in Task.__struct_fields__]:
+            return f"{path} is not set by this task. Write +{path}=... to add it."
+        known = _all_keys(OmegaConf.to_container(OmegaConf.load(CONF_DIR / "config.yaml"), resolve=False))
         known += [group.name for group in CONF_DIR.iterdir() if group.is_dir()]
         close = difflib.get_close_matches(str(path), known, n=1)
         hint = f"Did you mean {close[0]}?" if close else "`python -m mineonline.train --help` shows all keys."
         return f"{path}: there is no such key. {hint}"
-    if text.startswith("Could not find"):
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return " ".join(lines)
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        close = difflib.get_close_matches(choice, list(error.options), n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        return f"{group}={choice}: there is no such {group}.{hint} There are: {', '.join(error.options)}."
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: {text.splitlines()[0]}. Write key=value, and quote what the shell would change."
     return text.splitlines()[0]
 
 

@@ -18,18 +18,14 @@ from mineonline import command_line
 from mineonline.config import parse_config
 from mineonline.errors import ConfigError
 from mineonline.run_folder import saved_overrides
-from mineonline.training import train
 
 
 def main() -> None:
     """Check the command line, then hand over to Hydra."""
-    overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
-    if len(overrides) == len(sys.argv) - 1:
-        settings = command_line.compose_settings(overrides)
-        if settings["checkpoint"] is not None:
-            sys.argv[1:] = command_line.merge_overrides(saved_overrides(Path(settings["checkpoint"])), overrides)
-            settings = command_line.compose_settings(sys.argv[1:])
-        parse_config(settings)
+    if not any(argument.startswith("-") for argument in sys.argv[1:]):
+        for checkpoint in [a.removeprefix("checkpoint=") for a in sys.argv[1:] if a.startswith("checkpoint=")]:
+            sys.argv[1:] = command_line.merge_overrides(saved_overrides(Path(checkpoint)), sys.argv[1:])
+        parse_config(command_line.compose_settings(sys.argv[1:]))
     hydra.main(version_base="1.3", config_path=str(command_line.CONF_DIR), config_name="config")(_run)()
 
 
@@ -39,6 +35,8 @@ def _run(composed: DictConfig) -> None:
 
 
 def _train(composed: DictConfig) -> None:
+    from mineonline.training import train  # seconds of imports, which a misspelt key should not wait for
+
     try:
         callbacks = [hydra.utils.instantiate(callback) for callback in composed.callbacks]
     except hydra.errors.InstantiationException as error:

@@ -47,5 +47,5 @@ class SaveCheckpoints(lightning.Callback):
             trainer.save_checkpoint(self._folder / f"{version:06d}.ckpt")
 
     def save(self, trainer: lightning.Trainer) -> None:
-        """Save `last.ckpt`; all ranks together, inside the training loop (Lightning resumes only what was saved there)."""
+        """Save `last.ckpt`: all ranks together, in the training loop (Lightning resumes only what was saved there)."""
         trainer.save_checkpoint(self._folder / "last.ckpt")
