@@ -74,8 +74,8 @@ class WorldEnv:
 
     def reset(self, which_N: NDArray[np.bool_]) -> Observation:
         """Begin a new episode in the worlds of `which_N`."""
-        for n in np.flatnonzero(which_N):
-            index, episode = self._first_index + int(n), int(self._episode[n])
+        for n in np.flatnonzero(which_N).tolist():
+            index, episode = self._first_index + n, int(self._episode[n])
             land = 0 if self._task.reset == "same_terrain" else episode
             begin(
                 self.world,

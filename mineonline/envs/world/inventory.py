@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mineonline.envs.names import TOOLS
 from mineonline.envs.world.blocks import ITEM_ID, NO_ITEM, STACK_SIZE, TOOL_USES
 from mineonline.envs.world.chance import uniform
 from mineonline.envs.world.jit import kernel
 from mineonline.envs.world.physics import Blocks, fall_and_slow, is_water, move_body, view_direction
 from mineonline.envs.world.state import COUNTERS, MAX_DROPS, Record, Records, first_column
-
-from numpy.typing import NDArray
-import numpy as np
 
 PICKUP = first_column("pickup")
 USE = first_column("use_item")
@@ -105,11 +105,8 @@ def throw_held(slot: Records, drop: Records, player: Record, counter: NDArray[np
 @kernel
 def _within_reach(player: Record, stack: Record) -> bool:
     """Whether a stack touches the player's box, grown by 1 block sideways and half a block up and down."""
-    return (
-        abs(stack.x - player.x) <= 1.425
-        and abs(stack.z - player.z) <= 1.425
-        and -0.75 <= stack.y - player.y <= 2.3
-    )
+    aside = max(abs(stack.x - player.x), abs(stack.z - player.z))
+    return bool(aside <= 1.425 and -0.75 <= stack.y - player.y <= 2.3)
 
 
 @kernel

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 import numba.core.config
@@ -69,12 +69,13 @@ def inlined(function: Function) -> Function:
 
 
 def _compiled(function: Function, *, inline: bool) -> Function:
-    before = numba.core.config.CACHE_DIR
+    settings: Any = numba.core.config
+    before = settings.CACHE_DIR
     # read while a function is decorated, and meant for the whole process: put it back
-    numba.core.config.CACHE_DIR = _FOLDER
+    settings.CACHE_DIR = _FOLDER
     try:
         # numpy's error model: a division by zero gives infinity, and needs no branch
-        compiled: Function = numba.njit(nogil=True, cache=True, error_model="numpy", forceinline=inline)(function)
+        compiled: Any = numba.njit(nogil=True, cache=True, error_model="numpy", forceinline=inline)(function)
     finally:
-        numba.core.config.CACHE_DIR = before
-    return compiled
+        settings.CACHE_DIR = before
+    return cast(Function, compiled)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mineonline.envs.world.blocks import (
     AIR,
     BLOCK_DROP,
+    BLOCK_ID,
     BLOCK_TIER,
     BLOCK_TOOL,
     HARDNESS,
@@ -19,7 +20,6 @@ from mineonline.envs.world.blocks import (
     TOOL_KIND,
     TOOL_SPEED,
     TOOL_TIER,
-    BLOCK_ID,
     UNBREAKABLE,
     WATER,
 )
@@ -27,7 +27,6 @@ from mineonline.envs.world.chance import uniform
 from mineonline.envs.world.inventory import held_item, lay_down, use_tool
 from mineonline.envs.world.jit import kernel
 from mineonline.envs.world.physics import Blocks, eye_height, is_water, view_direction
-from mineonline.envs.world.terrain import surface
 from mineonline.envs.world.state import (
     HEIGHT,
     SIZE,
@@ -38,6 +37,7 @@ from mineonline.envs.world.state import (
     Records,
     first_column,
 )
+from mineonline.envs.world.terrain import surface
 
 REACH = 4.5
 """Blocks from the eye to the block that is mined."""

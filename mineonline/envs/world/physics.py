@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mineonline.envs.world.blocks import SOLID, WATER
 from mineonline.envs.world.jit import kernel
 from mineonline.envs.world.state import HEIGHT, SIZE, STRIDE_X, STRIDE_Z, Record
-from numpy.typing import NDArray
 
 Blocks = NDArray[np.uint8]
 
@@ -32,6 +32,8 @@ _WATER_WALK = 0.02
 _SPRINT = 1.3
 _SNEAK = 0.3
 _NEGLIGIBLE = 0.003
+RESTING_VY = -_GRAVITY * _DRAG_Y
+"""What gravity gives in a tick to a body that stands; with less it counts as in the air for a tick."""
 _TOUCH = 1e-7
 
 

@@ -15,7 +15,7 @@ from mineonline.envs.world.chance import uniform
 from mineonline.envs.world.jit import kernel
 from mineonline.envs.world.mining import NOTHING
 from mineonline.envs.world.mobs import BODY
-from mineonline.envs.world.physics import Blocks
+from mineonline.envs.world.physics import RESTING_VY, Blocks
 from mineonline.envs.world.state import (
     FULL_AIR_TICKS,
     FULL_HEALTH,
@@ -146,7 +146,7 @@ def _place_mob(block: Blocks, mob: Record, player: Record, kind: int, ranges: ND
 
 @kernel
 def _fresh_player(player: Record, time_limit: int) -> None:
-    player.vx, player.vy, player.vz, player.pitch, player.fall = 0.0, 0.0, 0.0, 0.0, 0.0
+    player.vx, player.vy, player.vz, player.pitch, player.fall = 0.0, RESTING_VY, 0.0, 0.0, 0.0
     player.yaw = 360.0 * uniform(player) - 180.0
     player.health, player.air, player.hurt, player.swing = FULL_HEALTH, FULL_AIR_TICKS, 0, 0
     player.tick, player.time_limit = 0, time_limit
@@ -182,7 +182,7 @@ def begin(
         world.drop[n, d].item = 0
     for m in range(start.mob_kind.shape[0]):
         mob = world.mob[n, m]
-        mob.vx, mob.vy, mob.vz, mob.stride, mob.last_blow = 0.0, 0.0, 0.0, 0.0, 0.0
+        mob.vx, mob.vy, mob.vz, mob.stride, mob.last_blow = 0.0, RESTING_VY, 0.0, 0.0, 0.0
         mob.walk, mob.panic, mob.unhurtable, mob.hurt, mob.dying = 0, 0, 0, 0, 0
         mob.on_ground, mob.bumped, mob.in_water = 1, 0, 0
         _place_mob(block, mob, player, start.mob_kind[m], start.mob_range[m])

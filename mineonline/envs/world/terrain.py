@@ -67,7 +67,7 @@ def _ground_height(seed: np.uint64, biome: int, x: int, z: int) -> int:
     rough = _noise(seed, x / width, z / width)
     fine = _noise(mix(seed), x * 2.7 / width, z * 2.7 / width)
     height = SEA_LEVEL + above_sea + hills * (0.75 * rough + 0.25 * fine - 0.5) * 1.6
-    return min(HEIGHT - 9, max(3, math.floor(height)))
+    return int(min(HEIGHT - 9, max(3, math.floor(height))))
 
 
 @kernel
@@ -131,7 +131,7 @@ def _grow_tree(block: NDArray[np.uint8], x: int, z: int, kind: int, player: Reco
     if kind == _CACTUS_TREE:
         block[column + y : column + y + 1 + below(player, 3)] = _CACTUS
         return
-    trunk = 4 + below(player, 3) + (1 if kind == _BIRCH or kind == _SPRUCE else 0)
+    trunk = 4 + below(player, 3) + (1 if kind in (_BIRCH, _SPRUCE) else 0)
     crown = y + trunk
     if kind == _SPRUCE:
         for layer in range(y + 2, crown + 1):
@@ -154,7 +154,7 @@ def _plant(block: NDArray[np.uint8], player: Record) -> None:
         soil = block[x * STRIDE_X + z * STRIDE_Z + surface(block, x, z)]
         # room to stand in the middle, where the player appears
         in_the_open = abs(x - SIZE // 2) <= 1 and abs(z - SIZE // 2) <= 1
-        if (soil == _GRASS or soil == _SNOW or (soil == _SAND and kind == _CACTUS_TREE)) and not in_the_open:
+        if (soil in (_GRASS, _SNOW) or (soil == _SAND and kind == _CACTUS_TREE)) and not in_the_open:
             _grow_tree(block, x, z, kind, player)
 
 

@@ -96,11 +96,12 @@ def _cobble(name: str, colour: Colour) -> Picture:
     """Round stones: each texel belongs to the nearest of a dozen points, and the seams are dark."""
     dice = _dice(name)
     points = dice.uniform(0, 16, (12, 2))
-    grid = np.stack(np.mgrid[:16, :16], axis=-1)[:, :, None] + 0.5
-    away = abs(grid - points)
-    distance = np.sort(np.hypot(*np.moveaxis(np.minimum(away, 16 - away), -1, 0)), axis=-1)
+    y, x = np.mgrid[:16, :16] + 0.5
+    down, across = abs(y[..., None] - points[:, 0]), abs(x[..., None] - points[:, 1])
+    distance = np.sort(np.hypot(np.minimum(down, 16 - down), np.minimum(across, 16 - across)), axis=-1)
     seam = np.clip((distance[..., 1] - distance[..., 0]) / 1.6, 0, 1)[..., None]
-    return np.array(colour) * (0.55 + 0.5 * seam) * dice.uniform(0.93, 1.07, (16, 16, 1))
+    picture: Picture = np.array(colour) * (0.55 + 0.5 * seam) * dice.uniform(0.93, 1.07, (16, 16, 1))
+    return picture
 
 
 def _fringed(name: str, ground: Picture, fringe: Picture) -> Picture:
