@@ -49,7 +49,8 @@ WRONG = {
                          ["task.rewards[0].objects[0]", "'oak_lug'", "mean oak_log", "stone"]),
     "an unknown button": (lambda t: t["actions"].update(forbid=["use", "atack"]),
                           ["task.actions.forbid[1]", "'atack'", "mean attack", "jump"]),
-    "an unknown block to start at": (lambda t: t.update(spawn_near="oaklog"), ["task.spawn_near", "'oaklog'", "oak_log"]),
+    "an unknown block to start at": (lambda t: t.update(spawn_near="oaklog"),
+                                     ["task.spawn_near", "'oaklog'", "oak_log"]),
     "an unknown slot": (lambda t: t["inventory"][0].update(slot="hat"), ["task.inventory[0].slot", "'hat'", "head"]),
     "a slot out of range": (lambda t: t["inventory"][0].update(slot=41), ["task.inventory[0].slot", "41", "0 to 40"]),
     "a slot taken twice": (lambda t: t["inventory"].append({"slot": 0, "item": "bow"}),
@@ -58,9 +59,11 @@ WRONG = {
     "no time": (lambda t: t.update(time_limit_ticks=0), ["task.time_limit_ticks", "0", "1 to"]),
     "a repeat out of range": (lambda t: t.update(action_repeat=21), ["task.action_repeat", "21", "1 to 20"]),
     "no rewards": (lambda t: t.update(rewards=[]), ["task.rewards", "empty", "event"]),
-    "a range upside down": (lambda t: t["mobs"][0].update(range_x=[5, -5]), ["task.mobs[0].range_x", "[5, -5]", "least"]),
+    "a range upside down": (lambda t: t["mobs"][0].update(range_x=[5, -5]),
+                            ["task.mobs[0].range_x", "[5, -5]", "least"]),
     "half a range": (lambda t: t["mobs"][0].update(range_z=[5]), ["task.mobs[0].range_z", "[5]", "length 2"]),
-    "forbidden and held": (lambda t: t["actions"].update(hold=["use"]), ["task.actions.hold", "['use']", "one of them"]),
+    "forbidden and held": (lambda t: t["actions"].update(hold=["use"]),
+                           ["task.actions.hold", "['use']", "one of them"]),
     "an unknown reset": (lambda t: t.update(reset="never"), ["task.reset", "'never'", "new_terrain, same_terrain"]),
 }  # fmt: skip
 

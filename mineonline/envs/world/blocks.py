@@ -96,6 +96,7 @@ for _kind in TOOL_KINDS:
         BLOW_HP[_item] = _BLOWS[_kind][_place][0]
         BLOW_TICKS[_item] = _TICKS_A_SECOND / _BLOWS[_kind][_place][1]
         STACK_SIZE[_item] = 1
-for _name in ("bow", "flint_and_steel", *(name for name in ITEMS if name.endswith(("helmet", "plate", "gings", "boots")))):
+_WORN = ("_helmet", "_chestplate", "_leggings", "_boots")
+for _name in ("bow", "flint_and_steel", *(name for name in ITEMS if name.endswith(_WORN))):
     STACK_SIZE[ITEM_ID[_name]] = 1
 STACK_SIZE[ITEM_ID["snowball"]] = 16

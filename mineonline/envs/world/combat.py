@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mineonline.envs.world.blocks import BLOW_HP, BLOW_TICKS, TOOL_KIND
 from mineonline.envs.world.inventory import held_item, use_tool
@@ -11,7 +10,7 @@ from mineonline.envs.world.jit import kernel
 from mineonline.envs.world.mining import NOTHING
 from mineonline.envs.world.mobs import BODY, hurt
 from mineonline.envs.world.physics import eye_height, view_direction
-from mineonline.envs.world.state import Record, Records
+from mineonline.envs.world.state import Counter, Record, Records
 
 REACH = 3.0
 """Blocks from the eye to a mob's box."""
@@ -62,7 +61,7 @@ def blow_strength(item: int, since_blow_ticks: int) -> float:
 
 @kernel
 def strike(
-    mobs: Records, drop: Records, slot: Records, player: Record, counter: NDArray[np.float64], victim: int, hits_block: bool
+    mobs: Records, drop: Records, slot: Records, player: Record, counter: Counter, victim: int, hits_block: bool
 ) -> None:
     """A fresh click. A click that meets a block begins to mine it and costs no strength; any other does."""
     player.swing = 6

@@ -53,7 +53,8 @@ def _pixels(image: Image, left: float, top: float, width: float, height: float) 
     rows, columns = image.shape[0], image.shape[1]
     return (
         max(0, math.ceil(top * rows / HEIGHT - 0.5)), min(rows, math.ceil((top + height) * rows / HEIGHT - 0.5)),
-        max(0, math.ceil(left * columns / WIDTH - 0.5)), min(columns, math.ceil((left + width) * columns / WIDTH - 0.5)),
+        max(0, math.ceil(left * columns / WIDTH - 0.5)),
+        min(columns, math.ceil((left + width) * columns / WIDTH - 0.5)),
     )  # fmt: skip
 
 

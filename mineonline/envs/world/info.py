@@ -95,9 +95,11 @@ def _voxels(world: World, n: int, reach: int) -> list[Info]:
     x, y, z = (np.arange(max(0, m - reach), min(size, m + reach + 1)) for m, size in zip(middle, sizes, strict=True))
     i, j, k = np.meshgrid(x, y, z, indexing="ij")
     kinds = world.block[n, i * STRIDE_X + k * STRIDE_Z + j]
+    solid = kinds != AIR
+    relative = (i - middle[0], j - middle[1], k - middle[2])
     return [
-        {"type": BLOCKS[kinds[at]], "x": int(i[at]) - middle[0], "y": int(j[at]) - middle[1], "z": int(k[at]) - middle[2]}
-        for at in zip(*np.nonzero(kinds != AIR), strict=True)
+        {"type": BLOCKS[kind], "x": int(dx), "y": int(dy), "z": int(dz)}
+        for kind, dx, dy, dz in zip(kinds[solid], *(axis[solid] for axis in relative), strict=True)
     ]
 
 
@@ -108,5 +110,6 @@ def _mobs(world: World, n: int, reach: float) -> list[Info]:
     for mob in world.mob[n]:
         rel = [float(mob[axis] - player[axis]) for axis in ("x", "y", "z")]
         if mob["kind"] >= 0 and mob["dying"] == 0 and max(map(abs, rel)) <= reach:
-            found.append({"name": MOBS[mob["kind"]], "x": rel[0], "y": rel[1], "z": rel[2], "health": float(mob["health"])})
+            place = dict(zip("xyz", rel, strict=True))
+            found.append({"name": MOBS[mob["kind"]], **place, "health": float(mob["health"])})
     return found

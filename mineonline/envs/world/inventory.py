@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mineonline.envs.names import TOOLS
 from mineonline.envs.world.blocks import ITEM_ID, NO_ITEM, STACK_SIZE, TOOL_USES
 from mineonline.envs.world.chance import uniform
 from mineonline.envs.world.jit import kernel
 from mineonline.envs.world.physics import Blocks, fall_and_slow, is_water, move_body, view_direction
-from mineonline.envs.world.state import COUNTERS, MAX_DROPS, Record, Records, first_column
+from mineonline.envs.world.state import COUNTERS, MAX_DROPS, Counter, Record, Records, first_column
 
 PICKUP = first_column("pickup")
 USE = first_column("use_item")
@@ -58,7 +55,7 @@ def take_one(slot: Record) -> None:
 
 
 @kernel
-def use_tool(slot: Record, wear: int, counter: NDArray[np.float64]) -> None:
+def use_tool(slot: Record, wear: int, counter: Counter) -> None:
     """Count a use of a tool and wear it by so many uses; at its last it breaks."""
     item = slot.item
     if TOOL_USES[item] == 0:
@@ -89,7 +86,7 @@ def lay_down(drop: Records, x: float, y: float, z: float, item: int, count: int,
 
 
 @kernel
-def throw_held(slot: Records, drop: Records, player: Record, counter: NDArray[np.float64]) -> None:
+def throw_held(slot: Records, drop: Records, player: Record, counter: Counter) -> None:
     """The drop key: one item of the hand flies ahead."""
     hand = slot[player.hotbar]
     if hand.item == NO_ITEM:
@@ -111,7 +108,7 @@ def _within_reach(player: Record, stack: Record) -> bool:
 
 @kernel
 def move_drops(
-    block: Blocks, drop: Records, slot: Records, player: Record, counter: NDArray[np.float64]
+    block: Blocks, drop: Records, slot: Records, player: Record, counter: Counter
 ) -> None:
     """One tick of what lies on the ground: it falls, is picked up, or vanishes after five minutes."""
     for d in range(MAX_DROPS):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mineonline.envs.world.blocks import (
     AIR,
@@ -33,6 +32,7 @@ from mineonline.envs.world.state import (
     STRIDE_X,
     STRIDE_Y,
     STRIDE_Z,
+    Counter,
     Record,
     Records,
     first_column,
@@ -91,9 +91,9 @@ def progress_a_tick(kind: int, item: int, hampered: float) -> np.float32:
 
 @kernel
 def _break_block(
-    block: Blocks, roof: Blocks, slot: Records, drop: Records, player: Record, counter: NDArray[np.float64], cell: int
+    block: Blocks, roof: Blocks, slot: Records, drop: Records, player: Record, counter: Counter, cell: int
 ) -> None:
-    """A block is mined: it vanishes, counts, drops, and wears the tool. Water flows into the hole from beside or above."""
+    """A block is mined: it vanishes, counts, drops, and wears the tool. Water beside or above flows into the hole."""
     kind = int(block[cell])
     item = held_item(slot, player)
     x, z, y = cell // STRIDE_X, cell % STRIDE_X // STRIDE_Z, cell % STRIDE_Z
@@ -122,7 +122,7 @@ def mine(
     slot: Records,
     drop: Records,
     player: Record,
-    counter: NDArray[np.float64],
+    counter: Counter,
     held_down: bool,
     target: int,
 ) -> None:

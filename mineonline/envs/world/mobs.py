@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mineonline.envs.names import MOBS
 from mineonline.envs.world.blocks import ITEM_ID
@@ -22,7 +21,7 @@ from mineonline.envs.world.physics import (
     move_body,
     push,
 )
-from mineonline.envs.world.state import COUNTERS, Record, Records, first_column
+from mineonline.envs.world.state import COUNTERS, Counter, Record, Records, first_column
 
 # half width and height in blocks, health in hp, by kind
 _BODY = {"cow": (0.45, 1.4, 10.0), "pig": (0.45, 0.9, 10.0), "sheep": (0.45, 1.3, 8.0)}
@@ -137,7 +136,7 @@ def move_mobs(block: Blocks, mobs: Records, player: Record) -> None:
 
 
 @kernel
-def _die(mob: Record, drop: Records, player: Record, counter: NDArray[np.float64]) -> None:
+def _die(mob: Record, drop: Records, player: Record, counter: Counter) -> None:
     counter[_KILL + mob.kind] += 1
     counter[_MOB_KILLS] += 1
     mob.dying = _DYING_TICKS
@@ -149,7 +148,7 @@ def _die(mob: Record, drop: Records, player: Record, counter: NDArray[np.float64
 
 
 @kernel
-def hurt(mob: Record, drop: Records, player: Record, counter: NDArray[np.float64], blow_hp: float) -> bool:
+def hurt(mob: Record, drop: Records, player: Record, counter: Counter, blow_hp: float) -> bool:
     """A blow from the player. For ten ticks after one only a harder blow counts, by what it is harder."""
     if mob.unhurtable > 0 and blow_hp <= mob.last_blow:
         return False

@@ -58,7 +58,7 @@ def is_water(block: Blocks, x: float, y: float, z: float) -> bool:
 
 @kernel
 def _solid_along(block: Blocks, axis: int, along: int, second: int, third: int) -> bool:
-    """`is_solid` of a cell that is given by its place along an axis and along the two that follow it (x, y, z, x...)."""
+    """`is_solid` of a cell that is given by its place along an axis and the two that follow it (x, y, z, x...)."""
     if axis == 0:
         return is_solid(block, along, second, third)
     if axis == 1:

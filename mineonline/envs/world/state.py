@@ -33,6 +33,8 @@ FULL_AIR_TICKS = 300
 Record = Any
 """One row of an array of records; numba knows its fields, mypy does not."""
 Records = NDArray[Any]
+Counter = NDArray[np.float64]
+"""[K] one world's counters"""
 
 PLAYER = np.dtype(
     [
@@ -150,7 +152,7 @@ class World(NamedTuple):
     roof: NDArray[np.uint8]
     """[N, SIZE * SIZE] height of the highest block of a column, at x * SIZE + z: what is lower lies in the shade"""
     tile_roof: NDArray[np.uint8]
-    """[N, TILES * TILES] the highest roof of a tile"""
+    """[N, TILES * TILES] no roof of a tile is higher; mining does not lower it"""
     counter: NDArray[np.float64]
     """[N, K] cumulative in an episode"""
 

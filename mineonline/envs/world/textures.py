@@ -67,7 +67,8 @@ def _bark(wood: str) -> Picture:
             picture[y, x : x + length] = (60, 58, 54)
         return picture
     stripes = dice.choice([0.72, 0.9, 1.0, 1.12], (1, 16, 1)) * dice.choice([0.92, 1.0, 1.0, 1.08], (16, 16, 1))
-    return np.clip(np.array(colour) * stripes, 0, 255)
+    striped: Picture = np.array(colour) * stripes
+    return np.clip(striped, 0, 255)
 
 
 def _rings(wood: str) -> Picture:
@@ -81,7 +82,8 @@ def _rings(wood: str) -> Picture:
 def _leaves(wood: str) -> Picture:
     dice = _dice(f"{wood} leaves")
     shade = dice.choice([0.45, 0.75, 1.0, 1.15, 1.3], (16, 16, 1), p=[0.18, 0.22, 0.3, 0.2, 0.1])
-    return np.clip(np.array(_LEAF_TINT[wood]) * shade, 0, 255)
+    shaded: Picture = np.array(_LEAF_TINT[wood]) * shade
+    return np.clip(shaded, 0, 255)
 
 
 def _planks(wood: str) -> Picture:

@@ -20,7 +20,7 @@ from mineonline.envs.world.mining import NOTHING, look_at_block, mine
 from mineonline.envs.world.mining import REACH as BLOCK_REACH
 from mineonline.envs.world.mobs import move_mobs
 from mineonline.envs.world.physics import Blocks, eye_height, is_water, move_player
-from mineonline.envs.world.state import COUNTERS, FULL_AIR_TICKS, FULL_HEALTH, Record, Records, World
+from mineonline.envs.world.state import COUNTERS, FULL_AIR_TICKS, FULL_HEALTH, Counter, Record, Records, World
 
 _HOTBAR, _FORE_BACK, _LEFT_RIGHT, _SPRINT_SNEAK, _USE, _DROP, _ATTACK, _JUMP, _CAMERA, _INVENTORY = (
     GROUP_NAMES.index(name)
@@ -87,7 +87,7 @@ def turn_camera(player: Record, pitch_degrees: float, yaw_degrees: float) -> Non
 
 
 @kernel
-def _suffer(player: Record, counter: NDArray[np.float64], hp: float) -> None:
+def _suffer(player: Record, counter: Counter, hp: float) -> None:
     player.health = max(0.0, player.health - hp)
     player.hurt = 10
     counter[_SUFFERED] += math.floor(10.0 * hp + 0.5)
@@ -96,7 +96,7 @@ def _suffer(player: Record, counter: NDArray[np.float64], hp: float) -> None:
 
 
 @kernel
-def _survive(block: Blocks, player: Record, counter: NDArray[np.float64]) -> None:
+def _survive(block: Blocks, player: Record, counter: Counter) -> None:
     """Falls and drowning hurt; time heals."""
     if player.on_ground or player.in_water:
         if player.fall > _SAFE_FALL:
@@ -114,7 +114,7 @@ def _survive(block: Blocks, player: Record, counter: NDArray[np.float64]) -> Non
 
 
 @kernel
-def _press_keys(slot: Records, drop: Records, player: Record, counter: NDArray[np.float64], choice: NDArray[np.int64]) -> None:
+def _press_keys(slot: Records, drop: Records, player: Record, counter: Counter, choice: NDArray[np.int64]) -> None:
     """The keys that act when they go down: inventory and drop."""
     if choice[_INVENTORY] == 1 and not player.inventory_down:
         player.gui_open = 1 - player.gui_open
@@ -125,7 +125,7 @@ def _press_keys(slot: Records, drop: Records, player: Record, counter: NDArray[n
 
 @kernel
 def _attack(
-    block: Blocks, roof: Blocks, mobs: Records, drop: Records, slot: Records, player: Record, counter: NDArray[np.float64],
+    block: Blocks, roof: Blocks, mobs: Records, drop: Records, slot: Records, player: Record, counter: Counter,
     attack: bool, click_released: bool,
 ) -> None:  # fmt: skip
     """The attack button: a blow or the begin of mining when it goes down, mining while it is down.
@@ -144,7 +144,7 @@ def _attack(
 
 @kernel
 def tick(
-    block: Blocks, roof: Blocks, mobs: Records, drop: Records, slot: Records, player: Record, counter: NDArray[np.float64],
+    block: Blocks, roof: Blocks, mobs: Records, drop: Records, slot: Records, player: Record, counter: Counter,
     choice: NDArray[np.int64], camera: NDArray[np.float64], click_released: bool,
 ) -> None:  # fmt: skip
     """A twentieth of a second of one world. `choice` is one choice a group, `camera` degrees of pitch and yaw."""
@@ -171,7 +171,7 @@ def tick(
 
 
 @kernel
-def _pay(rules: Rules, counter: NDArray[np.float64], seen: NDArray[np.float64], paid: NDArray[np.float64]) -> float:
+def _pay(rules: Rules, counter: Counter, seen: NDArray[np.float64], paid: NDArray[np.float64]) -> float:
     """What a tick earns by MineStudio's RewardsCallback: each rule looks at its counters in turn, and pays once."""
     total = 0.0
     for r in range(rules.column.shape[0]):

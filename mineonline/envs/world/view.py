@@ -1,4 +1,4 @@
-"""What the player sees of the land: one ray a pixel through the blocks, with fog, shade, and water that one sees through.
+"""What the player sees of the land: one ray a pixel through the blocks, with fog, shade and clear water.
 
 The picture shows the frustum of a 16:9 screen with 70 degrees of height, whatever its own shape.
 """
@@ -290,8 +290,9 @@ def _pixel_colour(
 
 @kernel
 def draw_land(
-    image: Image, depth: Depth, block: Blocks, roof: Blocks, tile_roof: Blocks, player: Record, atlas: Atlas, looked_at: int
-) -> None:
+    image: Image, depth: Depth, block: Blocks, roof: Blocks, tile_roof: Blocks, player: Record, atlas: Atlas,
+    looked_at: int,
+) -> None:  # fmt: skip
     """Fill a picture with land, water and sky, and its depths. `looked_at` is the cell under the crosshair."""
     height, width = depth.shape
     eye, axes = eye_of(player), view_axes(player)
