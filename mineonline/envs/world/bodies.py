@@ -27,7 +27,6 @@ from mineonline.envs.world.view import (
     Vector,
     eye_of,
     in_fog,
-    ray,
     texel,
     view_axes,
 )
@@ -102,22 +101,29 @@ def _into_body(v: Vector, pose: Pose) -> Vector:
 
 
 @kernel
-def _out_of_body(v: Vector, pose: Pose) -> Vector:
-    """The inverse of `_into_body`."""
-    x, y, z = v[0] * pose[3] - v[1] * pose[2], v[1] * pose[3] + v[0] * pose[2], v[2]
-    return x * pose[1] - z * pose[0], y, z * pose[1] + x * pose[0]
+def _axes_in_body(axes: Axes, pose: Pose) -> Axes:
+    """The axes of the view as a body sees them."""
+    forward = _into_body((axes[0], axes[1], axes[2]), pose)
+    right = _into_body((axes[3], axes[4], axes[5]), pose)
+    up = _into_body((axes[6], axes[7], axes[8]), pose)
+    return (
+        forward[0], forward[1], forward[2], right[0], right[1], right[2], up[0], up[1], up[2]
+    )  # fmt: skip
 
 
 @kernel
-def _screen_rect(axes: Axes, rel: Vector, pose: Pose, box: NDArray[np.float64], shift: float, shape: Shape) -> Rect:
-    """The pixels that a box of a body can cover: none if it is behind the eye, all if it is on both sides of it."""
+def _screen_rect(axes: Axes, eye: Vector, box: NDArray[np.float64], shift: float, shape: Shape) -> Rect:
+    """The pixels that a box can cover: none if it is behind the eye, all if it is on both sides of it.
+
+    Eye and axes are those of the view as the body sees them.
+    """
     height, width = shape
     left, right, low, high = 1e9, -1e9, 1e9, -1e9
     behind = 0
     for corner in range(8):
-        local = (box[corner & 1], box[2 + (corner >> 1 & 1)], box[4 + (corner >> 2)] + shift)
-        x, y, z = _out_of_body(local, pose)
-        x, y, z = x + rel[0], y + rel[1], z + rel[2]
+        x = box[corner & 1] - eye[0]
+        y = box[2 + (corner >> 1 & 1)] - eye[1]
+        z = box[4 + (corner >> 2)] + shift - eye[2]
         ahead = x * axes[0] + y * axes[1] + z * axes[2]
         if ahead < 0.05:
             behind += 1
@@ -176,22 +182,30 @@ def _box_colour(
 
 @kernel
 def _draw_box(
-    image: Image, depth: Depth, axes: Axes, rel: Vector, pose: Pose, box: NDArray[np.float64], shift: float,
+    image: Image, depth: Depth, axes: Axes, eye: Vector, box: NDArray[np.float64], shift: float,
     pictures: NDArray[np.int64], atlas: Atlas, redness: float,
 ) -> None:  # fmt: skip
-    """Draw a box of a body whose soles are at `rel` from the eye, where nothing nearer is drawn."""
+    """Draw a box of a body where nothing nearer is drawn. Eye and axes of the view are as the body sees them."""
     height, width = depth.shape
-    first_row, end_row, first_column, end_column = _screen_rect(axes, rel, pose, box, shift, depth.shape)
-    eye = _into_body((-rel[0], -rel[1], -rel[2]), pose)
+    first_row, end_row, first_column, end_column = _screen_rect(axes, eye, box, shift, depth.shape)
     texels_at_one = _TEXELS_A_BLOCK * 2.0 * TAN_Y / height
     for row in range(first_row, end_row):
         up = 1.0 - (row + 0.5) * 2.0 / height
         for column in range(first_column, end_column):
-            d = _into_body(ray(axes, (column + 0.5) * 2.0 / width - 1.0, up), pose)
-            distance, axis = _hit_box(box, shift, eye, d)
+            right = (column + 0.5) * 2.0 / width - 1.0
+            # of any length: only the pixels of the box pay for a square root
+            d = (
+                axes[0] + right * axes[3] + up * axes[6],
+                axes[1] + right * axes[4] + up * axes[7],
+                axes[2] + right * axes[5] + up * axes[8],
+            )
+            along, axis = _hit_box(box, shift, eye, d)
+            if along == np.inf:
+                continue
+            distance = along * math.sqrt(d[0] * d[0] + d[1] * d[1] + d[2] * d[2])
             if distance >= depth[row, column]:
                 continue
-            point = (eye[0] + d[0] * distance, eye[1] + d[1] * distance, eye[2] + d[2] * distance)
+            point = (eye[0] + d[0] * along, eye[1] + d[1] * along, eye[2] + d[2] * along)
             colour = _box_colour(box, shift, pictures, atlas, point, d, axis, distance * texels_at_one)
             red, green, blue = in_fog(colour, distance)
             depth[row, column] = distance
@@ -217,12 +231,13 @@ def draw_mobs(image: Image, depth: Depth, mobs: Records, player: Record, atlas: 
             continue
         roll = 0.0 if mob.dying == 0 else math.pi / 2 * min(1.0, 2.0 * (1.0 - mob.dying / _DYING_TICKS))
         pose = _pose(math.radians(mob.yaw), roll)
+        body_axes, body_eye = _axes_in_body(axes, pose), _into_body((-rel[0], -rel[1], -rel[2]), pose)
         swing = math.sin(mob.stride) if mob.walk > 0 else 0.0
         redness = 0.5 if mob.hurt > 0 or mob.dying > 0 else 0.0
         for p in range(_COUNTS[mob.kind]):
             shift = _SWING[mob.kind, p] * swing
             pictures = _PICTURES[mob.kind, p]
-            _draw_box(image, depth, axes, rel, pose, _BOXES[mob.kind, p], shift, pictures, atlas, redness)
+            _draw_box(image, depth, body_axes, body_eye, _BOXES[mob.kind, p], shift, pictures, atlas, redness)
 
 
 @kernel
@@ -233,6 +248,7 @@ def draw_drops(image: Image, depth: Depth, drop: Records, player: Record, atlas:
     for n in range(drop.shape[0]):
         stack = drop[n]
         if stack.item != NO_ITEM:
-            rel = (stack.x - eye[0], stack.y - eye[1], stack.z - eye[2])
+            pose = _pose(0.1 * stack.age, 0.0)
+            body_eye = _into_body((eye[0] - stack.x, eye[1] - stack.y, eye[2] - stack.z), pose)
             pictures[:] = ITEM_TEXTURE + stack.item
-            _draw_box(image, depth, axes, rel, _pose(0.1 * stack.age, 0.0), _ITEM_BOX, 0.0, pictures, atlas, 0.0)
+            _draw_box(image, depth, _axes_in_body(axes, pose), body_eye, _ITEM_BOX, 0.0, pictures, atlas, 0.0)
