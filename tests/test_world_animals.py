@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from mineonline.envs.names import MOBS
 from mineonline.envs.world.blocks import ITEM_ID
 from mineonline.envs.world.combat import blow_strength
+from mineonline.envs.world.mobs import BODY
 from tests.flat_world import GROUND, MIDDLE, a_task, flat_env, press, put_block, put_mob
 
 
@@ -156,9 +158,6 @@ def test_pigs_and_sheep_have_their_own_health_and_remains(name, hp, remains):
     info = env.infos()[0]
     assert info["kill_entity"] == {name: 1}
     assert remains in info["pickup"]
-    from mineonline.envs.names import MOBS
-    from mineonline.envs.world.mobs import BODY
-
     assert BODY[MOBS.index(name), 2] == hp
 
 

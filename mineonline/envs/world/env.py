@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mineonline.envs.actions import CAMERA_DEGREES, GROUP_NAMES, NUM_BUTTONS, NUM_CAMERA, masked_buttons
 from mineonline.envs.contract import Action, EnvSpec, Observation, Step, TensorSpec
-from mineonline.envs.tasks import Task
+from mineonline.envs.tasks import Item, Mobs, Reward, Task
 from mineonline.envs.world.art import load_art
 from mineonline.envs.world.chance import episode_seed
 from mineonline.envs.world.draw import draw, draw_one
@@ -121,7 +121,7 @@ class WorldEnv:
         return image
 
     def infos(self, *, voxel_range: int | None = None, mob_range: float | None = None) -> list[Info]:
-        """MineStudio's info of each world. Slow: about 0.1 ms each, more with voxels.
+        """MineStudio's info of each world. Slow: about 0.3 ms each, more with voxels.
 
         `voxel_range` adds the blocks, `mob_range` the mobs, whose distance along each axis is no more, in blocks.
         """
@@ -179,8 +179,6 @@ def warm_up() -> None:
 
     Safe in several processes at once; each then compiles for itself, and the cache keeps the last.
     """
-    from mineonline.envs.tasks import Item, Mobs, Reward
-
     task = Task(
         name="warm_up",
         text="",
