@@ -11,7 +11,25 @@ from pathlib import Path
 RUN_DIR_VARIABLE = "MINEONLINE_RUN_DIR"
 """In the environment of every process of a run, so that an operator can find them."""
 
+_SHOWN_BY_VARIABLE = "MINEONLINE_SHOWN_BY"
 _PR_SET_PDEATHSIG = 1
+
+
+def show_run_dir(run_dir: Path, module: str) -> None:
+    """Have this process's own environment name the run: begin `python -m module` anew in this process, once.
+
+    A process can change what its children inherit, but not what the system shows of itself. Call it early.
+    """
+    if not is_shown():
+        os.environ[RUN_DIR_VARIABLE] = str(run_dir)
+        os.environ[_SHOWN_BY_VARIABLE] = str(os.getpid())
+        os.execv(sys.executable, [sys.executable, "-m", module, *sys.argv[1:]])
+
+
+def is_shown() -> bool:
+    """Whether the environment names the run of this process, rather than that of one further up."""
+    shown_by = os.environ.get(_SHOWN_BY_VARIABLE)
+    return shown_by is not None and int(shown_by) in (os.getpid(), os.getppid())
 
 
 def die_with_parent(parent: int, how: signal.Signals = signal.SIGKILL) -> None:

@@ -7,28 +7,31 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from mineonline.errors import CheckpointError, ConfigError
-from mineonline.processes import RUN_DIR_VARIABLE
+from mineonline.processes import RUN_DIR_VARIABLE, is_shown
 
 CONFIG_FILE = "config.yaml"
 OVERRIDES_FILE = "overrides.yaml"
 
 
-def choose_run_dir(run_dir: str | None, checkpoint: str | None, label: str) -> Path:
-    """The absolute folder of a run: as given, that of the checkpoint, or a new one under `runs/<label>`.
+def choose_run_dir(settings: Mapping[str, Any]) -> Path:
+    """The absolute folder of a run: `run_dir`, that of `checkpoint`, or a new one under `runs/<task>`.
 
-    Ranks that Lightning starts find it in their environment.
+    Once chosen, it stands in the environment of this process and of the ranks that it starts.
     """
-    if os.environ.get("LOCAL_RANK", "0") != "0" and RUN_DIR_VARIABLE in os.environ:
+    if is_shown():
         return Path(os.environ[RUN_DIR_VARIABLE])
-    if run_dir is not None:
-        return Path(run_dir).absolute()
-    if checkpoint is not None:
-        return run_dir_of(Path(checkpoint))
+    if settings["run_dir"] is not None:
+        return Path(settings["run_dir"]).absolute()
+    if settings["checkpoint"] is not None:
+        return run_dir_of(Path(settings["checkpoint"]))
+    label = settings["task"]["name"] if settings["env"]["kind"] == "world" else str(settings["env"]["id"])
     return Path("runs", label, time.strftime("%Y-%m-%d_%H-%M-%S")).absolute()
 
 

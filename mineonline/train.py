@@ -17,7 +17,8 @@ from omegaconf import DictConfig
 from mineonline import command_line
 from mineonline.config import parse_config
 from mineonline.errors import ConfigError
-from mineonline.run_folder import saved_overrides
+from mineonline.processes import show_run_dir
+from mineonline.run_folder import choose_run_dir, saved_overrides
 
 
 def main() -> None:
@@ -25,7 +26,9 @@ def main() -> None:
     if not any(argument.startswith("-") for argument in sys.argv[1:]):
         for checkpoint in [a.removeprefix("checkpoint=") for a in sys.argv[1:] if a.startswith("checkpoint=")]:
             sys.argv[1:] = command_line.merge_overrides(saved_overrides(Path(checkpoint)), sys.argv[1:])
-        parse_config(command_line.compose_settings(sys.argv[1:]))
+        settings = command_line.compose_settings(sys.argv[1:])
+        parse_config(settings)
+        show_run_dir(choose_run_dir(settings), "mineonline.train")
     hydra.main(version_base="1.3", config_path=str(command_line.CONF_DIR), config_name="config")(_run)()
 
 

@@ -64,8 +64,7 @@ def train(
 
     MineonlineError: what the user can mend. SystemExit when `stop` was requested.
     """
-    label = settings["task"]["name"] if settings["env"]["kind"] == "world" else str(settings["env"]["id"])
-    run_dir = choose_run_dir(settings["run_dir"], settings["checkpoint"], label)
+    run_dir = choose_run_dir(settings)
     config = parse_config({**settings, "run_dir": str(run_dir), "callbacks": []})
     rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
     trainer = _build_trainer(config)

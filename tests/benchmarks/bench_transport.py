@@ -1,0 +1,135 @@
+"""How fast do fragments and weights travel, as a fraction (or multiple) of one memcpy?
+
+    python -m tests.benchmarks.bench_transport [rounds]
+
+Fragments: a collector process sends 64 x 128x128 pictures a message through PUSH to the receiver thread and buffer of a
+trainer process (encode, ipc or tcp with CURVE, decode, checks). Targets: 0.25 of memcpy on ipc; 0.16 on plain tcp.
+Weights: 20 MB from the publisher until four subscriber processes have applied them. Target: 20 memcpy of 20 MB.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+import torch
+import zmq
+
+from mineonline.envs.contract import EnvSpec, TensorSpec
+from mineonline.experience.buffer import FragmentBuffer
+from mineonline.experience.receiver import Receiver
+from mineonline.experience.wire import WIRE_VERSION, Header, Timing, encode
+from mineonline.fragment import fragment_schema
+from mineonline.network import Keys, Network, connect
+from mineonline.weights.message import weights_schema
+from mineonline.weights.publisher import WeightsPublisher
+from mineonline.weights.subscriber import WeightsSubscriber
+
+SPEC = EnvSpec(observation={"image": TensorSpec((128, 128, 3), "uint8")}, action={"buttons": 8641, "camera": 121})
+SCHEMA = fragment_schema(SPEC, {}, length=64)
+COUNT = 64
+STATE = {f"layer{i}": torch.full((1024, 1024), float(i)) for i in range(5)}
+SUBSCRIBERS, VERSIONS = 4, 20
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    torch.set_num_threads(1)
+    results: dict[str, list[float]] = {"ipc": [], "tcp + CURVE": [], "weights, ipc": []}
+    for _ in range(rounds):
+        speed = memcpy_bytes_per_s()
+        results["ipc"].append(fragments_bytes_per_s(None) / speed)
+        results["tcp + CURVE"].append(fragments_bytes_per_s("127.0.0.1") / speed)
+        size = sum(leaf.numel() * leaf.element_size() for leaf in STATE.values())
+        results["weights, ipc"].append(weights_s() / (size / speed))
+        print(f"memcpy {speed / 1e6:.0f} MB/s", {name: round(values[-1], 3) for name, values in results.items()}, flush=True)
+    for name, values in results.items():
+        print(f"{name:14} median {statistics.median(values):.3f} of memcpy ({min(values):.3f} to {max(values):.3f})")
+
+
+def memcpy_bytes_per_s() -> float:
+    """One core copying 200 MB, source and target larger than any cache."""
+    source, target = torch.ones(200_000_000, dtype=torch.uint8), torch.empty(200_000_000, dtype=torch.uint8)
+    target.copy_(source)
+    began = time.perf_counter()
+    for _ in range(3):
+        target.copy_(source)
+    return 3 * 200e6 / (time.perf_counter() - began)
+
+
+def child(role: str, *arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "tests.benchmarks.bench_transport", role, *arguments])
+
+
+def fragments_bytes_per_s(host: str | None) -> float:
+    with tempfile.TemporaryDirectory() as folder, Network(host, Path(folder)) as network:
+        buffer = FragmentBuffer(capacity=16, max_staleness=10**6, max_reuse=1, seed=0)
+        receiver = Receiver(network, buffer, rank=0, run_id="bench", schema=SCHEMA, actions=dict(SPEC.action))
+        sender = child("send", receiver.address, folder)
+        buffer.take(4, 0, lambda: False)
+        began = time.perf_counter()
+        for _ in range(COUNT // 8):
+            share = buffer.take(8, 0, lambda: sender.poll() is not None)
+            assert share is not None
+        elapsed = time.perf_counter() - began
+        sender.kill()
+        sender.wait()
+        receiver.close()
+    return COUNT * 64 * 128 * 128 * 3 / elapsed
+
+
+def send(address: str, folder: str) -> None:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    push = connect(context, zmq.PUSH, [address], Keys.load(Path(folder)), {zmq.SNDHWM: 1, zmq.IMMEDIATE: 1})
+    leaves = {leaf.name: torch.zeros(leaf.shape, dtype=getattr(torch, leaf.dtype)) for leaf in SCHEMA}
+    leaves["observation.image"].random_(0, 256)
+    header = Header(WIRE_VERSION, "bench", 0, SCHEMA, (), Timing(0, 0, 0, 0))
+    while True:
+        push.send_multipart(encode(header, leaves), copy=False)
+
+
+def weights_s() -> float:
+    """Seconds from `publish` until all subscribers have copied the weights; median over versions."""
+    with tempfile.TemporaryDirectory() as folder, Network(None, Path(folder)) as network:
+        publisher = WeightsPublisher(network, "bench", refresh_s=60)
+        applied: zmq.Socket[bytes] = network.bind(zmq.PULL, "applied")
+        children = [child("subscribe", publisher.address, network.address_of(applied)) for _ in range(SUBSCRIBERS)]
+        times = []
+        for version in range(VERSIONS):
+            began = time.perf_counter()
+            publisher.publish(version, STATE)
+            have = 0
+            while have < SUBSCRIBERS:
+                have += msgspec.json.decode(applied.recv(), type=int) == version
+            if version > 1:
+                times.append(time.perf_counter() - began)
+            time.sleep(0.05)
+        for process in children:
+            process.kill()
+            process.wait()
+        applied.close(linger=0)
+        publisher.close()
+    return statistics.median(times)
+
+
+def subscribe(address: str, applied: str) -> None:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    subscriber = WeightsSubscriber(context, address, None, run_id="bench", schema=weights_schema(STATE))
+    answer = connect(context, zmq.PUSH, [applied], None)
+    state = {name: torch.empty_like(leaf) for name, leaf in STATE.items()}
+    while True:
+        weights = subscriber.newest(timeout_s=10)
+        if weights is not None:
+            for name, leaf in weights.tensors.items():
+                state[name].copy_(leaf)
+            answer.send(msgspec.json.encode(weights.version))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    {"send": send, "subscribe": subscribe}[sys.argv[1]](*sys.argv[2:]) if sys.argv[1:2] in (["send"], ["subscribe"]) else main()
