@@ -77,7 +77,7 @@ class Overlay:
 
     def __init__(self, fps: int) -> None:
         self._fps = fps
-        self._return = 0.0
+        self._return = self._earlier_reward = 0.0
         self._value: deque[float] = deque(maxlen=int(_GRAPH_S * fps))
         self._paid: deque[float] = deque(maxlen=int(_GRAPH_S * fps))
         self._least = self._most = 0.0
@@ -105,12 +105,15 @@ class Overlay:
     def _take(self, caption: Caption) -> None:
         self._return += caption.reward
         self._value.append(caption.value)
-        self._paid.append(caption.reward)
+        # a reward that comes with every frame is no news
+        news = caption.reward if caption.reward and not self._earlier_reward else 0.0
+        self._earlier_reward = caption.reward
+        self._paid.append(news)
         self._least, self._most = min(self._least, caption.value), max(self._most, caption.value)
         self._flash = max(0.0, self._flash - 1 / (_FLASH_S * self._fps))
-        if caption.reward:
+        if news:
             # rewards that come close together are shown as one
-            self._flash_reward = caption.reward + (self._flash_reward if self._flash > 0.5 else 0.0)
+            self._flash_reward = news + (self._flash_reward if self._flash > 0.5 else 0.0)
             self._flash = 1.0
 
     def _draw_value(self, canvas: _Canvas, value: float) -> None:
