@@ -90,6 +90,8 @@ def evaluate(arguments: Arguments) -> None:
         config = msgspec.structs.replace(config, seed=arguments.seed)
     policy = build_policy(config, env_spec(config))
     policy.load_state_dict(read_policy_state(Path(arguments.checkpoint), policy))
+    # as in a worker: more threads on a small batch wait for each other most of their time
+    torch.set_num_threads(min(torch.get_num_threads(), config.collector.torch_threads))
     torch.manual_seed(config.seed)
     policy = _on_device(policy.eval(), arguments.device)
     num_envs = min(arguments.episodes, MOST_ENVS)

@@ -9,6 +9,7 @@ import math
 import os
 from collections import deque
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -231,7 +232,7 @@ class _Canvas:
 
     def text(self, x: float, y: float, text: str, size: float, colour: _Colour, anchor: str) -> None:
         """`anchor` as PIL's: l, m or r for x, then m for the middle in y."""
-        self._draw.text((x * self._scale, y * self._scale), text, colour, _font(size * self._scale), anchor)
+        self._draw.text((x * self._scale, y * self._scale), text, colour, _font(round(size * self._scale)), anchor)
 
     def pixels(self) -> Frame:
         return np.asarray(self._image)
@@ -278,15 +279,10 @@ def _draw_camera(canvas: _Canvas, x: float, y: float, controls: Controls) -> Non
     canvas.polygon([(p[0], p[1]) for p in (tip, neck + 5 * across, neck - 5 * across)], _LIT)
 
 
-_FONTS: dict[int, ImageFont.FreeTypeFont | ImageFont.ImageFont] = {}
-
-
-def _font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+@cache
+def _font(pixels: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """PIL's own font, which needs no file on the machine."""
-    pixels = round(size)
-    if pixels not in _FONTS:
-        _FONTS[pixels] = ImageFont.load_default(pixels)
-    return _FONTS[pixels]
+    return ImageFont.load_default(pixels)
 
 
 def _scale_of(frame: Frame) -> float:
