@@ -28,7 +28,7 @@ import zmq
 from torch import Tensor
 
 from mineonline.config import Config
-from mineonline.envs.build import build_env, env_spec
+from mineonline.envs.build import build_env, env_spec, prepare
 from mineonline.errors import CollectorError, ConfigError, MineonlineError
 from mineonline.experience.collector import FragmentSender, Watchdog, Workers
 from mineonline.experience.rollout import RolloutSettings
@@ -92,6 +92,7 @@ def main() -> None:
 def collect(context: zmq.Context[zmq.Socket[bytes]], welcome: Welcome, keys: Keys | None) -> None:
     """Collect for the run that welcomed us. Raises when the run is complete or the trainer is silent."""
     config = msgspec.json.decode(welcome.config, type=Config)
+    prepare(config)
     spec = env_spec(config)
     policy = build_policy(config, spec)
     collector = config.collector

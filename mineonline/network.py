@@ -69,7 +69,7 @@ class Network:
             self._authenticator.configure_curve_callback(credentials_provider=_OneClient(keys.client_public))
 
     def bind(self, kind: int, name: str, *, port: int = 0, options: dict[int, int] | None = None) -> zmq.Socket[bytes]:
-        """A bound socket; its address is `address_of(socket)`. ConfigError if the port is taken or no address of ours."""
+        """A bound socket; its address is `address_of(socket)`. ConfigError if it cannot be bound."""
         bound: zmq.Socket[bytes] = self.context.socket(kind)
         bound.linger = 0
         for option, value in (options or {}).items():

@@ -29,10 +29,12 @@ from mineonline.callbacks.connections import AnnounceRun, PublishWeights
 from mineonline.callbacks.progress import Progress
 from mineonline.callbacks.statistics import Statistics
 from mineonline.callbacks.stopping import StopOnSignal
+from mineonline.callbacks.videos import RecordVideos
+from mineonline.checkpoint_file import read_policy_state
 from mineonline.config import Config, check_shares, parse_config, trainer_threads
 from mineonline.envs.build import env_spec
 from mineonline.envs.contract import EnvSpec
-from mineonline.errors import CheckpointError, ConfigError
+from mineonline.errors import ConfigError
 from mineonline.experience.buffer import FragmentBuffer, check_silence
 from mineonline.experience.datamodule import OnlineDataModule
 from mineonline.experience.receiver import Receiver
@@ -42,7 +44,6 @@ from mineonline.learning.module import PPO
 from mineonline.metrics import MetricsFile
 from mineonline.network import Network
 from mineonline.policies.build import build_policy
-from mineonline.policies.policy import Policy
 from mineonline.processes import RUN_DIR_VARIABLE, die_with_parent
 from mineonline.run_folder import choose_run_dir, create_run_dir
 from mineonline.stopping import StopRequest
@@ -71,7 +72,7 @@ def train(
     check_shares(config, trainer.world_size)
     spec = env_spec(config)
     policy = build_policy(config, spec)
-    resume_at = _check_checkpoint(Path(config.checkpoint), policy) if config.checkpoint else 0
+    resume_at = int(read_policy_state(Path(config.checkpoint), policy)["version"]) if config.checkpoint else 0
     if rank == 0:
         create_run_dir(run_dir, msgspec.to_builtins(config), list(overrides), resume=config.checkpoint is not None)
     elif "LOCAL_RANK" in os.environ:
@@ -149,7 +150,7 @@ def _connect(
     checkpoints = SaveCheckpoints(
         run_dir / "checkpoints", every=config.checkpointing.every, keep_every=config.checkpointing.keep_every
     )
-    callbacks += [checkpoints, Progress(statistics)]
+    callbacks += [checkpoints, Progress(statistics), RecordVideos(run_dir, config.video.every, stop)]
     trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
     began = buffer.last_arrival
 
@@ -219,25 +220,6 @@ def _build_loggers(config: Config, run_dir: Path, resume_at: int) -> list[Logger
             )
         )
     return loggers
-
-
-def _check_checkpoint(file: Path, policy: Policy) -> int:
-    """The iteration that a checkpoint stands at. CheckpointError if it is broken, or of another policy."""
-    if not file.is_file():
-        raise CheckpointError(f"checkpoint={file}: there is no such file.")
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
-    except Exception as error:  # noqa: BLE001 torch raises many kinds for a file that is not what it should be
-        raise CheckpointError(f"checkpoint={file}: cannot be read ({type(error).__name__}: {error}).") from None
-    found = {name.removeprefix("policy."): tuple(leaf.shape) for name, leaf in state.items()}
-    expected = {name: tuple(leaf.shape) for name, leaf in policy.state_dict().items()}
-    if found != expected:
-        wrong = next(name for name in {**expected, **found} if found.get(name) != expected.get(name))
-        raise CheckpointError(
-            f"checkpoint={file} is of another policy: {wrong} is {found.get(wrong, 'absent')} there, but "
-            f"{expected.get(wrong, 'absent')} here. Give the policy=... and env=... that it was trained with."
-        )
-    return int(state["policy.version"])
 
 
 def _log_to_file(file: Path) -> None:

@@ -12,7 +12,13 @@ from mineonline.config import parse_config
 from mineonline.errors import ConfigError
 from tests.conftest import CARTPOLE, config_of
 
-GROUPS = {group.name: sorted(file.stem for file in group.glob("*.yaml")) for group in CONF_DIR.iterdir() if group.is_dir()}
+GROUPS = {
+    group.name: sorted(file.stem for file in group.glob("*.yaml")) for group in CONF_DIR.iterdir() if group.is_dir()
+}
+TINY_RUN = [
+    "collector.workers=1", "collector.envs_per_worker=4", "fragment.length=8", "buffer.fragments_per_iteration=4",
+    "iterations=1",
+]  # fmt: skip
 
 
 def complaint(*overrides):
@@ -85,7 +91,7 @@ def refused(tmp_path, *arguments):
 def test_help_shows_commands_groups_and_settings():
     result = run("--help")
     assert result.returncode == 0
-    for expected in ("checkpoint=runs/", "trainer.devices=2", "task: chop_tree, hunt_cow", "fragments_per_iteration: 32"):
+    for expected in ("checkpoint=runs/", "trainer.devices=2", "task: chop_tree, hunt_cow", "max_staleness: 8"):
         assert expected in result.stdout
 
 
@@ -102,7 +108,8 @@ def test_devices_that_are_not_there_are_refused(tmp_path):
 
 
 def test_fragments_that_cannot_be_shared_are_refused(tmp_path):
-    message = refused(tmp_path, *CARTPOLE, "trainer.devices=2", "trainer.accelerator=cpu", "buffer.fragments_per_iteration=9")
+    odd = ["trainer.devices=2", "trainer.accelerator=cpu", "buffer.fragments_per_iteration=9"]
+    message = refused(tmp_path, *CARTPOLE, *odd)
     assert "cannot be shared by 2 ranks. Give a multiple of 2, for example 10." in message
 
 
@@ -123,7 +130,8 @@ def test_a_taken_port_is_named(tmp_path):
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        message = refused(tmp_path, *CARTPOLE, "network.host=127.0.0.1", f"network.port={port}", f"run_dir={tmp_path}/r")
+        taken = ["network.host=127.0.0.1", f"network.port={port}"]
+        message = refused(tmp_path, *CARTPOLE, *taken, f"run_dir={tmp_path}/r")
     assert f"network.port={port} is taken on 127.0.0.1" in message
 
 
@@ -137,8 +145,7 @@ def test_checkpoints_that_are_missing_or_broken_are_refused(tmp_path):
 
 def test_a_checkpoint_of_another_policy_is_refused(tmp_path):
     run_dir = tmp_path / "run"
-    small = ["collector.workers=1", "collector.envs_per_worker=4", "fragment.length=8", "buffer.fragments_per_iteration=4"]
-    assert run(*CARTPOLE, *small, "iterations=1", f"run_dir={run_dir}").returncode == 0
+    assert run(*CARTPOLE, *TINY_RUN, f"run_dir={run_dir}").returncode == 0
     message = refused(tmp_path, f"checkpoint={run_dir}/checkpoints/last.ckpt", "policy.hidden_sizes=[32]")
     assert "is of another policy: actor." in message
 

@@ -89,8 +89,8 @@ def test_rows_follow_one_another_over_deaths_time_limits_and_fragments():
         while len(expected) < 3 * T:
             length = 3 + n
             for step in range(length):
-                last = step == length - 1
-                expected.append((episode, step, step + 1.0, last and episode % 2 == 1, last and episode % 2 == 0, False, step == 0))
+                last, deadly = step == length - 1, episode % 2 == 1
+                expected.append((episode, step, step + 1.0, last and deadly, last and not deadly, False, step == 0))
             if episode % 2 == 0:  # cut: the last observation has a row of its own
                 expected.append((episode, length, 0.0, False, False, True, False))
             episode += 1

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from mineonline.config import Config, GymEnvConfig
+from mineonline.config import Config, GymEnvConfig, WorldEnvConfig
 from mineonline.envs.contract import EnvSpec, VectorEnv
 from mineonline.envs.gym import GymEnv, gym_spec
+
+
+def prepare(config: Config) -> None:
+    """Do once what every process would otherwise do by itself when it builds an environment: compile the world."""
+    if isinstance(config.env, WorldEnvConfig):
+        from mineonline.envs.world import warm_up
+
+        warm_up()
 
 
 def env_spec(config: Config) -> EnvSpec:

@@ -41,8 +41,8 @@ BuildEnv = Callable[..., VectorEnv]
 class Workers:
     """The collector's workers. Iterating gives batches of fragments: name -> (W x N, ...), freshly allocated.
 
-    The first error of a worker is raised from the iterator. Use as a context manager: leaving it ends the workers within
-    2 s, whatever they do.
+    The first error of a worker is raised from the iterator. Use as a context manager: leaving it ends the workers
+    within 2 s, whatever they do.
     """
 
     def __init__(self, build_env: BuildEnv, policy: Policy, settings: RolloutSettings, *, workers: int) -> None:

@@ -26,8 +26,8 @@ class WeightsPublisher:
     """Serves the newest weights from a thread of its own until `close`."""
 
     def __init__(self, network: Network, run_id: str, *, refresh_s: float = REFRESH_S) -> None:
-        # XPUB sees subscriptions; VERBOSE shows each one; 2 messages wait for a slow subscriber, then newer are dropped,
-        # and the refresh brings it up to date
+        # XPUB sees subscriptions, VERBOSE shows each one; 2 messages wait for a slow subscriber, then newer ones are
+        # dropped, and the refresh brings it up to date
         self._socket = network.bind(zmq.XPUB, "weights", options={zmq.XPUB_VERBOSE: 1, zmq.SNDHWM: 2})
         self.address = network.address_of(self._socket)
         self._run_id = run_id

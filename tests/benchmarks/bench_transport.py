@@ -47,7 +47,8 @@ def main() -> None:
         results["tcp + CURVE"].append(fragments_bytes_per_s("127.0.0.1") / speed)
         size = sum(leaf.numel() * leaf.element_size() for leaf in STATE.values())
         results["weights, ipc"].append(weights_s() / (size / speed))
-        print(f"memcpy {speed / 1e6:.0f} MB/s", {name: round(values[-1], 3) for name, values in results.items()}, flush=True)
+        newest = {name: round(values[-1], 3) for name, values in results.items()}
+        print(f"memcpy {speed / 1e6:.0f} MB/s", newest, flush=True)
     for name, values in results.items():
         print(f"{name:14} median {statistics.median(values):.3f} of memcpy ({min(values):.3f} to {max(values):.3f})")
 
@@ -132,4 +133,5 @@ def subscribe(address: str, applied: str) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    {"send": send, "subscribe": subscribe}[sys.argv[1]](*sys.argv[2:]) if sys.argv[1:2] in (["send"], ["subscribe"]) else main()
+    roles = {"send": send, "subscribe": subscribe}
+    roles[sys.argv[1]](*sys.argv[2:]) if sys.argv[1:2] and sys.argv[1] in roles else main()

@@ -1,0 +1,50 @@
+"""The README's commands: those that train are composed here, and what it names exists."""
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from mineonline.command_line import compose_settings
+from mineonline.config import parse_config
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+COMMANDS = [
+    shlex.split(re.split(r"\s{2,}", line.strip())[0])
+    for block in re.findall(r"```\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("python -m ")
+]
+
+
+def test_there_are_commands_to_check():
+    assert len(COMMANDS) >= 8
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_names_a_program_and_settings_that_exist(command):
+    assert importlib.util.find_spec(command[2])
+    if command[2] == "mineonline.train" and "--help" not in command:
+        overrides = [argument for argument in command[3:] if not argument.startswith("checkpoint=")]
+        parse_config(compose_settings(overrides))
+
+
+def test_every_file_that_is_linked_exists():
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+def test_the_main_command_installs_and_trains_without_anything_else():
+    (main,) = re.findall(r"<!-- main command -->\n```\n(.*?)\n```", README)
+    assert main == "pip install -e . && python -m mineonline.train"
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    (command,) = re.findall(r"<!-- test command -->\n```\n(.*?)\n```", README)
+    assert command.endswith('pytest -m "not slow"')
+    assert "README.md" in (ROOT / ".ci" / "run").read_text()
