@@ -91,6 +91,9 @@ class LocalCollectors:
             return
         started_at = child.start_at
         child.process = None
+        if code == 0:  # it heard that the run is complete
+            child.start_at = float("inf")
+            return
         child.failures = 1 if self._last_arrival() > started_at else child.failures + 1
         log.warning("a collector ended with exit code %d; its log is %s", code, child.log_file)
         if code == CONFIG_EXIT_CODE or child.failures > self._max_failures:

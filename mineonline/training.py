@@ -10,7 +10,6 @@ import os
 import secrets
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -52,6 +51,8 @@ from mineonline.supervisor import LocalCollectors
 from mineonline.weights.publisher import WeightsPublisher
 
 log = logging.getLogger(__name__)
+
+_RUN_ID_VARIABLE = "MINEONLINE_RUN_ID"
 
 
 def train(
@@ -107,7 +108,10 @@ def _connect(
 ) -> OnlineDataModule:
     """Open this rank's end of both paths; `stack` closes what was opened, last first."""
     rank = trainer.global_rank
-    run_id = os.environ.setdefault("MINEONLINE_RUN_ID", secrets.token_hex(16))
+    if rank == 0:
+        # ranks that Lightning starts inherit it; it is also what makes a message one of this run
+        os.environ[_RUN_ID_VARIABLE] = secrets.token_hex(16)
+    run_id = os.environ[_RUN_ID_VARIABLE]
     network = stack.enter_context(Network(config.network.host, run_dir))
     share = config.buffer.fragments_per_iteration // trainer.world_size
     buffer = FragmentBuffer(
@@ -209,14 +213,15 @@ def _build_loggers(config: Config, run_dir: Path, resume_at: int) -> list[Logger
     if "wandb" in config.logger:
         import wandb
 
-        logged_in = bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
+        # without credentials wandb would ask at a terminal; Lightning's own `offline` does not keep it from asking
+        known = wandb.login(prompt=False, verify=False)
         loggers.append(
             WandbLogger(
                 name=config.wandb.name or run_dir.name,
                 save_dir=run_dir,
                 project=config.wandb.project,
                 entity=config.wandb.entity,
-                offline=not logged_in,
+                mode=None if known else "offline",
             )
         )
     return loggers
@@ -230,4 +235,3 @@ def _log_to_file(file: Path) -> None:
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)
-    warnings.simplefilter("default")

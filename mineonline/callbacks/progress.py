@@ -30,7 +30,7 @@ class Progress(lightning.Callback):
                 initial=pl_module.version,
                 unit="it",
                 dynamic_ncols=True,
-                bar_format="{desc}{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}] {postfix}",
+                bar_format="{desc}{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}",
             )
             self._bar.set_postfix_str("waiting for the first fragments")
 

@@ -1,0 +1,59 @@
+"""How much memory does a run take, and does it grow? Watches a run that is under way.
+
+    python -m tests.benchmarks.bench_memory <run folder> [minutes]
+
+Prints, for the trainer, each collector and each worker, the resident memory without shared pages at the start, its peak,
+and its slope over the second half of the time watched (MB an hour; flat is 0 within the noise of an allocator).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from tests.conftest import processes_of
+
+EVERY_S = 5.0
+
+
+def main() -> None:
+    run_dir, minutes = Path(sys.argv[1]).absolute(), float(sys.argv[2]) if len(sys.argv) > 2 else 10.0
+    samples: dict[psutil.Process, list[tuple[float, float]]] = {}
+    began = time.monotonic()
+    while time.monotonic() - began < minutes * 60 and (alive := processes_of(run_dir)):
+        for process in alive:
+            try:
+                used = process.memory_info()
+            except psutil.NoSuchProcess:
+                continue
+            row = (time.monotonic() - began, (used.rss - used.shared) / 1e6)
+            samples.setdefault(process, []).append(row)
+        time.sleep(EVERY_S)
+    for process, rows in samples.items():
+        if len(rows) < 10:
+            continue
+        seconds, megabytes = np.array(rows).T
+        half = len(rows) // 2
+        slope = np.polyfit(seconds[half:], megabytes[half:], 1)[0] * 3600
+        print(f"{name(process):24} {seconds[-1] / 60:5.1f} min: start {megabytes[0]:6.0f} MB, peak {megabytes.max():6.0f} MB, "
+              f"second half {slope:+7.1f} MB an hour")  # fmt: skip
+
+
+def name(process: psutil.Process) -> str:
+    """What a process of a run is, as long as it lives or is remembered by its number."""
+    try:
+        words = process.cmdline()
+    except psutil.NoSuchProcess:
+        return f"ended ({process.pid})"
+    for word, role in {"mineonline.train": "trainer", "mineonline.collect": "collector"}.items():
+        if word in words:
+            return role
+    return "worker" if "spawn_main" in " ".join(words) else "resource tracker"
+
+
+if __name__ == "__main__":
+    main()
