@@ -12,12 +12,13 @@ import shutil
 import signal
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from mineonline.processes import die_with_parent
+from mineonline.processes import die_with_parent, show_run_dir
 from mineonline.supervisor import CONFIG_EXIT_CODE, LOG_VARIABLE, PARENT_VARIABLE
 
 # torchrl's workers and this process wait for each other; how long is the watchdog's business
@@ -29,11 +30,11 @@ from torch import Tensor
 
 from mineonline.config import Config
 from mineonline.envs.build import build_env, env_spec, prepare
-from mineonline.errors import CollectorError, ConfigError, MineonlineError
+from mineonline.errors import CollectorError, ConfigError, MineonlineError, WireError
 from mineonline.experience.collector import FragmentSender, Watchdog, Workers
 from mineonline.experience.rollout import RolloutSettings
 from mineonline.join import DONE_FILE, JOIN_FILE, Welcome, join
-from mineonline.network import Keys, connect
+from mineonline.network import KEYS_FILE, Keys, connect
 from mineonline.policies.build import build_policy
 from mineonline.weights.message import weights_schema
 from mineonline.weights.subscriber import WeightsSubscriber
@@ -55,14 +56,25 @@ class _RunComplete(Exception):
     """The trainer said that the run is complete."""
 
 
-class _TrainerSilent(Exception):
-    """Nothing was heard from the trainer for SILENCE_S."""
+class _TrainerGone(Exception):
+    """The trainer is silent, or another one has taken its place."""
+
+
+class Arguments(msgspec.Struct, frozen=True):
+    """The command line."""
+
+    run: str
+    """Run folder, or the address that a trainer's join desk has (`tcp://<host>:<port>`, `ipc://<path>`)."""
+    keys: str | None = None
+    """`keys.json` of the run folder, where `run` is a tcp address."""
 
 
 def main() -> None:
     """Join and collect until the run is complete."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    run = _parse(sys.argv[1:])
+    arguments = parse_arguments(sys.argv[1:])
+    if "://" not in arguments.run:
+        show_run_dir(Path(arguments.run).absolute(), "mineonline.collect")
     for number in _LEAVING:
         signal.signal(number, _leave)
     parent = int(os.environ.get(PARENT_VARIABLE, "0"))
@@ -71,26 +83,31 @@ def main() -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
         while True:
-            address, keys = _find(run)
-            welcome = _join(context, run, address, keys)
             try:
-                collect(context, welcome, keys)
+                address, keys = find_desk(arguments)
+                welcome = _join(context, arguments, address, keys)
+                collect(context, welcome, keys, moved=lambda: find_desk(arguments)[0] != address)
             except _RunComplete:
                 log.info("the run is complete")
                 return
-            except _TrainerSilent:
-                log.warning("the trainer has been silent for %.0f s; joining again", SILENCE_S)
+            except _TrainerGone as reason:
+                log.warning("%s; joining again", reason)
     except SystemExit as leaving:
-        if parent and leaving.code == 128 + _ORPHANED and run.startswith("ipc://"):
+        if parent and leaving.code == 128 + _ORPHANED and arguments.run.startswith("ipc://"):
             # the trainer was killed and cannot remove its socket folder
-            shutil.rmtree(Path(run.removeprefix("ipc://")).parent, ignore_errors=True)
+            shutil.rmtree(Path(arguments.run.removeprefix("ipc://")).parent, ignore_errors=True)
         raise
     finally:
         context.destroy(linger=0)
 
 
-def collect(context: zmq.Context[zmq.Socket[bytes]], welcome: Welcome, keys: Keys | None) -> None:
-    """Collect for the run that welcomed us. Raises when the run is complete or the trainer is silent."""
+def collect(
+    context: zmq.Context[zmq.Socket[bytes]], welcome: Welcome, keys: Keys | None, moved: Callable[[], bool]
+) -> None:
+    """Collect for the run that welcomed us, until the run is complete or the trainer is gone, which are raised.
+
+    `moved`: whether the run's trainer listens elsewhere now; asked once a second.
+    """
     config = msgspec.json.decode(welcome.config, type=Config)
     prepare(config)
     spec = env_spec(config)
@@ -124,68 +141,96 @@ def collect(context: zmq.Context[zmq.Socket[bytes]], welcome: Welcome, keys: Key
             push, run_id=welcome.run_id, collector_id=welcome.collector_id, schema=settings.schema(policy),
             statistics=spec.statistics, task=config.task.name if config.task else "", environments=environments,
         )  # fmt: skip
-        limit_s = collector.start_timeout_s + config.fragment.length * collector.step_timeout_s
+        newest = _Newest(subscriber, moved)
 
         def alive() -> None:
-            watchdog.feed(limit_s)
-            weights = subscriber.newest()
-            if weights is not None and weights.done:
-                raise _RunComplete
-            if weights is not None:
-                pending.append(weights.tensors)
-            if time.monotonic() - subscriber.last_heard > SILENCE_S:
-                raise _TrainerSilent
+            watchdog.feed(collector.batch_timeout_s)
+            newest.look()
 
-        pending: list[dict[str, Tensor]] = []
-        while not pending:  # the first weights
-            alive()
+        while newest.tensors is None:
+            newest.look()
             time.sleep(0.05)
-        workers.update_weights(pending.pop())
-        for batch in workers:
+        for batch in _with_newest_weights(workers, newest):
             sender.send(batch, alive)
             alive()
-            if pending:
-                workers.update_weights(pending[-1])
-                pending.clear()
 
 
-def _parse(arguments: list[str]) -> str:
-    key, _, value = arguments[0].partition("=") if len(arguments) == 1 else ("", "", "")
-    if key != "run" or not value:
+def _with_newest_weights(workers: Workers, newest: _Newest) -> Iterator[dict[str, Tensor]]:
+    """Batches of fragments; new weights are applied between them."""
+    batches = iter(workers)
+    while True:
+        if newest.tensors is not None:
+            workers.update_weights(newest.tensors)
+            newest.tensors = None
+        yield next(batches)
+
+
+class _Newest:
+    """The newest weights that were not applied yet, and whether the trainer still is there."""
+
+    def __init__(self, subscriber: WeightsSubscriber, moved: Callable[[], bool]) -> None:
+        self._subscriber = subscriber
+        self._moved = moved
+        self._asked = time.monotonic()
+        self.tensors: dict[str, Tensor] | None = None
+
+    def look(self) -> None:
+        """Fetch what has come; never waits. _RunComplete or _TrainerGone says that it is over."""
+        try:
+            weights = self._subscriber.newest()
+        except WireError as error:  # another trainer listens at the same address
+            raise _TrainerGone(str(error)) from None
+        if weights is not None and weights.done:
+            raise _RunComplete
+        if weights is not None:
+            self.tensors = weights.tensors
+        now = time.monotonic()
+        if now - self._subscriber.last_heard > SILENCE_S:
+            raise _TrainerGone(f"the trainer has been silent for {SILENCE_S:.0f} s")
+        if now - self._asked > 1.0:
+            self._asked = now
+            if self._moved():
+                raise _TrainerGone("the run has another trainer now")
+
+
+def parse_arguments(words: list[str]) -> Arguments:
+    """ConfigError says how the program wants to be called."""
+    values = dict(word.partition("=")[::2] for word in words)
+    if not values.get("run") or set(values) - {"run", "keys"}:
         raise ConfigError(
-            "usage: python -m mineonline.collect run=<run folder>, or run=tcp://<host>:<port>, or run=ipc://<path>"
+            "usage: python -m mineonline.collect run=<run folder>, or run=tcp://<host>:<port> keys=<keys.json of the run>"
         )
-    return value
+    return msgspec.convert(values, Arguments)
 
 
-def _find(run: str) -> tuple[str, Keys | None]:
-    """Where to join, and with which keys. Waits for the run folder's address file."""
+def find_desk(arguments: Arguments) -> tuple[str, Keys | None]:
+    """Where to join, and with which keys. Waits for the run folder's address file, at most JOIN_PATIENCE_S."""
+    run = arguments.run
     if "://" in run:
-        run_dir = os.environ.get("MINEONLINE_RUN_DIR")
-        return run, Keys.load(Path(run_dir)) if run_dir else None
+        return run, Keys.load(Path(arguments.keys)) if arguments.keys else None
     folder = Path(run)
     if not folder.is_dir():
         raise ConfigError(f"run={run}: there is no such run folder.")
-    if (folder / DONE_FILE).exists():
-        raise ConfigError(f"run={run} is complete: there is nothing left to collect for.")
-    os.environ["MINEONLINE_RUN_DIR"] = str(folder.absolute())
     deadline = time.monotonic() + JOIN_PATIENCE_S
-    while not (folder / JOIN_FILE).exists():
+    while True:
+        if (folder / DONE_FILE).exists():
+            raise _RunComplete
+        with suppress(FileNotFoundError):
+            return (folder / JOIN_FILE).read_text(), Keys.load(folder / KEYS_FILE)
         if time.monotonic() > deadline:
             raise ConfigError(f"run={run}: no trainer has written {JOIN_FILE} there in {JOIN_PATIENCE_S:.0f} s.")
         time.sleep(0.5)
-    return (folder / JOIN_FILE).read_text(), Keys.load(folder)
 
 
-def _join(context: zmq.Context[zmq.Socket[bytes]], run: str, address: str, keys: Keys | None) -> Welcome:
+def _join(context: zmq.Context[zmq.Socket[bytes]], arguments: Arguments, address: str, keys: Keys | None) -> Welcome:
     deadline = time.monotonic() + JOIN_PATIENCE_S
     while time.monotonic() < deadline:
         welcome = join(context, address, keys, timeout_s=5.0)
         if welcome is not None:
             return welcome
         log.info("no answer from %s yet", address)
-        address, keys = _find(run)
-    raise ConfigError(f"run={run}: nobody has answered at {address} for {JOIN_PATIENCE_S:.0f} s.")
+        address, keys = find_desk(arguments)
+    raise ConfigError(f"run={arguments.run}: nobody has answered at {address} for {JOIN_PATIENCE_S:.0f} s.")
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -78,10 +78,11 @@ class CollectorConfig(_Section, frozen=True):
     """Where the workers' policy runs, for example `cpu` or `cuda:0`."""
     torch_threads: int
     """Threads of each worker's policy."""
-    step_timeout_s: float
-    """A batch of fragments that takes longer a step than this is a hang: the collector is restarted."""
+    batch_timeout_s: float
+    """A batch of fragments that takes longer is a hang: the collector is restarted. Several times what
+    `fragment.length` steps of the slowest environment take."""
     start_timeout_s: float
-    """A collector that has not sent its first fragment after this long is restarted."""
+    """The same for the first batch, for which environments must start."""
     max_failures: int
     """The run stops when a collector has failed so many times in a row without sending a fragment in between."""
 

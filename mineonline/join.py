@@ -63,22 +63,25 @@ class JoinDesk:
         self.address = network.address_of(self._socket)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._file: Path | None = None
         self.joined = 0
 
     def open(self, welcome: Callable[[int], Welcome], run_dir: Path) -> None:
         """Start answering; `welcome` makes the answer for the collector of that id. Writes the address file."""
         partial = run_dir / f".{JOIN_FILE}.{os.getpid()}"
         partial.write_text(self.address)
-        partial.replace(run_dir / JOIN_FILE)
+        self._file = partial.replace(run_dir / JOIN_FILE)
         self._thread = threading.Thread(target=self._serve, args=(welcome,), name="join-desk")
         self._thread.start()
 
     def close(self) -> None:
-        """Stop the thread (at most 1 s) and close the socket."""
+        """Stop the thread (at most 1 s), close the socket and remove the address file."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=1.0)
         self._socket.close(linger=0)
+        if self._file is not None:
+            self._file.unlink(missing_ok=True)
 
     def _serve(self, welcome: Callable[[int], Welcome]) -> None:
         while not self._stop.is_set():

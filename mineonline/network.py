@@ -32,15 +32,14 @@ class Keys(msgspec.Struct, frozen=True):
     client_secret: str
 
     @staticmethod
-    def load(run_dir: Path) -> Keys | None:
-        """The keys of a run, or None if it only listens on its own machine."""
-        file = run_dir / KEYS_FILE
+    def load(file: Path) -> Keys | None:
+        """The keys of a run, or None if there is no such file: the run only listens on its own machine."""
         return msgspec.json.decode(file.read_bytes(), type=Keys) if file.exists() else None
 
     @staticmethod
     def load_or_make(run_dir: Path) -> Keys:
         """The keys of a run; the first call writes them, readable by the user alone."""
-        known = Keys.load(run_dir)
+        known = Keys.load(run_dir / KEYS_FILE)
         if known:
             return known
         keys = Keys(*(part.decode() for _ in range(2) for part in zmq.curve_keypair()))

@@ -140,6 +140,47 @@ def test_collectors_join_over_tcp_with_the_keys_in_the_run_folder(start, tmp_pat
     assert collector.wait(15) == 0, collector.output
 
 
+def test_collectors_find_the_trainer_again_that_was_killed_and_resumed(start, tmp_path):
+    run_dir = tmp_path / "run"
+    arguments = [*QUICK, "collector.count=0", "checkpointing.every=1", f"run_dir={run_dir}"]
+    run = start(*arguments, "iterations=100000")
+    run.wait_for((run_dir / "join").exists, 60)
+    collector = start(f"run={run_dir}", module="mineonline.collect")
+    run.wait_for(lambda: rows(run_dir) > 3, 60)
+    run.kill()
+    assert collector.process.poll() is None
+    reached = rows(run_dir)
+    again = start(f"checkpoint={run_dir}/checkpoints/last.ckpt", f"iterations={reached + 5}")
+    assert again.wait(120) == 0, again.output + collector.output
+    assert collector.wait(20) == 0, collector.output
+    assert "another trainer" in collector.output
+
+
+def test_a_hung_environment_is_noticed_and_its_collector_replaced(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(*QUICK, "env.id=tests.odd_envs:Hanging-v0", "collector.batch_timeout_s=4", "iterations=100000",
+                f"run_dir={run_dir}")  # fmt: skip
+    log = run_dir / "logs" / "collector-0.log"
+    run.wait_for(lambda: log.exists() and "an environment hangs" in log.read_text(), 90)
+    run.wait_for(lambda: log.read_text().count("joined run") == 2, 60)
+    before = rows(run_dir)
+    run.wait_for(lambda: rows(run_dir) > before, 60)
+    run.send(signal.SIGTERM)
+    run.wait(10)
+    assert leaves_nothing(run_dir, within_s=2)
+
+
+def test_an_environment_that_keeps_failing_ends_the_run_with_its_own_error(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(*QUICK, "env.id=tests.odd_envs:Raising-v0", "fragment.length=64", "collector.max_failures=1",
+                f"run_dir={run_dir}")  # fmt: skip
+    assert run.wait(120) == 1
+    assert run.output.count("error:") == 1, run.output
+    assert "the sky has fallen on this environment" in run.output
+    assert str(run_dir / "logs" / "collector-0-worker-0.log") in run.output
+    assert leaves_nothing(run_dir, within_s=5)
+
+
 @pytest.mark.slow
 def test_training_improves_cartpole(start, tmp_path):
     run_dir = tmp_path / "run"

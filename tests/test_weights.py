@@ -7,7 +7,7 @@ import torch
 import zmq
 
 from mineonline.errors import WireError
-from mineonline.network import Keys, Network
+from mineonline.network import KEYS_FILE, Keys, Network
 from mineonline.weights.message import weights_schema
 from mineonline.weights.publisher import WeightsPublisher
 from mineonline.weights.subscriber import WeightsSubscriber
@@ -108,7 +108,7 @@ def test_weights_of_another_model_or_run_are_refused_by_name(network):
 def test_a_subscriber_recovers_when_the_trainer_comes_back_at_the_same_address(tmp_path):
     first = Network("127.0.0.1", tmp_path)
     publisher = WeightsPublisher(first, "run", refresh_s=60)
-    address, keys = publisher.address, Keys.load(tmp_path)
+    address, keys = publisher.address, Keys.load(tmp_path / KEYS_FILE)
     publisher.publish(1, STATE)
     context = zmq.Context()
     subscriber = WeightsSubscriber(context, address, keys, run_id="run", schema=weights_schema(STATE))
@@ -134,7 +134,7 @@ def test_beyond_unix_sockets_only_holders_of_the_key_get_weights(tmp_path):
     with Network("127.0.0.1", tmp_path) as network:
         publisher = WeightsPublisher(network, "run", refresh_s=0.2)
         publisher.publish(1, STATE)
-        keys = Keys.load(tmp_path)
+        keys = Keys.load(tmp_path / KEYS_FILE)
         assert (tmp_path / "keys.json").stat().st_mode & 0o777 == 0o600
         public, secret = (part.decode() for part in zmq.curve_keypair())
         stranger = Keys(keys.server_public, keys.server_secret, public, secret)

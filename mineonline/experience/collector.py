@@ -215,7 +215,7 @@ class Watchdog:
             if time.monotonic() > self._deadline:
                 log.error(
                     "no batch of fragments for %.0f s: an environment hangs. This collector ends, and is restarted if "
-                    "the trainer started it. Raise collector.step_timeout_s if the environment is just slow.",
+                    "the trainer started it. Raise collector.batch_timeout_s (for the first batch, collector.start_timeout_s) if it is just slow.",
                     self._limit_s,
                 )
                 logging.shutdown()

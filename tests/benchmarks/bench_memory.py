@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.bench_memory <run folder> [minutes]
 
-Prints, for the trainer, each collector and each worker, the resident memory without shared pages at the start, its peak,
-and its slope over the second half of the time watched (MB an hour; flat is 0 within the noise of an allocator).
+Prints, for the trainer, each collector and each worker, the resident memory without shared pages at the start, its
+peak, and its slope over the second half of the time watched (MB an hour; flat is 0 within an allocator's noise).
 """
 
 from __future__ import annotations
@@ -22,37 +22,35 @@ EVERY_S = 5.0
 
 def main() -> None:
     run_dir, minutes = Path(sys.argv[1]).absolute(), float(sys.argv[2]) if len(sys.argv) > 2 else 10.0
-    samples: dict[psutil.Process, list[tuple[float, float]]] = {}
+    samples: dict[tuple[str, int], list[tuple[float, float]]] = {}
     began = time.monotonic()
     while time.monotonic() - began < minutes * 60 and (alive := processes_of(run_dir)):
         for process in alive:
             try:
-                used = process.memory_info()
+                used, role = process.memory_info(), role_of(process.cmdline())
             except psutil.NoSuchProcess:
                 continue
             row = (time.monotonic() - began, (used.rss - used.shared) / 1e6)
-            samples.setdefault(process, []).append(row)
+            samples.setdefault((role, process.pid), []).append(row)
         time.sleep(EVERY_S)
-    for process, rows in samples.items():
+    for (role, _), rows in samples.items():
         if len(rows) < 10:
             continue
         seconds, megabytes = np.array(rows).T
         half = len(rows) // 2
         slope = np.polyfit(seconds[half:], megabytes[half:], 1)[0] * 3600
-        print(f"{name(process):24} {seconds[-1] / 60:5.1f} min: start {megabytes[0]:6.0f} MB, peak {megabytes.max():6.0f} MB, "
-              f"second half {slope:+7.1f} MB an hour")  # fmt: skip
+        print(
+            f"{role:20} {seconds[-1] / 60:5.1f} min: start {megabytes[0]:6.0f} MB, "
+            f"peak {megabytes.max():6.0f} MB, second half {slope:+7.1f} MB an hour"
+        )
 
 
-def name(process: psutil.Process) -> str:
-    """What a process of a run is, as long as it lives or is remembered by its number."""
-    try:
-        words = process.cmdline()
-    except psutil.NoSuchProcess:
-        return f"ended ({process.pid})"
+def role_of(words: list[str]) -> str:
+    """What a process of a run is, by its command line."""
     for word, role in {"mineonline.train": "trainer", "mineonline.collect": "collector"}.items():
         if word in words:
             return role
-    return "worker" if "spawn_main" in " ".join(words) else "resource tracker"
+    return "worker" if "spawn_main" in " ".join(words) else "other"
 
 
 if __name__ == "__main__":

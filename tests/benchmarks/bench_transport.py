@@ -25,7 +25,7 @@ from mineonline.experience.buffer import FragmentBuffer
 from mineonline.experience.receiver import Receiver
 from mineonline.experience.wire import WIRE_VERSION, Header, Timing, encode
 from mineonline.fragment import fragment_schema
-from mineonline.network import Keys, Network, connect
+from mineonline.network import KEYS_FILE, Keys, Network, connect
 from mineonline.weights.message import weights_schema
 from mineonline.weights.publisher import WeightsPublisher
 from mineonline.weights.subscriber import WeightsSubscriber
@@ -86,7 +86,7 @@ def fragments_bytes_per_s(host: str | None) -> float:
 
 def send(address: str, folder: str) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    push = connect(context, zmq.PUSH, [address], Keys.load(Path(folder)), {zmq.SNDHWM: 1, zmq.IMMEDIATE: 1})
+    push = connect(context, zmq.PUSH, [address], Keys.load(Path(folder) / KEYS_FILE), {zmq.SNDHWM: 1, zmq.IMMEDIATE: 1})
     leaves = {leaf.name: torch.zeros(leaf.shape, dtype=getattr(torch, leaf.dtype)) for leaf in SCHEMA}
     leaves["observation.image"].random_(0, 256)
     header = Header(WIRE_VERSION, "bench", 0, SCHEMA, (), Timing(0, 0, 0, 0))
