@@ -86,7 +86,7 @@ def main() -> None:
             try:
                 address, keys = find_desk(arguments)
                 welcome = _join(context, arguments, address, keys)
-                collect(context, welcome, keys, moved=lambda: find_desk(arguments)[0] != address)
+                collect(context, welcome, keys, moved=partial(_has_moved, arguments, address))
             except _RunComplete:
                 log.info("the run is complete")
                 return
@@ -198,7 +198,8 @@ def parse_arguments(words: list[str]) -> Arguments:
     values = dict(word.partition("=")[::2] for word in words)
     if not values.get("run") or set(values) - {"run", "keys"}:
         raise ConfigError(
-            "usage: python -m mineonline.collect run=<run folder>, or run=tcp://<host>:<port> keys=<keys.json of the run>"
+            "usage: python -m mineonline.collect run=<run folder>, "
+            "or run=tcp://<host>:<port> keys=<keys.json of the run folder>"
         )
     return msgspec.convert(values, Arguments)
 
@@ -220,6 +221,10 @@ def find_desk(arguments: Arguments) -> tuple[str, Keys | None]:
         if time.monotonic() > deadline:
             raise ConfigError(f"run={run}: no trainer has written {JOIN_FILE} there in {JOIN_PATIENCE_S:.0f} s.")
         time.sleep(0.5)
+
+
+def _has_moved(arguments: Arguments, address: str) -> bool:
+    return find_desk(arguments)[0] != address
 
 
 def _join(context: zmq.Context[zmq.Socket[bytes]], arguments: Arguments, address: str, keys: Keys | None) -> Welcome:

@@ -99,7 +99,7 @@ class LocalCollectors:
         if code == CONFIG_EXIT_CODE or child.failures > self._max_failures:
             self._error = CollectorError(
                 f"a collector cannot run (exit code {code}, {child.failures} failures in a row). The end of its log, "
-                f"{child.log_file}:\n{tail(child.log_file)}"
+                f"{child.log_file}:\n{tail(child.log_file, lines=25)}"
             )
             return
         self.restarts += 1

@@ -215,7 +215,8 @@ class Watchdog:
             if time.monotonic() > self._deadline:
                 log.error(
                     "no batch of fragments for %.0f s: an environment hangs. This collector ends, and is restarted if "
-                    "the trainer started it. Raise collector.batch_timeout_s (for the first batch, collector.start_timeout_s) if it is just slow.",
+                    "the trainer started it. If it is just slow, raise collector.batch_timeout_s (for the first batch, "
+                    "collector.start_timeout_s).",
                     self._limit_s,
                 )
                 logging.shutdown()
