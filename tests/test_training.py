@@ -4,6 +4,7 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -76,6 +77,38 @@ def test_two_ranks_train_on_different_fragments_and_stay_identical(start, tmp_pa
     assert run.wait(150) == 0, run.output
     assert run.output.count("ranks identical: True, shares differ: True") == 6, run.output
     assert leaves_nothing(run_dir)
+
+
+RANKS = ["trainer.devices=2", "trainer.accelerator=cpu"]
+
+
+def test_ctrl_c_stops_two_ranks_after_the_same_iteration(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(*QUICK, *RANKS, "iterations=100000", f"run_dir={run_dir}")
+    run.wait_for(lambda: rows(run_dir) > 3, 150)
+    run.send(signal.SIGINT)  # to rank 0 alone: it must take the other one along
+    assert run.wait(15) == 130, run.output
+    assert leaves_nothing(run_dir, within_s=3)
+    assert int(weights(run_dir)["policy.version"]) == rows(run_dir)
+
+
+def test_a_killed_rank_ends_the_run_and_leaves_nothing(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(*QUICK, *RANKS, "iterations=100000", f"run_dir={run_dir}")
+    run.wait_for(lambda: rows(run_dir) > 3, 150)
+    (other,) = [child for child in psutil.Process(run.process.pid).children() if "mineonline.train" in child.cmdline()]
+    other.kill()
+    assert run.wait(20) != 0
+    assert leaves_nothing(run_dir, within_s=10)
+
+
+def test_an_error_of_rank_0_ends_all_ranks(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(*QUICK, *RANKS, "env.id=tests.odd_envs:Raising-v0", "fragment.length=64", "collector.max_failures=1",
+                f"run_dir={run_dir}")  # fmt: skip
+    assert run.wait(150) == 1
+    assert "the sky has fallen on this environment" in run.output
+    assert leaves_nothing(run_dir, within_s=10)
 
 
 def test_a_killed_collector_is_replaced_and_training_goes_on(start, tmp_path):
