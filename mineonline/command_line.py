@@ -17,7 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 from mineonline.envs.tasks import Task
 from mineonline.errors import ConfigError, MineonlineError
 
-CONF_DIR = Path(__file__).resolve().parent.parent / "conf"
+CONF_DIR = Path(__file__).resolve().parent / "conf"
+"""A link to the `conf/` beside the package, so that it is part of a wheel too."""
 
 
 def settings_of(composed: DictConfig) -> dict[str, Any]:
