@@ -159,6 +159,7 @@ def _connect(
     began = buffer.last_arrival
 
     def give_up() -> bool:
+        receiver.check()
         if collectors is not None:
             collectors.check()
         if config.collector.count > 0 or buffer.last_arrival > began:

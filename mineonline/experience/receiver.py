@@ -12,6 +12,7 @@ from mineonline.experience.buffer import FragmentBuffer
 from mineonline.experience.wire import decode
 from mineonline.fragment import LeafSpec
 from mineonline.network import Network
+from mineonline.threads import ServiceThread
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +39,17 @@ class Receiver:
         self._schema = schema
         self._actions = actions
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._receive, name="receiver")
+        self._thread = ServiceThread(self._receive, "receiver")
         self._thread.start()
+
+    def check(self) -> None:
+        """Raise what ended the thread, if it failed."""
+        self._thread.check()
 
     def close(self) -> None:
         """Stop the thread (at most 1 s) and close the socket."""
         self._stop.set()
-        self._thread.join(timeout=1.0)
+        self._thread.join(1.0)
         self._socket.close(linger=0)
 
     def _receive(self) -> None:

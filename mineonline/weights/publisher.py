@@ -17,6 +17,7 @@ import zmq
 from torch import Tensor
 
 from mineonline.network import Network
+from mineonline.threads import ServiceThread
 from mineonline.weights.message import JOIN, TOPIC, encode
 
 REFRESH_S = 5.0
@@ -40,11 +41,15 @@ class WeightsPublisher:
         self._wake_in: zmq.Socket[bytes] = network.context.socket(zmq.PAIR)
         self._wake_out.bind("inproc://weights-wake")
         self._wake_in.connect("inproc://weights-wake")
-        self._thread = threading.Thread(target=self._serve, name="weights-publisher")
+        self._thread = ServiceThread(self._serve, "weights-publisher")
         self._thread.start()
 
     def publish(self, version: int, state: Mapping[str, Tensor], *, done: bool = False) -> None:
-        """Make `state` the newest weights and wake the thread; copies, and returns before anything is sent."""
+        """Make `state` the newest weights and wake the thread; copies, and returns before anything is sent.
+
+        Raises what ended the thread, if it failed.
+        """
+        self._thread.check()
         message = encode(self._run_id, version, state, done=done)
         with self._lock:
             self._newest = message
@@ -53,7 +58,7 @@ class WeightsPublisher:
     def close(self) -> None:
         """Send what is still unsent, then stop the thread (at most 2 s)."""
         self._wake_out.send(b"stop")
-        self._thread.join(timeout=2.0)
+        self._thread.join(2.0)
         self._wake_out.close(linger=0)
 
     def _serve(self) -> None:
