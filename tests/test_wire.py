@@ -8,6 +8,7 @@ import zmq
 from mineonline.envs.contract import EnvSpec, TensorSpec
 from mineonline.errors import WireError
 from mineonline.experience.buffer import FragmentBuffer
+from mineonline.experience.collector import FragmentSender
 from mineonline.experience.receiver import Receiver
 from mineonline.experience.wire import WIRE_VERSION, Header, Timing, decode, encode
 from mineonline.fragment import Episode, LeafSpec, fragment_schema
@@ -140,3 +141,38 @@ def test_a_message_larger_than_any_fragment_is_cut_off_without_being_read(tmp_pa
 
 def test_schemas_survive_the_wire():
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(SCHEMA), type=tuple[LeafSpec, ...]) == SCHEMA
+
+
+def test_finished_episodes_are_reported_with_their_return_length_and_statistics_over_fragments(tmp_path):
+    """One environment, two fragments of 7 rows; the cut at row 4 has its last observation in row 5."""
+    with Network(None, tmp_path) as network:
+        pull = network.bind(zmq.PULL, "test")
+        push = connect(network.context, zmq.PUSH, [network.address_of(pull)], None)
+        sender = FragmentSender(
+            push, run_id="run", collector_id=0, schema=SCHEMA, statistics=("kills",), task="hunt", environments=1
+        )
+        heard = []
+        for _ in range(2):
+            batch = {name: leaf.unsqueeze(0) for name, leaf in leaves().items()}
+            for name in ("terminated_BT", "truncated_BT", "final_BT"):
+                batch[name] = torch.zeros(1, 7, dtype=torch.bool)
+            batch["reward_BT"] = torch.tensor([[1.0, 1, 1, 1, 10, 100, 1]])
+            batch["terminated_BT"][0, 1] = True
+            batch["truncated_BT"][0, 4] = True
+            batch["final_BT"][0, 5] = True
+            batch["report.statistics_BTK"] = torch.arange(7.0).view(1, 7, 1)
+            batch["report.crashed_BT"] = batch["truncated_BT"]
+            batch["report.env_s"] = batch["report.policy_s"] = torch.zeros(1)
+            sender.send(batch, alive=lambda: None)
+            assert pull.poll(2000)
+            got, _ = decode(pull.recv_multipart(copy=False), run_id="run", schema=SCHEMA, actions=ACTIONS)
+            heard += got.episodes
+        push.close()
+        pull.close()
+    assert heard == [
+        Episode(2.0, 2, "hunt", {"kills": 1.0}, crashed=False),
+        Episode(12.0, 3, "hunt", {"kills": 4.0}, crashed=True),
+        # began with the last row of the first fragment; the reward of a row without a decision counts for nobody
+        Episode(3.0, 3, "hunt", {"kills": 1.0}, crashed=False),
+        Episode(12.0, 3, "hunt", {"kills": 4.0}, crashed=True),
+    ]

@@ -101,6 +101,12 @@ class FragmentBuffer:
             self._entries.append(_Entry(fragment, int(fragment.version_B)))
             self._condition.notify_all()
 
+    @property
+    def waiting(self) -> int:
+        """Fragments that are there now."""
+        with self._condition:
+            return len(self._entries)
+
     def refuse(self, reason: str) -> None:
         """Count a message that was not let in."""
         with self._condition:

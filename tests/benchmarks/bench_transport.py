@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.bench_transport [rounds]
 
-Fragments: a collector process sends 64 x 128x128 pictures a message through PUSH to the receiver thread and buffer of a
-trainer process (encode, ipc or tcp with CURVE, decode, checks). Targets: 0.25 of memcpy on ipc; 0.16 on plain tcp.
+Fragments: a process sends fragments of 64 pictures of 128x128 through PUSH to the receiver thread of another (encode,
+ipc or tcp with CURVE, decode, checks), until they are in the buffer. Target: 0.25 of memcpy on ipc. (0.16 is what plain
+tcp reaches; ours is always encrypted.)
 Weights: 20 MB from the publisher until four subscriber processes have applied them. Target: 20 memcpy of 20 MB.
 """
 
@@ -69,14 +70,14 @@ def child(role: str, *arguments: str) -> subprocess.Popen[bytes]:
 
 def fragments_bytes_per_s(host: str | None) -> float:
     with tempfile.TemporaryDirectory() as folder, Network(host, Path(folder)) as network:
-        buffer = FragmentBuffer(capacity=16, max_staleness=10**6, max_reuse=1, seed=0)
+        buffer = FragmentBuffer(capacity=2 * COUNT, max_staleness=10**6, max_reuse=1, seed=0)
         receiver = Receiver(network, buffer, rank=0, run_id="bench", schema=SCHEMA, actions=dict(SPEC.action))
         sender = child("send", receiver.address, folder)
-        buffer.take(4, 0, lambda: False)
-        began = time.perf_counter()
-        for _ in range(COUNT // 8):
-            share = buffer.take(8, 0, lambda: sender.poll() is not None)
-            assert share is not None
+        share = buffer.take(4, 0, lambda: sender.poll() is not None)
+        assert share is not None
+        began, before = time.perf_counter(), buffer.waiting
+        while buffer.waiting < before + COUNT:
+            time.sleep(0.001)
         elapsed = time.perf_counter() - began
         sender.kill()
         sender.wait()
