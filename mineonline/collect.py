@@ -224,7 +224,12 @@ def find_desk(arguments: Arguments) -> tuple[str, Keys | None]:
 
 
 def _has_moved(arguments: Arguments, address: str) -> bool:
-    return find_desk(arguments)[0] != address
+    if "://" in arguments.run:
+        return False
+    try:
+        return (Path(arguments.run) / JOIN_FILE).read_text() != address
+    except FileNotFoundError:
+        return True
 
 
 def _join(context: zmq.Context[zmq.Socket[bytes]], arguments: Arguments, address: str, keys: Keys | None) -> Welcome:

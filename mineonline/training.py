@@ -10,10 +10,10 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning
 import msgspec
@@ -67,7 +67,7 @@ def train(
     MineonlineError: what the user can mend. SystemExit when `stop` was requested.
     """
     run_dir = choose_run_dir(settings)
-    config = parse_config({**settings, "run_dir": str(run_dir), "callbacks": []})
+    config = parse_config({**settings, "run_dir": str(run_dir)})
     rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
     trainer = _build_trainer(config)
     check_shares(config, trainer.world_size)
@@ -87,7 +87,7 @@ def train(
     began = time.monotonic()
     with ExitStack() as stack:
         datamodule = _connect(stack, config, run_dir, trainer, learner, spec, stop)
-        trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
+        trainer.callbacks += callbacks  # type: ignore[attr-defined]
         trainer.fit(learner, datamodule=datamodule, ckpt_path=config.checkpoint, weights_only=True)
     if rank == 0:
         if stop.received is None:
@@ -123,45 +123,26 @@ def _connect(
     schema = fragment_schema(spec, learner.policy.memory_spec, config.fragment.length)
     receiver = Receiver(network, buffer, rank=rank, run_id=run_id, schema=schema, actions=dict(spec.action))
     stack.callback(receiver.close)
+    centre = _open_centre(stack, config, run_dir, network, run_id, buffer) if rank == 0 else None
     statistics = Statistics(spec.statistics)
-    callbacks: list[lightning.Callback] = [StopOnSignal(stop), statistics]
-    collectors: LocalCollectors | None = None
-    if rank == 0:
-        desk = JoinDesk(network, config.network.port)
-        stack.callback(desk.close)
-        publisher = WeightsPublisher(network, run_id)
-        stack.callback(publisher.close)
-        collectors = stack.enter_context(
-            LocalCollectors(
-                config.collector.count, desk.address, run_dir,
-                max_failures=config.collector.max_failures, last_arrival=lambda: buffer.last_arrival,
-            )
-        )  # fmt: skip
-
-        def announce(addresses: tuple[str, ...]) -> None:
-            encoded = msgspec.json.encode(config).decode()
-            desk.open(lambda i: Welcome(run_id, i, encoded, addresses, publisher.address), run_dir)
-            if config.collector.count == 0:
-                print(
-                    "collector.count=0: waiting for collectors. Start them, here or on other machines, with\n"
-                    f"  python -m mineonline.collect run={run_dir}",
-                    file=sys.stderr, flush=True,
-                )  # fmt: skip
-
-        callbacks += [AnnounceRun(receiver.address, announce), PublishWeights(publisher)]
-    else:
-        callbacks += [AnnounceRun(receiver.address, lambda addresses: None)]
     checkpoints = SaveCheckpoints(
         run_dir / "checkpoints", every=config.checkpointing.every, keep_every=config.checkpointing.keep_every
     )
-    callbacks += [checkpoints, Progress(statistics), RecordVideos(run_dir, config.video.every, stop)]
-    trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
+    trainer.callbacks += [  # type: ignore[attr-defined]
+        StopOnSignal(stop),
+        statistics,
+        AnnounceRun(receiver.address, centre.announce if centre else lambda addresses: None),
+        *([PublishWeights(centre.publisher, stop)] if centre else []),
+        checkpoints,
+        Progress(statistics),
+        RecordVideos(run_dir, config.video.every, stop),
+    ]
     began = buffer.last_arrival
 
     def give_up() -> bool:
         receiver.check()
-        if collectors is not None:
-            collectors.check()
+        if centre is not None:
+            centre.collectors.check()
         if config.collector.count > 0 or buffer.last_arrival > began:
             check_silence(buffer.last_arrival, config.buffer.silence_s, f"The collectors' logs are in {run_dir}/logs.")
         return stop.received is not None
@@ -170,6 +151,41 @@ def _connect(
         buffer, iterations=config.iterations, share=share, version=lambda: learner.version, give_up=give_up,
         before_stop=lambda: checkpoints.save(trainer),
     )  # fmt: skip
+
+
+class _Centre(NamedTuple):
+    """What only rank 0 has."""
+
+    publisher: WeightsPublisher
+    collectors: LocalCollectors
+    announce: Callable[[tuple[str, ...]], None]
+    """Called with the addresses of all ranks' receivers when they listen: collectors may join from now on."""
+
+
+def _open_centre(
+    stack: ExitStack, config: Config, run_dir: Path, network: Network, run_id: str, buffer: FragmentBuffer
+) -> _Centre:
+    desk = JoinDesk(network, config.network.port)
+    stack.callback(desk.close)
+    publisher = WeightsPublisher(network, run_id)
+    stack.callback(publisher.close)
+    collectors = LocalCollectors(
+        config.collector.count, desk.address, run_dir,
+        max_failures=config.collector.max_failures, last_arrival=lambda: buffer.last_arrival,
+    )  # fmt: skip
+    stack.enter_context(collectors)
+    encoded = msgspec.json.encode(config).decode()
+
+    def announce(addresses: tuple[str, ...]) -> None:
+        desk.open(lambda i: Welcome(run_id, i, encoded, addresses, publisher.address), run_dir)
+        if config.collector.count == 0:
+            print(
+                "collector.count=0: waiting for collectors. Start them, here or on other machines, with\n"
+                f"  python -m mineonline.collect run={run_dir}",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+
+    return _Centre(publisher, collectors, announce)
 
 
 def _build_trainer(config: Config) -> lightning.Trainer:

@@ -8,6 +8,7 @@ import lightning
 import torch
 
 from mineonline.learning.module import PPO
+from mineonline.stopping import StopRequest
 from mineonline.weights.publisher import WeightsPublisher
 
 _ADDRESS_BYTES = 256
@@ -27,10 +28,15 @@ class AnnounceRun(lightning.Callback):
 
 
 class PublishWeights(lightning.Callback):
-    """Rank 0 publishes the weights before the first iteration and after each one."""
+    """Rank 0 publishes the weights before the first iteration and after each one.
 
-    def __init__(self, publisher: WeightsPublisher) -> None:
+    At the end it tells the collectors that the run is complete, unless it was asked to stop: then they wait for the
+    trainer to come back.
+    """
+
+    def __init__(self, publisher: WeightsPublisher, stop: StopRequest) -> None:
         self._publisher = publisher
+        self._stop = stop
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._publish(pl_module)
@@ -46,7 +52,7 @@ class PublishWeights(lightning.Callback):
         self._publish(pl_module)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._publish(pl_module, done=not trainer.interrupted)
+        self._publish(pl_module, done=self._stop.received is None)
 
     def _publish(self, module: lightning.LightningModule, *, done: bool = False) -> None:
         assert isinstance(module, PPO)
