@@ -144,6 +144,8 @@ class OptimizerConfig(_Section, frozen=True):
     """Passes over the fragments of an iteration."""
     minibatches: int
     """Optimiser steps a pass; a rank's share of fragments is split into so many parts."""
+    max_bad_steps: int
+    """Optimiser steps with a gradient that is not finite are skipped; so many in a row end the run."""
 
 
 class NetworkConfig(_Section, frozen=True):
@@ -248,6 +250,7 @@ def check_config(config: Config) -> None:
         "buffer.max_reuse": config.buffer.max_reuse,
         "optimizer.epochs": config.optimizer.epochs,
         "optimizer.minibatches": config.optimizer.minibatches,
+        "optimizer.max_bad_steps": config.optimizer.max_bad_steps,
         "checkpointing.every": config.checkpointing.every,
     }
     for key, value in positive.items():

@@ -5,6 +5,7 @@ MineonlineError
 ├── CheckpointError     a checkpoint that is broken, or of another run's shape
 ├── CollectorError      collectors failed too often, or nothing arrived for too long
 ├── EnvError            an environment cannot be built
+├── LearningError       gradients stay non-finite
 └── WireError           a message that was refused (counted by the receiver, never fatal there)
 """
 
@@ -27,6 +28,10 @@ class CollectorError(MineonlineError):
 
 class EnvError(MineonlineError):
     """An environment that cannot be built: names what is missing and how to get it."""
+
+
+class LearningError(MineonlineError):
+    """Learning cannot go on: names the tensors that are not finite, and where the fragments were saved."""
 
 
 class WireError(MineonlineError):

@@ -83,7 +83,10 @@ def train(
     trainer.loggers = _build_loggers(config, run_dir, resume_at)
     torch.set_num_threads(trainer_threads(config))
     lightning.seed_everything(config.seed + rank, verbose=False)
-    learner = PPO(policy, config.objective, config.optimizer, config.iterations)
+    learner = PPO(
+        policy, config.objective, config.optimizer, config.iterations,
+        seed=config.seed, bad_batch_file=run_dir / f"bad_batch-{rank}.pt",
+    )  # fmt: skip
     began = time.monotonic()
     with ExitStack() as stack:
         datamodule = _connect(stack, config, run_dir, trainer, learner, spec, stop)

@@ -11,10 +11,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from mineonline.command_line import compose_settings
 from mineonline.config import Config, parse_config
 from mineonline.processes import RUN_DIR_VARIABLE
+
+# small tensors on two cores: a second thread would mostly wait for the first
+torch.set_num_threads(1)
 
 CARTPOLE = ["env=gym", "env.id=CartPole-v1", "policy=mlp", "video.every=0"]
 SMALL = ["collector.workers=1", "collector.envs_per_worker=8", "fragment.length=16", "buffer.fragments_per_iteration=8"]

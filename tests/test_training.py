@@ -111,6 +111,31 @@ def test_an_error_of_rank_0_ends_all_ranks(start, tmp_path):
     assert leaves_nothing(run_dir, within_s=10)
 
 
+def test_steps_whose_gradient_is_not_finite_are_skipped_by_all_ranks_and_counted(start, tmp_path):
+    run_dir = tmp_path / "run"
+    compare = "{_target_: tests.compare_ranks.CompareRanks}"
+    poison = f"callbacks=[{{_target_: tests.poison.Poison, first: 1, last: 2}},{compare}]"
+    run = start(*QUICK, *RANKS, poison, "iterations=4", f"run_dir={run_dir}")
+    assert run.wait(150) == 0, run.output
+    skipped = [float(row["loss/skipped_steps"]) for row in read_metrics(run_dir / "metrics.csv")]
+    assert skipped[1] > 0
+    assert skipped[0] == skipped[2] == skipped[3] == 0
+    assert run.output.count("ranks identical: True") == 4, run.output
+    assert all(leaf.isfinite().all() for leaf in weights(run_dir).values())
+
+
+def test_gradients_that_stay_non_finite_end_the_run_and_save_the_fragments(start, tmp_path):
+    run_dir = tmp_path / "run"
+    poison = "callbacks=[{_target_: tests.poison.Poison, first: 1, last: 99}]"
+    run = start(*QUICK, poison, "optimizer.max_bad_steps=10", f"run_dir={run_dir}")
+    assert run.wait(150) == 1
+    assert "Not finite in the fragments: reward_BT" in run.output
+    assert "actor.0.weight" in run.output
+    saved = torch.load(run_dir / "bad_batch-0.pt", weights_only=True)
+    assert not saved["reward_BT"].isfinite().all()
+    assert leaves_nothing(run_dir, within_s=5)
+
+
 def test_a_killed_collector_is_replaced_and_training_goes_on(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*QUICK, "iterations=100000", f"run_dir={run_dir}")
