@@ -13,23 +13,10 @@ from numpy.typing import NDArray
 from mineonline.envs.names import MOBS
 from mineonline.envs.world.art import ITEM_TEXTURE, TEXTURE_ID
 from mineonline.envs.world.blocks import NO_ITEM
+from mineonline.envs.world.camera import TAN_Y, Axes, Vector, eye_of, screen_rect, view_axes
 from mineonline.envs.world.jit import inlined, kernel
 from mineonline.envs.world.state import Record, Records
-from mineonline.envs.world.view import (
-    TAN_X,
-    TAN_Y,
-    VIEW,
-    Atlas,
-    Axes,
-    Colour,
-    Depth,
-    Image,
-    Vector,
-    eye_of,
-    in_fog,
-    texel,
-    view_axes,
-)
+from mineonline.envs.world.view import VIEW, Atlas, Colour, Depth, Image, in_fog, texel
 
 _DYING_TICKS = 20.0
 _RED = (214.0, 30.0, 30.0)
@@ -88,9 +75,6 @@ _TEXELS_A_BLOCK = 20.0
 
 Pose = tuple[float, float, float, float]
 """Sine and cosine of a body's yaw, then of its roll."""
-Shape = tuple[int, int]
-Rect = tuple[int, int, int, int]
-"""Rows and columns of the picture, each from and to."""
 
 
 @inlined
@@ -109,37 +93,6 @@ def _axes_in_body(axes: Axes, pose: Pose) -> Axes:
     return (
         forward[0], forward[1], forward[2], right[0], right[1], right[2], up[0], up[1], up[2]
     )  # fmt: skip
-
-
-@kernel
-def _screen_rect(axes: Axes, eye: Vector, box: NDArray[np.float64], shift: float, shape: Shape) -> Rect:
-    """The pixels that a box can cover: none if it is behind the eye, all if it is on both sides of it.
-
-    Eye and axes are those of the view as the body sees them.
-    """
-    height, width = shape
-    left, right, low, high = 1e9, -1e9, 1e9, -1e9
-    behind = 0
-    for corner in range(8):
-        x = box[corner & 1] - eye[0]
-        y = box[2 + (corner >> 1 & 1)] - eye[1]
-        z = box[4 + (corner >> 2)] + shift - eye[2]
-        ahead = x * axes[0] + y * axes[1] + z * axes[2]
-        if ahead < 0.05:
-            behind += 1
-            continue
-        # right and up are as long as half the picture at distance 1
-        across = (x * axes[3] + y * axes[4] + z * axes[5]) / (TAN_X * TAN_X * ahead)
-        upward = (x * axes[6] + y * axes[7] + z * axes[8]) / (TAN_Y * TAN_Y * ahead)
-        left, right = min(left, across), max(right, across)
-        low, high = min(low, upward), max(high, upward)
-    if behind == 8:
-        return 0, 0, 0, 0
-    if behind > 0:
-        return 0, height, 0, width
-    rows = int((1.0 - min(2.0, high)) * height / 2), int((1.0 - max(-2.0, low)) * height / 2) + 1
-    columns = int((1.0 + max(-2.0, left)) * width / 2), int((1.0 + min(2.0, right)) * width / 2) + 1
-    return max(0, rows[0]), min(height, rows[1]), max(0, columns[0]), min(width, columns[1])
 
 
 @inlined
@@ -187,7 +140,11 @@ def _draw_box(
 ) -> None:  # fmt: skip
     """Draw a box of a body where nothing nearer is drawn. Eye and axes of the view are as the body sees them."""
     height, width = depth.shape
-    first_row, end_row, first_column, end_column = _screen_rect(axes, eye, box, shift, depth.shape)
+    bounds = (
+        box[0] - eye[0], box[1] - eye[0], box[2] - eye[1], box[3] - eye[1],
+        box[4] + shift - eye[2], box[5] + shift - eye[2],
+    )  # fmt: skip
+    first_row, end_row, first_column, end_column = screen_rect(axes, bounds, depth.shape)
     texels_at_one = _TEXELS_A_BLOCK * 2.0 * TAN_Y / height
     for row in range(first_row, end_row):
         up = 1.0 - (row + 0.5) * 2.0 / height

@@ -7,12 +7,13 @@ from numpy.typing import NDArray
 
 from mineonline.envs.world.art import Art
 from mineonline.envs.world.bodies import draw_drops, draw_mobs
+from mineonline.envs.world.camera import eye_of
 from mineonline.envs.world.hud import draw_hud
 from mineonline.envs.world.jit import kernel
 from mineonline.envs.world.mining import REACH, look_at_block
 from mineonline.envs.world.physics import is_water
 from mineonline.envs.world.state import World
-from mineonline.envs.world.view import draw_land, eye_of
+from mineonline.envs.world.view import draw_land
 
 
 @kernel
