@@ -64,18 +64,21 @@ def kernel(function: Function) -> Function:
 
 
 def inlined(function: Function) -> Function:
-    """A kernel that becomes a part of its callers: for what runs in every pixel."""
+    """A kernel that becomes a part of its callers: for what runs in every pixel. It must not make or return arrays."""
     return _compiled(function, inline=True)
 
 
 def _compiled(function: Function, *, inline: bool) -> Function:
+    # numba's annotations do not know the option _nrt
+    njit: Any = numba.njit
     settings: Any = numba.core.config
     before = settings.CACHE_DIR
     # read while a function is decorated, and meant for the whole process: put it back
     settings.CACHE_DIR = _FOLDER
     try:
+        # without numba's runtime (nrt), which would count each array's references anew, atomically, in every pixel;
         # numpy's error model: a division by zero gives infinity, and needs no branch
-        compiled: Any = numba.njit(nogil=True, cache=True, error_model="numpy", forceinline=inline)(function)
+        compiled = njit(nogil=True, cache=True, error_model="numpy", forceinline=inline, _nrt=not inline)(function)
     finally:
         settings.CACHE_DIR = before
     return cast(Function, compiled)
