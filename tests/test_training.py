@@ -29,7 +29,7 @@ def weights(run_dir):
 def test_the_default_command_leaves_a_complete_run_folder_and_no_process(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start("iterations=2", f"run_dir={run_dir}")
-    assert run.wait(200) == 0, run.output
+    assert run.wait(280) == 0, run.output
     assert "finished after 2 iterations" in run.output
     for name in ("config.yaml", "metrics.csv", "curve.png", "done", "checkpoints/last.ckpt", "logs/trainer-0.log",
                  "logs/collector-0.log", "logs/collector-0-worker-1.log"):  # fmt: skip
