@@ -19,31 +19,37 @@ DRY = -2.0
 
 @inlined
 def _scan_column(
-    block: Blocks, first_cell: int, peak: int, eye_y: float, dy: float, y_in: float, y_out: float
+    block: Blocks, first_cell: int, peak: int, eye_y: float, dy: float, per_y: float, y_in: float, y_out: float
 ) -> tuple[int, float, float]:
     """What a ray meets in a column that it crosses from height `y_in` to `y_out`, and whose highest block is `peak`.
 
     The cell or MISS; the distance, negative if it is met where the ray enters the column; the distance at which water
     begins, DRY if there is none, negative likewise.
     """
-    step = -1 if dy < 0 else 1
-    j, last = int(y_in), int(max(0.0, y_out))
-    entered_at_side = True
-    if dy < 0 and j > peak:
-        j, entered_at_side = peak, False
-    elif dy >= 0:
+    j, last, water, distance = int(y_in), int(max(0.0, y_out)), DRY, -1.0
+    if dy < 0:
+        if j > peak:
+            j, distance = peak, (eye_y - peak - 1) * per_y
+        while j >= last:
+            kind = block[first_cell + j]
+            if kind != AIR:
+                if kind != WATER:
+                    return first_cell + j, distance, water
+                if water == DRY:
+                    water = distance
+            distance = (eye_y - j) * per_y
+            j -= 1
+    else:
         last = min(last, peak)
-    water = DRY
-    while (last - j) * step >= 0:
-        kind = block[first_cell + j]
-        if kind != AIR:
-            distance = -1.0 if entered_at_side else (j + (1 if dy < 0 else 0) - eye_y) / dy
-            if kind != WATER:
-                return first_cell + j, distance, water
-            if water == DRY:
-                water = distance
-        entered_at_side = False
-        j += step
+        while j <= last:
+            kind = block[first_cell + j]
+            if kind != AIR:
+                if kind != WATER:
+                    return first_cell + j, distance, water
+                if water == DRY:
+                    water = distance
+            j += 1
+            distance = (j - eye_y) * per_y
     return MISS, 0.0, water
 
 
@@ -68,7 +74,7 @@ def _walk_tile(
         y_out = y + dy * leaves
         peak = int(roof[column])
         if min(y_in, y_out) < peak + 1:
-            cell, met, wet = _scan_column(block, column * HEIGHT, peak, y, dy, y_in, y_out)
+            cell, met, wet = _scan_column(block, column * HEIGHT, peak, y, dy, per[1], y_in, y_out)
             if water == DRY and wet != DRY:
                 water = max(wet, distance)
             if cell != MISS:
@@ -94,6 +100,7 @@ def trace(
     """
     x, y, z = eye
     dx, dy, dz = d
+    tile = int(x) // TILE * TILES + int(z) // TILE
     tile_x, tile_z = int(x) // TILE * TILE, int(z) // TILE * TILE
     next_x = per[0] * (tile_x + TILE - x if dx > 0 else x - tile_x)
     next_z = per[2] * (tile_z + TILE - z if dz > 0 else z - tile_z)
@@ -104,7 +111,7 @@ def trace(
     while True:
         far = min(next_x, next_z, end)
         y_out = y + dy * far
-        ceiling = tile_roof[tile_x // TILE * TILES + tile_z // TILE] + 1
+        ceiling = tile_roof[tile] + 1
         if min(y_in, y_out) < ceiling:
             start, stop = near, far
             if dy > 0:
@@ -120,6 +127,8 @@ def trace(
             return MISS, far, axis, water
         near, y_in = far, y_out
         if next_x < next_z:
-            next_x, tile_x, axis = next_x + TILE * per[0], tile_x + (TILE if dx > 0 else -TILE), 0
+            next_x, axis = next_x + TILE * per[0], 0
+            tile, tile_x = (tile + TILES, tile_x + TILE) if dx > 0 else (tile - TILES, tile_x - TILE)
         else:
-            next_z, tile_z, axis = next_z + TILE * per[2], tile_z + (TILE if dz > 0 else -TILE), 2
+            next_z, axis = next_z + TILE * per[2], 2
+            tile, tile_z = (tile + 1, tile_z + TILE) if dz > 0 else (tile - 1, tile_z - TILE)

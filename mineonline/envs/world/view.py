@@ -109,7 +109,9 @@ def _sky_colour(dy: float) -> Colour:
 @inlined
 def in_fog(colour: Colour, distance: float) -> Colour:
     """A colour as it looks from a distance."""
-    fog = min(1.0, max(0.0, (distance - _FOG_FROM) / (VIEW - _FOG_FROM)))
+    if distance <= _FOG_FROM:
+        return colour
+    fog = min(1.0, (distance - _FOG_FROM) / (VIEW - _FOG_FROM))
     clear = 1.0 - fog
     return (
         colour[0] * clear + _HORIZON[0] * fog,
