@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -47,4 +48,6 @@ def test_the_main_command_installs_and_trains_without_anything_else():
 def test_ci_runs_the_test_command_of_the_readme():
     (command,) = re.findall(r"<!-- test command -->\n```\n(.*?)\n```", README)
     assert command.endswith('pytest -m "not slow"')
-    assert "README.md" in (ROOT / ".ci" / "run").read_text()
+    (extraction,) = re.findall(r"^command=\$\((.*)\)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    found = subprocess.run(["bash", "-c", extraction], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == command
