@@ -28,7 +28,7 @@ import msgspec
 import zmq
 from torch import Tensor
 
-from mineonline.config import Config
+from mineonline.config import Config, WorldEnvConfig
 from mineonline.envs.build import build_env, env_spec, prepare
 from mineonline.errors import CollectorError, ConfigError, MineonlineError, WireError
 from mineonline.experience.collector import FragmentSender, Watchdog, Workers
@@ -92,6 +92,7 @@ def main() -> None:
                 return
             except _TrainerGone as reason:
                 log.warning("%s; joining again", reason)
+                time.sleep(1.0)
     except SystemExit as leaving:
         if parent and leaving.code == 128 + _ORPHANED and arguments.run.startswith("ipc://"):
             # the trainer was killed and cannot remove its socket folder
@@ -139,6 +140,7 @@ def collect(
         workers = stack.enter_context(Workers(partial(build_env, config), policy, settings, workers=collector.workers))
         sender = FragmentSender(
             push, run_id=welcome.run_id, collector_id=welcome.collector_id, schema=settings.schema(policy),
+            staggered=isinstance(config.env, WorldEnvConfig),
             statistics=spec.statistics, task=config.task.name if config.task else "", environments=environments,
         )  # fmt: skip
         newest = _Newest(subscriber, moved)
@@ -190,7 +192,7 @@ class _Newest:
         if now - self._asked > 1.0:
             self._asked = now
             if self._moved():
-                raise _TrainerGone("the run has another trainer now")
+                raise _TrainerGone("the trainer has left, or another one has taken its place")
 
 
 def parse_arguments(words: list[str]) -> Arguments:
@@ -208,7 +210,12 @@ def find_desk(arguments: Arguments) -> tuple[str, Keys | None]:
     """Where to join, and with which keys. Waits for the run folder's address file, at most JOIN_PATIENCE_S."""
     run = arguments.run
     if "://" in run:
-        return run, Keys.load(Path(arguments.keys)) if arguments.keys else None
+        keys = Keys.load(Path(arguments.keys)) if arguments.keys else None
+        if run.startswith("tcp://") and keys is None:
+            raise ConfigError(
+                f"run={run}: add keys=<{KEYS_FILE} of the run folder>; without it the trainer stays silent."
+            )
+        return run, keys
     folder = Path(run)
     if not folder.is_dir():
         raise ConfigError(f"run={run}: there is no such run folder.")
@@ -244,10 +251,16 @@ def _join(context: zmq.Context[zmq.Socket[bytes]], arguments: Arguments, address
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    # once: a dying parent sends its signal once a thread, and the next ones would break the way out
-    for each in _LEAVING:
-        signal.signal(each, signal.SIG_IGN)
+    # a dying parent sends its signal once a thread, and the next ones would break the way out; a user who asks again
+    # wants to leave at once
+    signal.signal(_ORPHANED, signal.SIG_IGN)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, _leave_at_once)
     raise SystemExit(128 + number)
+
+
+def _leave_at_once(number: int, frame: FrameType | None) -> None:
+    os._exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -32,11 +32,16 @@ def settings_of(composed: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in settings.items()}
 
 
+def open_trainer(overrides: list[str]) -> list[str]:
+    """`trainer.*` may be any argument of lightning.Trainer, whether `conf/` lists it or not."""
+    return [f"++{override}" if override.startswith("trainer.") else override for override in overrides]
+
+
 def compose_settings(overrides: list[str]) -> dict[str, Any]:
     """Compose `conf/` with overrides, as Hydra does. ConfigError says what to type instead."""
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         try:
-            return settings_of(compose("config", overrides))
+            return settings_of(compose("config", open_trainer(overrides)))
         except HydraException as error:
             raise ConfigError(_explain(error)) from None
 

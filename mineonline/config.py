@@ -258,11 +258,19 @@ def check_config(config: Config) -> None:
             raise ConfigError(f"{key}={value}: must be at least 1.")
     for key, value in {
         "collector.count": config.collector.count,
+        "seed": config.seed,
         "buffer.max_staleness": config.buffer.max_staleness,
         "video.every": config.video.every,
     }.items():
         if value < 0:
             raise ConfigError(f"{key}={value}: must be 0 or more.")
+    for key, seconds in {
+        "buffer.silence_s": config.buffer.silence_s,
+        "collector.batch_timeout_s": config.collector.batch_timeout_s,
+        "collector.start_timeout_s": config.collector.start_timeout_s,
+    }.items():
+        if seconds <= 0:
+            raise ConfigError(f"{key}={seconds:g}: must be more than 0 seconds.")
     for key, share in {
         "objective.discount": config.objective.discount,
         "objective.trace": config.objective.trace,
@@ -294,6 +302,9 @@ def check_shares(config: Config, ranks: int) -> None:
 
 
 def _check_policy_fits(config: Config) -> None:
+    sizes = config.policy.hidden_sizes if isinstance(config.policy, MlpPolicyConfig) else [config.policy.hidden_size]
+    if not sizes or min(sizes) < 1:
+        raise ConfigError(f"policy: hidden sizes are {sizes}; each must be at least 1.")
     if isinstance(config.env, WorldEnvConfig) and not isinstance(config.policy, TinyPolicyConfig):
         raise ConfigError("policy=mlp reads vectors, but env=world shows pictures. Use policy=tiny.")
 

@@ -9,6 +9,11 @@ MineonlineError
 └── WireError           a message that was refused (counted by the receiver, never fatal there)
 """
 
+import msgspec
+
+DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes from a stranger."""
+
 
 class MineonlineError(Exception):
     """Base of all errors whose text is meant for the user."""

@@ -17,7 +17,7 @@ row led to, unless that one terminated:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import msgspec
 import torch
@@ -96,10 +96,6 @@ class Fragments:
     def to(self, device: torch.device) -> Fragments:
         """The same on another device."""
         return self.map(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def with_observation(self, observation: TensorDict) -> Fragments:
-        """The same with other observations."""
-        return replace(self, observation=observation)
 
 
 def concatenate(parts: Sequence[Fragments]) -> Fragments:

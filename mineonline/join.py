@@ -15,8 +15,9 @@ from pathlib import Path
 import msgspec
 import zmq
 
-from mineonline.errors import CollectorError
+from mineonline.errors import DECODE_ERRORS, CollectorError
 from mineonline.network import Keys, Network, connect
+from mineonline.threads import ServiceThread
 
 JOIN_VERSION = 1
 JOIN_FILE = "join"
@@ -62,7 +63,7 @@ class JoinDesk:
         self._socket = network.bind(zmq.REP, "join", port=port)
         self.address = network.address_of(self._socket)
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread: ServiceThread | None = None
         self._file: Path | None = None
         self.joined = 0
 
@@ -71,14 +72,19 @@ class JoinDesk:
         partial = run_dir / f".{JOIN_FILE}.{os.getpid()}"
         partial.write_text(self.address)
         self._file = partial.replace(run_dir / JOIN_FILE)
-        self._thread = threading.Thread(target=self._serve, args=(welcome,), name="join-desk")
+        self._thread = ServiceThread(lambda: self._serve(welcome), "join-desk")
         self._thread.start()
+
+    def check(self) -> None:
+        """Raise what ended the thread, if it failed."""
+        if self._thread is not None:
+            self._thread.check()
 
     def close(self) -> None:
         """Stop the thread (at most 1 s), close the socket and remove the address file."""
         self._stop.set()
         if self._thread is not None:
-            self._thread.join(timeout=1.0)
+            self._thread.join(1.0)
         self._socket.close(linger=0)
         if self._file is not None:
             self._file.unlink(missing_ok=True)
@@ -91,7 +97,7 @@ class JoinDesk:
     def _answer(self, message: bytes, welcome: Callable[[int], Welcome]) -> Welcome | Refusal:
         try:
             request = _request.decode(message)
-        except msgspec.MsgspecError as error:
+        except DECODE_ERRORS as error:
             return Refusal(f"not a join request: {error}")
         if request.join_version != JOIN_VERSION:
             return Refusal(

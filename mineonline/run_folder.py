@@ -18,6 +18,7 @@ from mineonline.processes import RUN_DIR_VARIABLE, is_shown
 
 CONFIG_FILE = "config.yaml"
 OVERRIDES_FILE = "overrides.yaml"
+METRICS_FILE = "metrics.csv"
 
 
 def choose_run_dir(settings: Mapping[str, Any]) -> Path:
@@ -45,13 +46,16 @@ def run_dir_of(checkpoint: Path) -> Path:
 def saved_overrides(checkpoint: Path) -> list[str]:
     """The command line that began the checkpoint's run, so that it goes on with the same settings."""
     file = run_dir_of(checkpoint) / OVERRIDES_FILE
-    return list(yaml.safe_load(file.read_text())) if file.exists() else []
+    saved = list(yaml.safe_load(file.read_text())) if file.exists() else []
+    # the folder is the checkpoint's, from wherever it is typed
+    return [override for override in saved if not override.startswith(("run_dir=", "checkpoint="))]
 
 
-def create_run_dir(folder: Path, config: dict[str, object], overrides: list[str], *, resume: bool) -> None:
-    """Make the folder and write its configuration. ConfigError if it holds a run that is not resumed."""
+def create_run_dir(folder: Path, config: dict[str, object], overrides: list[str], checkpoint: str | None) -> None:
+    """Make the folder and write its configuration. ConfigError if it holds another run than the one resumed."""
     last = folder / "checkpoints" / "last.ckpt"
-    if (folder / CONFIG_FILE).exists() and not resume:
+    ours = checkpoint is not None and run_dir_of(Path(checkpoint)) == folder
+    if (folder / METRICS_FILE).exists() and not ours:
         cure = f"checkpoint={last} to go on with it" if last.exists() else "delete it"
         raise ConfigError(f"run_dir={folder} already holds a run. Give another run_dir, or {cure}.")
     for name in ("checkpoints", "logs", "videos"):

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 from mineonline.errors import CollectorError
+from mineonline.network import KEYS_FILE
 from mineonline.processes import RUN_DIR_VARIABLE, tail
 
 log = logging.getLogger(__name__)
@@ -114,9 +115,10 @@ class LocalCollectors:
             LOG_VARIABLE: str(child.log_file),
             PARENT_VARIABLE: str(os.getpid()),
         }
+        keys = [f"keys={self._run_dir / KEYS_FILE}"] if self._address.startswith("tcp://") else []
         with child.log_file.open("ab") as file:
             return subprocess.Popen(
-                [sys.executable, "-m", "mineonline.collect", f"run={self._address}"],
+                [sys.executable, "-m", "mineonline.collect", f"run={self._address}", *keys],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,

@@ -29,6 +29,7 @@ def main() -> None:
         settings = command_line.compose_settings(sys.argv[1:])
         parse_config(settings)
         show_run_dir(choose_run_dir(settings), "mineonline.train")
+    sys.argv[1:] = command_line.open_trainer(sys.argv[1:])
     hydra.main(version_base="1.3", config_path=str(command_line.CONF_DIR), config_name="config")(_run)()
 
 

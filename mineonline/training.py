@@ -75,12 +75,12 @@ def train(
     policy = build_policy(config, spec)
     resume_at = int(read_policy_state(Path(config.checkpoint), policy)["version"]) if config.checkpoint else 0
     if rank == 0:
-        create_run_dir(run_dir, msgspec.to_builtins(config), list(overrides), resume=config.checkpoint is not None)
+        create_run_dir(run_dir, msgspec.to_builtins(config), list(overrides), config.checkpoint)
     elif "LOCAL_RANK" in os.environ:
         die_with_parent(os.getppid())
     os.environ[RUN_DIR_VARIABLE] = str(run_dir)
     _log_to_file(run_dir / "logs" / f"trainer-{rank}.log")
-    trainer.loggers = _build_loggers(config, run_dir, resume_at)
+    trainer.loggers = _build_loggers(config, run_dir, resume_at) if rank == 0 else []
     torch.set_num_threads(trainer_threads(config))
     lightning.seed_everything(config.seed + rank, verbose=False)
     learner = PPO(
@@ -92,11 +92,14 @@ def train(
         datamodule = _connect(stack, config, run_dir, trainer, learner, spec, stop)
         trainer.callbacks += callbacks  # type: ignore[attr-defined]
         trainer.fit(learner, datamodule=datamodule, ckpt_path=config.checkpoint, weights_only=True)
+    # a signal that comes while the last video is recorded stops nothing else
+    stopped = stop.received is not None and learner.version < config.iterations
     if rank == 0:
-        if stop.received is None:
+        if not stopped:
             (run_dir / DONE_FILE).touch()
-        print_summary(run_dir, learner.version, time.monotonic() - began, stopped=stop.received is not None)
-    if stop.received is not None:
+        print_summary(run_dir, learner.version, time.monotonic() - began, stopped=stopped)
+    if stopped and rank == 0:  # of another rank Lightning would take it for a failure
+        assert stop.received is not None
         raise SystemExit(128 + stop.received)
 
 
@@ -114,6 +117,10 @@ def _connect(
     if rank == 0:
         # ranks that Lightning starts inherit it; it is also what makes a message one of this run
         os.environ[_RUN_ID_VARIABLE] = secrets.token_hex(16)
+    elif _RUN_ID_VARIABLE not in os.environ:
+        raise ConfigError(
+            f"rank {rank} was not started by rank 0. Start one process a node and give trainer.devices=<ranks>."
+        )
     run_id = os.environ[_RUN_ID_VARIABLE]
     network = stack.enter_context(Network(config.network.host, run_dir))
     share = config.buffer.fragments_per_iteration // trainer.world_size
@@ -124,21 +131,23 @@ def _connect(
         seed=config.seed + rank,
     )
     schema = fragment_schema(spec, learner.policy.memory_spec, config.fragment.length)
-    receiver = Receiver(network, buffer, rank=rank, run_id=run_id, schema=schema, actions=dict(spec.action))
+    receiver = Receiver(
+        network, buffer, rank=rank, run_id=run_id, schema=schema, actions=dict(spec.action), statistics=spec.statistics
+    )
     stack.callback(receiver.close)
-    centre = _open_centre(stack, config, run_dir, network, run_id, buffer) if rank == 0 else None
-    statistics = Statistics(spec.statistics)
+    centre = _open_centre(stack, config, run_dir, network, run_id, buffer, learner) if rank == 0 else None
+    statistics = Statistics(spec.statistics, restarts=lambda: centre.collectors.restarts if centre else 0)
     checkpoints = SaveCheckpoints(
         run_dir / "checkpoints", every=config.checkpointing.every, keep_every=config.checkpointing.keep_every
     )
     trainer.callbacks += [  # type: ignore[attr-defined]
-        StopOnSignal(stop),
         statistics,
         AnnounceRun(receiver.address, centre.announce if centre else lambda addresses: None),
         *([PublishWeights(centre.publisher, stop)] if centre else []),
         checkpoints,
         Progress(statistics),
         RecordVideos(run_dir, config.video.every, stop),
+        StopOnSignal(stop),  # last: it lets the others end in peace
     ]
     began = buffer.last_arrival
 
@@ -146,8 +155,11 @@ def _connect(
         receiver.check()
         if centre is not None:
             centre.collectors.check()
+            centre.desk.check()
         if config.collector.count > 0 or buffer.last_arrival > began:
-            check_silence(buffer.last_arrival, config.buffer.silence_s, f"The collectors' logs are in {run_dir}/logs.")
+            check_silence(buffer.silent_s, config.buffer.silence_s, f"The collectors' logs are in {run_dir}/logs.")
+        if stop.received is not None and rank == 0:
+            stop.pass_on(trainer)
         return stop.received is not None
 
     return OnlineDataModule(
@@ -159,6 +171,7 @@ def _connect(
 class _Centre(NamedTuple):
     """What only rank 0 has."""
 
+    desk: JoinDesk
     publisher: WeightsPublisher
     collectors: LocalCollectors
     announce: Callable[[tuple[str, ...]], None]
@@ -166,7 +179,13 @@ class _Centre(NamedTuple):
 
 
 def _open_centre(
-    stack: ExitStack, config: Config, run_dir: Path, network: Network, run_id: str, buffer: FragmentBuffer
+    stack: ExitStack,
+    config: Config,
+    run_dir: Path,
+    network: Network,
+    run_id: str,
+    buffer: FragmentBuffer,
+    learner: PPO,
 ) -> _Centre:
     desk = JoinDesk(network, config.network.port)
     stack.callback(desk.close)
@@ -180,7 +199,9 @@ def _open_centre(
     encoded = msgspec.json.encode(config).decode()
 
     def announce(addresses: tuple[str, ...]) -> None:
-        desk.open(lambda i: Welcome(run_id, i, encoded, addresses, publisher.address), run_dir)
+        # a resumed run must not play the episodes of its beginning again: ids decide seeds
+        first_id = 1000 * learner.version
+        desk.open(lambda i: Welcome(run_id, first_id + i, encoded, addresses, publisher.address), run_dir)
         if config.collector.count == 0:
             print(
                 "collector.count=0: waiting for collectors. Start them, here or on other machines, with\n"
@@ -188,7 +209,7 @@ def _open_centre(
                 file=sys.stderr, flush=True,
             )  # fmt: skip
 
-    return _Centre(publisher, collectors, announce)
+    return _Centre(desk, publisher, collectors, announce)
 
 
 def _build_trainer(config: Config) -> lightning.Trainer:
@@ -203,7 +224,7 @@ def _build_trainer(config: Config) -> lightning.Trainer:
         "use_distributed_sampler": False,
         "logger": False,
         **config.trainer,
-        "plugins": [AtomicCheckpointIO()],
+        "plugins": [*(config.trainer.get("plugins") or []), AtomicCheckpointIO()],
     }
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     try:
@@ -248,10 +269,14 @@ def _build_loggers(config: Config, run_dir: Path, resume_at: int) -> list[Logger
 
 
 def _log_to_file(file: Path) -> None:
-    """Logs and warnings of this process go to its file; errors to the terminal too."""
+    """Logs and warnings of this process go to its file; our own warnings to the terminal too."""
     handler = logging.FileHandler(file)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)
+    terminal = logging.StreamHandler()
+    terminal.setLevel(logging.WARNING)
+    terminal.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logging.getLogger("mineonline").addHandler(terminal)

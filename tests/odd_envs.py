@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 
 import gymnasium
@@ -41,5 +42,15 @@ class Raising(_Counting):
         raise RuntimeError("the sky has fallen on this environment")
 
 
+class FailsInTheSecondWorker(_Counting):
+    """Starts in the first worker of a collector only."""
+
+    def __init__(self):
+        super().__init__()
+        if multiprocessing.current_process().name.endswith("-2"):
+            raise ValueError("no sword left for the second worker")
+
+
+gymnasium.register("FailsInTheSecondWorker-v0", entry_point=FailsInTheSecondWorker)
 gymnasium.register("Hanging-v0", entry_point=Hanging)
 gymnasium.register("Raising-v0", entry_point=Raising)

@@ -103,6 +103,21 @@ def test_what_is_raised_while_waiting_reaches_the_learner():
 
 
 def test_silence_beyond_the_limit_is_an_error_that_says_where_to_look():
-    check_silence(time.monotonic(), 5.0, "look there")
+    check_silence(4.9, 5.0, "look there")
     with pytest.raises(CollectorError, match=r"no fragment has arrived for 1\d s .*look there"):
-        check_silence(time.monotonic() - 10, 5.0, "look there")
+        check_silence(10.0, 5.0, "look there")
+
+
+def test_only_the_time_that_the_learner_waits_counts_as_silence():
+    buffer = filled([0])
+    time.sleep(0.3)
+    assert buffer.silent_s == 0.0
+    seen = []
+
+    def give_up():
+        seen.append(buffer.silent_s)
+        return len(seen) == 4
+
+    assert buffer.take(2, 0, give_up) is None
+    assert seen[0] < 0.1
+    assert 0.4 < seen[-1] < 2

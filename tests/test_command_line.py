@@ -58,6 +58,9 @@ def test_logger_takes_one_name_or_several():
         (["collector.workers=two"], "collector.workers='two'"),
         (["collector.workers=0"], "collector.workers=0: must be at least 1."),
         (["objective.discount=1.5"], "objective.discount=1.5: must lie between 0 and 1."),
+        (["seed=-1"], "seed=-1: must be 0 or more."),
+        (["policy.hidden_size=0"], "hidden sizes are [0]"),
+        (["buffer.silence_s=-5"], "must be more than 0 seconds"),
         (["policy.memory=lstm"], "policy.memory='lstm'"),
         (["logger=tensorbord"], "logger"),
         (["task=hunt_cat"], "hunt_cow"),
@@ -119,10 +122,10 @@ def test_an_unknown_gym_environment_is_refused(tmp_path):
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.yaml").write_text("precious")
+    (tmp_path / "run" / "metrics.csv").write_text("precious")
     message = refused(tmp_path, *CARTPOLE, f"run_dir={tmp_path}/run")
     assert "already holds a run. Give another run_dir" in message
-    assert (tmp_path / "run" / "config.yaml").read_text() == "precious"
+    assert (tmp_path / "run" / "metrics.csv").read_text() == "precious"
 
 
 def test_a_taken_port_is_named(tmp_path):

@@ -60,6 +60,38 @@ def test_a_signal_saves_a_checkpoint_and_leaves_nothing_and_the_run_goes_on_from
     assert float(metrics[-1]["env_steps"]) > steps
 
 
+def test_a_finished_run_goes_on_when_it_is_given_more_iterations(start, tmp_path):
+    run = start(*QUICK, "iterations=3", "run_dir=here")
+    assert run.wait(120) == 0, run.output
+    (tmp_path / "elsewhere").mkdir()
+    more = start(f"checkpoint={tmp_path}/here/checkpoints/last.ckpt", "+trainer.max_time=00:00:10:00", "iterations=6")
+    assert more.wait(120) == 0, more.output
+    assert rows(tmp_path / "here") == 6
+    assert int(weights(tmp_path / "here")["policy.version"]) == 6
+    assert not (tmp_path / "elsewhere" / "here").exists()
+
+
+def test_a_run_that_lightning_ends_early_saves_its_last_iteration_and_goes_on(start, tmp_path):
+    run_dir = tmp_path / "run"
+    steps = 2 * 4 * 3  # epochs, minibatches, iterations
+    run = start(*QUICK, f"trainer.max_steps={steps}", f"run_dir={run_dir}")
+    assert run.wait(120) == 0, run.output
+    assert int(weights(run_dir)["policy.version"]) == 3
+    more = start(f"checkpoint={run_dir}/checkpoints/last.ckpt", "trainer.max_steps=-1", "iterations=5")
+    assert more.wait(120) == 0, more.output
+    assert rows(run_dir) == 5
+
+
+def test_another_run_is_not_overwritten_by_resuming_into_its_folder(start, tmp_path):
+    for name in ("a", "b"):
+        assert start(*QUICK, "iterations=1", f"run_dir={tmp_path}/{name}").wait(120) == 0
+    precious = (tmp_path / "b" / "metrics.csv").read_text()
+    run = start(f"checkpoint={tmp_path}/a/checkpoints/last.ckpt", f"run_dir={tmp_path}/b", "iterations=2")
+    assert run.wait(60) == 1
+    assert "already holds a run" in run.output
+    assert (tmp_path / "b" / "metrics.csv").read_text() == precious
+
+
 def test_ctrl_c_before_training_begins_ends_everything_at_once(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*QUICK, f"run_dir={run_dir}")
@@ -90,6 +122,16 @@ def test_ctrl_c_stops_two_ranks_after_the_same_iteration(start, tmp_path):
     assert run.wait(15) == 130, run.output
     assert leaves_nothing(run_dir, within_s=3)
     assert int(weights(run_dir)["policy.version"]) == rows(run_dir)
+
+
+def test_a_signal_to_rank_0_stops_ranks_that_wait_for_fragments(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(*QUICK, *RANKS, "collector.count=0", f"run_dir={run_dir}")
+    run.wait_for((run_dir / "join").exists, 90)
+    time.sleep(2)
+    run.send(signal.SIGTERM)
+    assert run.wait(10) == 143, run.output
+    assert leaves_nothing(run_dir, within_s=3)
 
 
 def test_a_killed_rank_ends_the_run_and_leaves_nothing(start, tmp_path):
@@ -188,6 +230,12 @@ def test_collectors_join_a_run_that_started_none_and_leave_when_it_is_complete(s
     assert leaves_nothing(run_dir)
 
 
+def test_the_trainer_gives_its_own_collectors_the_keys_for_tcp(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(*QUICK, "iterations=3", "network.host=127.0.0.1", f"run_dir={run_dir}")
+    assert run.wait(120) == 0, run.output
+
+
 def test_collectors_join_over_tcp_with_the_keys_in_the_run_folder(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*QUICK, "iterations=3", "collector.count=0", "network.host=127.0.0.1", f"run_dir={run_dir}")
@@ -238,6 +286,15 @@ def test_an_environment_that_keeps_failing_ends_the_run_with_its_own_error(start
     assert run.output.count("error:") == 1, run.output
     assert "the sky has fallen on this environment" in run.output
     assert str(run_dir / "logs" / "collector-0-worker-0.log") in run.output
+    assert leaves_nothing(run_dir, within_s=5)
+
+
+def test_a_worker_that_cannot_start_ends_the_run_with_its_own_error(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(*QUICK, "collector.workers=2", "env.id=tests.odd_envs:FailsInTheSecondWorker-v0",
+                "collector.max_failures=1", f"run_dir={run_dir}")  # fmt: skip
+    assert run.wait(120) == 1, run.output
+    assert "no sword left for the second worker" in run.output
     assert leaves_nothing(run_dir, within_s=5)
 
 

@@ -17,6 +17,7 @@ from mineonline.network import Network, connect
 SPEC = EnvSpec(observation={"image": TensorSpec((6, 8, 3), "uint8")}, action={"buttons": 8641, "camera": 121})
 SCHEMA = fragment_schema(SPEC, {"gru": TensorSpec((5,), "float32")}, length=7)
 ACTIONS = dict(SPEC.action)
+STATISTICS = ("kill_entity/cow",)
 
 
 def leaves(seed=0):
@@ -48,7 +49,7 @@ def received(frames):
 
 def refused(frames):
     with pytest.raises(WireError) as error:
-        decode(received(frames), run_id="run", schema=SCHEMA, actions=ACTIONS)
+        decode(received(frames), run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS)
     return str(error.value)
 
 
@@ -59,7 +60,9 @@ def test_a_decoded_fragment_equals_the_sent_one_through_a_real_socket(tmp_path):
         push = connect(network.context, zmq.PUSH, [network.address_of(pull)], None)
         push.send_multipart(encode(header(), sent), copy=False)
         assert pull.poll(2000)
-        got, fragment = decode(pull.recv_multipart(copy=False), run_id="run", schema=SCHEMA, actions=ACTIONS)
+        got, fragment = decode(
+            pull.recv_multipart(copy=False), run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS
+        )
         assert got == header()
         found = dict(fragment.leaves())
         assert list(found) == [leaf.name for leaf in SCHEMA]
@@ -73,6 +76,8 @@ def test_a_decoded_fragment_equals_the_sent_one_through_a_real_socket(tmp_path):
 def test_messages_of_another_run_version_or_schema_are_refused():
     assert "another run" in refused(encode(header(run_id="other"), leaves()))
     assert "wire version" in refused(encode(header(wire_version=99), leaves()))
+    other = (Episode(1.0, 1, "hunt", {"sheep": 1.0}),)
+    assert "do not report kill_entity/cow" in refused(encode(header(episodes=other), leaves()))
     longer = tuple(msgspec.structs.replace(s, shape=(8, *s.shape[1:])) if s.name == "reward_BT" else s for s in SCHEMA)
     assert "schema" in refused(encode(header(leaves=longer), leaves()))
 
@@ -84,6 +89,8 @@ def test_missing_truncated_and_surplus_frames_are_refused():
     assert "bytes, expected" in refused([frames[0], frames[1][:-1], *frames[2:]])
     assert "header" in refused([])
     assert "header" in refused([b"\xc1garbage", *frames[1:]])
+    assert "header" in refused([b"\xa4\xff\xfe\xfd\xfc", *frames[1:]])
+    assert "header" in refused([b"\x91" * 5000 + b"\x90", *frames[1:]])
     assert "header" in refused([frames[0][: len(frames[0]) // 2], *frames[1:]])
 
 
@@ -111,7 +118,9 @@ def test_a_byte_that_is_no_boolean_is_refused():
 def test_the_receiver_counts_what_it_refuses_and_goes_on(tmp_path):
     buffer = FragmentBuffer(capacity=4, max_staleness=1000, max_reuse=1, seed=0)
     with Network(None, tmp_path) as network:
-        receiver = Receiver(network, buffer, rank=0, run_id="run", schema=SCHEMA, actions=ACTIONS)
+        receiver = Receiver(
+            network, buffer, rank=0, run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS
+        )
         push = connect(network.context, zmq.PUSH, [receiver.address], None)
         good = received(encode(header(), leaves()))
         for message in ([b"random"], good, received(encode(header(run_id="foreign"), leaves())), good[:-1], good):
@@ -127,7 +136,9 @@ def test_the_receiver_counts_what_it_refuses_and_goes_on(tmp_path):
 def test_a_message_larger_than_any_fragment_is_cut_off_without_being_read(tmp_path):
     buffer = FragmentBuffer(capacity=4, max_staleness=1000, max_reuse=1, seed=0)
     with Network(None, tmp_path) as network:
-        receiver = Receiver(network, buffer, rank=0, run_id="run", schema=SCHEMA, actions=ACTIONS)
+        receiver = Receiver(
+            network, buffer, rank=0, run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS
+        )
         attacker = connect(network.context, zmq.PUSH, [receiver.address], None)
         attacker.send(bytes(8 * 2**20))
         honest = connect(network.context, zmq.PUSH, [receiver.address], None)
@@ -149,7 +160,7 @@ def test_finished_episodes_are_reported_with_their_return_length_and_statistics_
         pull = network.bind(zmq.PULL, "test")
         push = connect(network.context, zmq.PUSH, [network.address_of(pull)], None)
         sender = FragmentSender(
-            push, run_id="run", collector_id=0, schema=SCHEMA, statistics=("kills",), task="hunt", environments=1
+            push, run_id="run", collector_id=0, schema=SCHEMA, statistics=STATISTICS, task="hunt", environments=1
         )
         heard = []
         for _ in range(2):
@@ -165,14 +176,16 @@ def test_finished_episodes_are_reported_with_their_return_length_and_statistics_
             batch["report.env_s"] = batch["report.policy_s"] = torch.zeros(1)
             sender.send(batch, alive=lambda: None)
             assert pull.poll(2000)
-            got, _ = decode(pull.recv_multipart(copy=False), run_id="run", schema=SCHEMA, actions=ACTIONS)
+            got, _ = decode(
+                pull.recv_multipart(copy=False), run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS
+            )
             heard += got.episodes
         push.close()
         pull.close()
     assert heard == [
-        Episode(2.0, 2, "hunt", {"kills": 1.0}, crashed=False),
-        Episode(12.0, 3, "hunt", {"kills": 4.0}, crashed=True),
+        Episode(2.0, 2, "hunt", {"kill_entity/cow": 1.0}, crashed=False),
+        Episode(12.0, 3, "hunt", {"kill_entity/cow": 4.0}, crashed=True),
         # began with the last row of the first fragment; the reward of a row without a decision counts for nobody
-        Episode(3.0, 3, "hunt", {"kills": 1.0}, crashed=False),
-        Episode(12.0, 3, "hunt", {"kills": 4.0}, crashed=True),
+        Episode(3.0, 3, "hunt", {"kill_entity/cow": 1.0}, crashed=False),
+        Episode(12.0, 3, "hunt", {"kill_entity/cow": 4.0}, crashed=True),
     ]

@@ -30,6 +30,7 @@ class SaveCheckpoints(lightning.Callback):
         self._folder = folder
         self._every = every
         self._keep_every = keep_every
+        self._saved_version = -1
 
     def on_train_batch_end(
         self,
@@ -47,5 +48,12 @@ class SaveCheckpoints(lightning.Callback):
             trainer.save_checkpoint(self._folder / f"{version:06d}.ckpt")
 
     def save(self, trainer: lightning.Trainer) -> None:
-        """Save `last.ckpt`: all ranks together, in the training loop (Lightning resumes only what was saved there)."""
+        """Save `last.ckpt`; all ranks together."""
+        assert isinstance(trainer.lightning_module, PPO)
+        self._saved_version = trainer.lightning_module.version
         trainer.save_checkpoint(self._folder / "last.ckpt")
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, PPO)
+        if pl_module.version != self._saved_version:  # ended by Lightning: max_steps, max_time or a callback
+            self.save(trainer)

@@ -32,7 +32,7 @@ class Progress(lightning.Callback):
                 dynamic_ncols=True,
                 bar_format="{desc}{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}",
             )
-            self._bar.set_postfix_str("waiting for the first fragments")
+            self._bar.set_postfix_str("waiting for the first fragments (the first run on a machine compiles the world)")
 
     def on_train_batch_end(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 
 import lightning
 import torch
@@ -21,8 +22,10 @@ class Statistics(lightning.Callback):
     the environment. Env steps and episodes go on counting after a resume.
     """
 
-    def __init__(self, names: tuple[str, ...]) -> None:
+    def __init__(self, names: tuple[str, ...], restarts: Callable[[], int]) -> None:
+        """`restarts`: collectors that this rank had to start again so far."""
         self._names = names
+        self._restarts = restarts
         self._window: deque[list[float]] = deque()
         self._totals = {"env_steps": 0, "episodes": 0}
         self._last = time.perf_counter()
@@ -55,7 +58,8 @@ class Statistics(lightning.Callback):
         now = time.perf_counter()
         elapsed, learn_s, self._last = now - self._last, now - self._taken, now
         sums = self._over_ranks(trainer, self._sums(batch))
-        env_steps, fragments, lag, reuse, stale, refused, env_s, policy_s, send_s, total_s = sums[:10]
+        env_steps, fragments, lag, reuse, stale, refused, env_s, policy_s, send_s, total_s, full_s = sums[:11]
+        collectors = float(len(batch.arrivals.collectors))
         self._totals["env_steps"] += int(env_steps)
         lags = torch.tensor(float(max(batch.lag_B)), device=pl_module.device)
         if trainer.world_size > 1:
@@ -68,7 +72,7 @@ class Statistics(lightning.Callback):
         }
         self.bottleneck = _bottleneck(times, batch.wait_s / elapsed)
         metrics = {
-            **self._episodes(sums[10:]),
+            **self._episodes(sums[11:]),
             "env_steps": float(self._totals["env_steps"]),
             "env_steps_per_s": env_steps / elapsed,
             "lag_versions": lag / fragments,
@@ -76,8 +80,11 @@ class Statistics(lightning.Callback):
             "reuse": reuse / fragments,
             "dropped/stale": stale,
             "dropped/refused": refused,
+            "collectors": collectors,
+            "collector_restarts": float(self._restarts()),
             "time/iteration_s": elapsed,
             "time/learner_waits": batch.wait_s / elapsed,
+            "time/buffer_full": full_s / trainer.world_size / elapsed,
             **{f"time/{name}": value for name, value in times.items()},
         }
         pl_module.log_dict(metrics, batch_size=1)
@@ -95,6 +102,7 @@ class Statistics(lightning.Callback):
             sum(t.policy_s for t in arrivals.timings),
             sum(t.send_s for t in arrivals.timings),
             sum(t.total_s for t in arrivals.timings),
+            arrivals.full_s,
             float(len(arrivals.episodes)),
             float(sum(episode.crashed for episode in arrivals.episodes)),
             sum(episode.episode_return for episode in arrivals.episodes),

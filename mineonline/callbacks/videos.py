@@ -69,7 +69,7 @@ class RecordVideos(lightning.Callback):
         assert isinstance(pl_module, PPO)
         deadline = time.monotonic() + LAST_VIDEO_LIMIT_S
         if not self._gives_up(deadline):
-            print("recording the last video ...", file=sys.stderr, flush=True)
+            print("recording the last video (at most 2 minutes; Ctrl-C skips it) ...", file=sys.stderr, flush=True)
         try:
             self._wait(deadline)
             if self._newest != pl_module.version and not self._gives_up(deadline):

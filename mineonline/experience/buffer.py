@@ -74,6 +74,7 @@ class FragmentBuffer:
         self._version = 0
         self._condition = threading.Condition()
         self.last_arrival = time.monotonic()
+        self._waits_since = float("inf")
 
     def put(
         self,
@@ -102,6 +103,11 @@ class FragmentBuffer:
             self._condition.notify_all()
 
     @property
+    def silent_s(self) -> float:
+        """How long the learner has waited since it began to wait, or since something arrived."""
+        return max(0.0, time.monotonic() - max(self.last_arrival, self._waits_since))
+
+    @property
     def waiting(self) -> int:
         """Fragments that are there now."""
         with self._condition:
@@ -119,7 +125,7 @@ class FragmentBuffer:
         """
         if count > self._capacity:
             raise ValueError(f"{count} fragments do not fit into a buffer of {self._capacity}")
-        began = time.monotonic()
+        began = self._waits_since = time.monotonic()
         with self._condition:
             self._version = version
             self._drop_stale()
@@ -137,6 +143,7 @@ class FragmentBuffer:
             arrivals, self._arrivals = self._arrivals, Arrivals()
             self._condition.notify_all()
         wait_s = time.monotonic() - began
+        self._waits_since = float("inf")
         return Share(concatenate([entry.fragment for entry in chosen]), lag_B, reuse_B, wait_s, arrivals)
 
     def _choose(self, count: int) -> list[_Entry]:
@@ -150,8 +157,7 @@ class FragmentBuffer:
         self._entries = fresh
 
 
-def check_silence(last_arrival: float, limit_s: float, hint: str) -> None:
-    """CollectorError if nothing has arrived for `limit_s` seconds."""
-    silent_s = time.monotonic() - last_arrival
+def check_silence(silent_s: float, limit_s: float, hint: str) -> None:
+    """CollectorError if nothing has arrived for more than `limit_s` seconds."""
     if silent_s > limit_s:
         raise CollectorError(f"no fragment has arrived for {silent_s:.0f} s (buffer.silence_s={limit_s:g}). {hint}")

@@ -9,8 +9,11 @@ Experience is never dropped here: when the ranks' buffers are full, sending wait
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
+import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -49,25 +52,35 @@ class Workers:
         self._policy = policy
         self._log = settings.worker_log
         per_worker = settings.envs_per_worker
-        self._collector = MultiSyncCollector(
-            [
-                partial(_build, build_env, num_envs=per_worker, first_index=settings.first_env + w * per_worker)
-                for w in range(workers)
-            ],
-            policy=policy,
-            collector_class=partial(FragmentCollector, settings=settings),
-            frames_per_batch=workers * per_worker * settings.length,
-            total_frames=-1,
-            policy_device=settings.device,
-            env_device="cpu",
-            storing_device="cpu",
-            use_buffers=True,
-            trust_policy=True,
-            cat_results="stack",
-            auto_register_policy_transforms=False,
-            num_sub_threads=settings.torch_threads,
-            init_fn=partial(_begin_worker, os.getpid()),
-        )
+        # killed workers leave temporary folders of multiprocessing behind: they get a place that is removed with them
+        self._scratch = tempfile.mkdtemp(prefix="mineonline-workers-")
+        os.environ["TMPDIR"] = tempfile.tempdir = self._scratch
+        try:
+            self._collector = MultiSyncCollector(
+                [
+                    partial(_build, build_env, num_envs=per_worker, first_index=settings.first_env + w * per_worker)
+                    for w in range(workers)
+                ],
+                policy=policy,
+                collector_class=partial(FragmentCollector, settings=settings),
+                frames_per_batch=workers * per_worker * settings.length,
+                total_frames=-1,
+                policy_device=settings.device,
+                env_device="cpu",
+                storing_device="cpu",
+                use_buffers=True,
+                trust_policy=True,
+                cat_results="stack",
+                auto_register_policy_transforms=False,
+                num_sub_threads=settings.torch_threads,
+                init_fn=partial(_begin_worker, os.getpid()),
+            )
+        except BaseException as error:
+            # torchrl leaves the workers that did start, and Python would wait for them for ever
+            self._end()
+            if isinstance(error, Exception):
+                raise CollectorError(f"a worker could not start: {error}") from None
+            raise
 
     def update_weights(self, tensors: dict[str, Tensor]) -> None:
         """Give all workers new weights. Only between two batches: during one, fragments would mix two versions.
@@ -104,10 +117,14 @@ class Workers:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for process in self._collector.procs:
-            if process.is_alive():
-                process.kill()  # they ignore SIGTERM, and have nothing that must be put in order
+        self._end()
         self._collector.shutdown(timeout=2.0)
+
+    def _end(self) -> None:
+        """Workers ignore SIGTERM, and have nothing that must be put in order."""
+        for process in multiprocessing.active_children():
+            process.kill()
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 def _build(build_env: BuildEnv, *, num_envs: int, first_index: int) -> TorchrlEnv:
@@ -134,7 +151,9 @@ class FragmentSender:
         statistics: tuple[str, ...],
         task: str,
         environments: int,
+        staggered: bool = False,
     ) -> None:
+        """`staggered`: the first episode of each environment begins in the middle, and is not reported."""
         self._push = push
         self._run_id = run_id
         self._collector_id = collector_id
@@ -143,6 +162,7 @@ class FragmentSender:
         self._task = task
         self._return_N = np.zeros(environments)
         self._length_N = np.zeros(environments, np.int64)
+        self._partial_N = np.full(environments, staggered)
         self._batch_began = time.perf_counter()
         self._sent_s = 0.0
 
@@ -182,9 +202,10 @@ class FragmentSender:
                 totals = batch["report.statistics_BTK"][n, end - 1].tolist()
                 crashed = bool(batch["report.crashed_BT"][n, end - 1])
                 statistics = dict(zip(self._statistics, totals, strict=True))
-                episodes.append(
-                    Episode(float(self._return_N[n]), int(self._length_N[n]), self._task, statistics, crashed)
-                )
+                episode = Episode(float(self._return_N[n]), int(self._length_N[n]), self._task, statistics, crashed)
+                if not self._partial_N[n]:
+                    episodes.append(episode)
+                self._partial_N[n] = False
                 self._return_N[n] = self._length_N[n] = 0
             start = end
         return tuple(episodes)

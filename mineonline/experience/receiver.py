@@ -29,6 +29,7 @@ class Receiver:
         run_id: str,
         schema: tuple[LeafSpec, ...],
         actions: dict[str, int],
+        statistics: tuple[str, ...],
     ) -> None:
         largest = 2**20 + max(leaf_bytes(leaf) for leaf in schema)
         # few fragments wait in the socket: what waits there grows old, unseen by the limit on staleness
@@ -38,6 +39,7 @@ class Receiver:
         self._run_id = run_id
         self._schema = schema
         self._actions = actions
+        self._statistics = statistics
         self._stop = threading.Event()
         self._thread = ServiceThread(self._receive, "receiver")
         self._thread.start()
@@ -58,7 +60,9 @@ class Receiver:
                 continue
             frames = self._socket.recv_multipart(copy=False)
             try:
-                header, fragment = decode(frames, run_id=self._run_id, schema=self._schema, actions=self._actions)
+                header, fragment = decode(
+                    frames, run_id=self._run_id, schema=self._schema, actions=self._actions, statistics=self._statistics
+                )
             except WireError as error:
                 log.warning("refused a message: %s", error)
                 self._buffer.refuse("refused")

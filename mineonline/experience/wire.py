@@ -12,7 +12,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from mineonline.errors import WireError
+from mineonline.errors import DECODE_ERRORS, WireError
 from mineonline.fragment import Episode, Fragments, LeafSpec
 
 WIRE_VERSION = 1
@@ -51,15 +51,21 @@ def encode(header: Header, leaves: Mapping[str, Tensor]) -> list[Any]:
 
 
 def decode(
-    frames: Sequence[Any], *, run_id: str, schema: Sequence[LeafSpec], actions: Mapping[str, int]
+    frames: Sequence[Any],
+    *,
+    run_id: str,
+    schema: Sequence[LeafSpec],
+    actions: Mapping[str, int],
+    statistics: Sequence[str],
 ) -> tuple[Header, Fragments]:
     """The header and one fragment (B = 1) that views the frames' memory. WireError says why a message is refused.
 
-    `actions`: number of classes of each action, for example `{"buttons": 8641}`.
+    `actions`: number of classes of each action, for example `{"buttons": 8641}`. `statistics`: what finished episodes
+    must report.
     """
     try:
         header = _decoder.decode(_view(frames[0]))
-    except (msgspec.MsgspecError, IndexError) as error:
+    except (*DECODE_ERRORS, IndexError) as error:
         raise WireError(f"header: {error}") from None
     if header.wire_version != WIRE_VERSION:
         raise WireError(f"wire version {header.wire_version}, expected {WIRE_VERSION}")
@@ -67,6 +73,8 @@ def decode(
         raise WireError("of another run")
     if header.leaves != tuple(schema):
         raise WireError("tensors do not fit this run's schema")
+    if any(set(episode.statistics) != set(statistics) for episode in header.episodes):
+        raise WireError(f"episodes do not report {', '.join(statistics) or 'nothing'}")
     if len(frames) != len(schema) + 1:
         raise WireError(f"{len(frames)} frames, expected {len(schema) + 1}")
     leaves = {leaf.name: _tensor(_view(frame), leaf) for leaf, frame in zip(schema, frames[1:], strict=True)}

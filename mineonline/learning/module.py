@@ -69,8 +69,10 @@ class PPO(lightning.LightningModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let a finished run be resumed with more `iterations`: Lightning would take its only epoch for complete."""
-        checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
+        """Let a run that ended be resumed: Lightning would take its only epoch for complete."""
+        loop = checkpoint["loops"]["fit_loop"]
+        loop["epoch_loop.batch_progress"]["is_last_batch"] = False
+        loop["epoch_progress"]["current"].update(processed=0, completed=0)
 
     def training_step(self, batch: HasFragments, batch_idx: int) -> None:
         fragments = batch.fragments

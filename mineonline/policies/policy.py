@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -65,5 +64,3 @@ def orthogonal_(layer: nn.Linear | nn.Conv2d, gain: float) -> None:
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
 
-
-RELU_GAIN = float(np.sqrt(2))

@@ -13,7 +13,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from mineonline.errors import WireError
+from mineonline.errors import DECODE_ERRORS, WireError
 from mineonline.fragment import LeafSpec
 
 WIRE_VERSION = 1
@@ -70,7 +70,7 @@ def decode(frame: Any, *, run_id: str, schema: tuple[LeafSpec, ...]) -> Weights:
     body = _LENGTH.size + length
     try:
         header = _decoder.decode(view[_LENGTH.size : body])
-    except msgspec.MsgspecError as error:
+    except DECODE_ERRORS as error:
         raise WireError(f"weights header: {error}") from None
     if header.wire_version != WIRE_VERSION or header.run_id != run_id:
         raise WireError("weights of another run")

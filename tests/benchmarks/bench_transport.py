@@ -71,7 +71,8 @@ def child(role: str, *arguments: str) -> subprocess.Popen[bytes]:
 def fragments_bytes_per_s(host: str | None) -> float:
     with tempfile.TemporaryDirectory() as folder, Network(host, Path(folder)) as network:
         buffer = FragmentBuffer(capacity=2 * COUNT, max_staleness=10**6, max_reuse=1, seed=0)
-        receiver = Receiver(network, buffer, rank=0, run_id="bench", schema=SCHEMA, actions=dict(SPEC.action))
+        actions = dict(SPEC.action)
+        receiver = Receiver(network, buffer, rank=0, run_id="bench", schema=SCHEMA, actions=actions, statistics=())
         sender = child("send", receiver.address, folder)
         share = buffer.take(4, 0, lambda: sender.poll() is not None)
         assert share is not None
