@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from mineonline.processes import die_with_parent, show_run_dir
+from mineonline.processes import die_with_parent, own_temporary_folder, show_run_dir
 from mineonline.supervisor import CONFIG_EXIT_CODE, LOG_VARIABLE, PARENT_VARIABLE
 
 # torchrl's workers and this process wait for each other; how long is the watchdog's business
@@ -80,6 +80,7 @@ def main() -> None:
     parent = int(os.environ.get(PARENT_VARIABLE, "0"))
     if parent:
         die_with_parent(parent, _ORPHANED)
+    own_temporary_folder()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
         while True:

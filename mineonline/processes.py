@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import sys
+import tempfile
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 RUN_DIR_VARIABLE = "MINEONLINE_RUN_DIR"
@@ -42,6 +45,17 @@ def die_with_parent(parent: int, how: signal.Signals = signal.SIGKILL) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, how)
     if os.getppid() != parent:  # it was gone before the call above
         os.kill(os.getpid(), how)
+
+
+def own_temporary_folder() -> None:
+    """Give this process and its children a temporary folder that is removed when it exits.
+
+    multiprocessing makes folders in every process, and those of a killed child would stay.
+    """
+    folder = tempfile.mkdtemp(prefix="mineonline-collector-")
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    # after multiprocessing has removed its own folder, whose priority is -100
+    Finalize(None, shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, exitpriority=-200)
 
 
 def log_to(file: Path) -> None:

@@ -1,6 +1,7 @@
 """The whole program, as a user runs it: real processes, signals and files."""
 
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -218,6 +219,7 @@ def test_when_the_trainer_is_killed_its_collectors_and_sockets_go_too(start, tmp
 
 
 def test_collectors_join_a_run_that_started_none_and_leave_when_it_is_complete(start, tmp_path):
+    before = set(Path(tempfile.gettempdir()).glob("mineonline-*"))
     run_dir = tmp_path / "run"
     run = start(*QUICK, "iterations=8", "collector.count=0", f"run_dir={run_dir}")
     run.wait_for(lambda: "waiting for collectors" in run.output, 60)
@@ -227,6 +229,7 @@ def test_collectors_join_a_run_that_started_none_and_leave_when_it_is_complete(s
     for collector in collectors:
         assert collector.wait(15) == 0, collector.output
         assert "the run is complete" in collector.output
+    assert not set(Path(tempfile.gettempdir()).glob("mineonline-*")) - before
     assert leaves_nothing(run_dir)
 
 

@@ -11,9 +11,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import shutil
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -52,9 +50,6 @@ class Workers:
         self._policy = policy
         self._log = settings.worker_log
         per_worker = settings.envs_per_worker
-        # killed workers leave temporary folders of multiprocessing behind: they get a place that is removed with them
-        self._scratch = tempfile.mkdtemp(prefix="mineonline-workers-")
-        os.environ["TMPDIR"] = tempfile.tempdir = self._scratch
         try:
             self._collector = MultiSyncCollector(
                 [
@@ -124,7 +119,6 @@ class Workers:
         """Workers ignore SIGTERM, and have nothing that must be put in order."""
         for process in multiprocessing.active_children():
             process.kill()
-        shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 def _build(build_env: BuildEnv, *, num_envs: int, first_index: int) -> TorchrlEnv:
