@@ -21,7 +21,10 @@ class Counting(PPO):
     """Learns nothing; `on_iteration(version)` is called in each one."""
 
     def __init__(self, config, iterations, on_iteration):
-        super().__init__(build_policy(config, env_spec(config)), config.objective, config.optimizer, iterations)
+        super().__init__(
+            build_policy(config, env_spec(config)), config.objective, config.optimizer, iterations,
+            seed=config.seed, bad_batch_file=Path(config.run_dir or ".") / "bad_batch.pt",
+        )  # fmt: skip
         self.on_iteration = on_iteration
 
     def training_step(self, batch, batch_idx):
