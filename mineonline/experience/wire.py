@@ -24,7 +24,7 @@ class Timing(msgspec.Struct, frozen=True):
     env_s: float
     policy_s: float
     send_s: float
-    """The collector's time between two batches: sending, waiting for room, applying weights."""
+    """Sending the batch before this one, and waiting for room."""
     total_s: float
 
 
