@@ -40,11 +40,6 @@ def test_every_file_that_is_linked_exists():
         assert (ROOT / link).exists(), link
 
 
-def test_the_main_command_installs_and_trains_without_anything_else():
-    (main,) = re.findall(r"<!-- main command -->\n```\n(.*?)\n```", README)
-    assert main == "pip install -e . && python -m mineonline.train"
-
-
 def test_ci_runs_the_test_command_of_the_readme():
     (command,) = re.findall(r"<!-- test command -->\n```\n(.*?)\n```", README)
     assert command.endswith('pytest -m "not slow"')
