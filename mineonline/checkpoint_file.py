@@ -13,6 +13,11 @@ from mineonline.policies.policy import Policy
 _PREFIX = "policy."
 
 
+def read_iteration(file: Path) -> int:
+    """Iterations that the run of a checkpoint, which `read_policy_state` could read, had done."""
+    return int(torch.load(file, map_location="cpu", weights_only=True, mmap=True)["iteration"])
+
+
 def read_policy_state(file: Path, policy: Policy) -> dict[str, Tensor]:
     """The state of `policy` in a checkpoint, on the CPU, mapped from the file: leaves that nobody touches cost nothing.
 

@@ -35,7 +35,7 @@ from mineonline.experience.collector import FragmentSender, Watchdog, Workers
 from mineonline.experience.rollout import RolloutSettings
 from mineonline.join import DONE_FILE, JOIN_FILE, Welcome, join
 from mineonline.network import KEYS_FILE, Keys, connect
-from mineonline.policies.build import build_policy
+from mineonline.policies.build import build_actor
 from mineonline.weights.message import weights_schema
 from mineonline.weights.subscriber import WeightsSubscriber
 
@@ -113,7 +113,7 @@ def collect(
     config = msgspec.json.decode(welcome.config, type=Config)
     prepare(config)
     spec = env_spec(config)
-    policy = build_policy(config, spec)
+    actor = build_actor(config, spec)
     collector = config.collector
     own_log = os.environ.get(LOG_VARIABLE)
     environments = collector.workers * collector.envs_per_worker
@@ -130,7 +130,7 @@ def collect(
     log.info("joined run %s as collector %d", welcome.run_id[:8], welcome.collector_id)
     with ExitStack() as stack:
         subscriber = WeightsSubscriber(
-            context, welcome.weights, keys, run_id=welcome.run_id, schema=weights_schema(policy.state_dict())
+            context, welcome.weights, keys, run_id=welcome.run_id, schema=weights_schema(actor.state_dict())
         )
         stack.callback(subscriber.close)
         push = connect(context, zmq.PUSH, list(welcome.experience), keys, {zmq.SNDHWM: 1, zmq.IMMEDIATE: 1})
@@ -138,9 +138,9 @@ def collect(
         watchdog = Watchdog()
         stack.callback(watchdog.close)
         watchdog.feed(collector.start_timeout_s)
-        workers = stack.enter_context(Workers(partial(build_env, config), policy, settings, workers=collector.workers))
+        workers = stack.enter_context(Workers(partial(build_env, config), actor, settings, workers=collector.workers))
         sender = FragmentSender(
-            push, run_id=welcome.run_id, collector_id=welcome.collector_id, schema=settings.schema(policy),
+            push, run_id=welcome.run_id, collector_id=welcome.collector_id, schema=settings.schema(actor),
             staggered=isinstance(config.env, WorldEnvConfig),
             statistics=spec.statistics, task=config.task.name if config.task else "", environments=environments,
         )  # fmt: skip
@@ -153,15 +153,25 @@ def collect(
         while newest.tensors is None:
             newest.look()
             time.sleep(0.05)
-        for batch in _with_newest_weights(workers, newest):
+        lockstep = collector.mode == "lockstep"
+        for batch in _with_newest_weights(workers, newest, alive if lockstep else None):
             sender.send(batch, alive)
             alive()
 
 
-def _with_newest_weights(workers: Workers, newest: _Newest) -> Iterator[dict[str, Tensor]]:
-    """Batches of fragments; new weights are applied between them."""
+def _with_newest_weights(
+    workers: Workers, newest: _Newest, wait: Callable[[], None] | None
+) -> Iterator[dict[str, Tensor]]:
+    """Batches of fragments; new weights are applied between them.
+
+    With `wait`, each batch is played with weights that no batch was played with before; it is called while they are
+    not there, and may raise to give up.
+    """
     batches = iter(workers)
     while True:
+        while wait is not None and newest.tensors is None:
+            wait()
+            time.sleep(0.002)
         if newest.tensors is not None:
             workers.update_weights(newest.tensors)
             newest.tensors = None

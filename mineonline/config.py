@@ -53,6 +53,8 @@ class TinyPolicyConfig(_Section, frozen=True, tag="tiny", tag_field="kind"):
     """How MineStudio's 8641 x 121 actions are chosen: by independent groups, or as two flat categoricals."""
     hidden_size: int
     """Width of the last layer, and of the recurrent state."""
+    zero_initial_value: bool
+    """Begin with value 0 everywhere instead of small random values: for a policy that was trained before."""
 
 
 class MlpPolicyConfig(_Section, frozen=True, tag="mlp", tag_field="kind"):
@@ -60,6 +62,8 @@ class MlpPolicyConfig(_Section, frozen=True, tag="mlp", tag_field="kind"):
 
     hidden_sizes: list[int]
     """Width of each tanh layer; actor and critic have a tower each."""
+    zero_initial_value: bool
+    """Begin with value 0 everywhere."""
 
 
 PolicyConfig = TinyPolicyConfig | MlpPolicyConfig
@@ -72,6 +76,9 @@ class CollectorConfig(_Section, frozen=True):
     """Collector processes that the trainer starts and supervises. 0 waits for collectors that join by themselves."""
     workers: int
     """Processes of each collector that step environments, each with its own copy of the policy."""
+    mode: Literal["async", "lockstep"]
+    """`async`: collectors play on while the learner learns (lag 1 and more). `lockstep`: they wait for the weights that
+    each batch leads to (lag 0, half the speed); with one trainer process, a run is then a function of its seed."""
     envs_per_worker: int
     """Environments that one worker steps, and the batch size of its policy."""
     device: str
@@ -113,14 +120,35 @@ class BufferConfig(_Section, frozen=True):
 class ObjectiveConfig(_Section, frozen=True):
     """What PPO optimises (Schulman et al. 2017)."""
 
+    kind: Literal["ppo", "decoupled", "vtrace"]
+    """How fragments of older weights are corrected; without lag all three are the same. `ppo`: the clipped ratio is
+    against the policy that acted. `decoupled`: it is against the weights at the start of the iteration, weighted by how
+    much more probable these make the action than the policy that acted (Hilton et al. 2022). `vtrace`: the same, and
+    advantages and returns are corrected too (Espeholt et al. 2018)."""
     discount: float
     """γ, 0 to 1: worth of a reward one decision later."""
     trace: float
     """λ of generalised advantage estimation, 0 (one-step) to 1 (Monte Carlo)."""
     clip: float
     """ε of the clipped surrogate, usually 0.1 to 0.3."""
+    weight_max: float
+    """`decoupled` and `vtrace`: importance weights are cut off here (ρ̄ and c̄), usually 1 to 2."""
+    log_ratio_max: float
+    """Log-ratios are clamped to ± this, in nats, so that no far-off row overflows: usually 10 to 50."""
+    policy_coef: float
+    """Weight of the surrogate, usually 1."""
     value_coef: float
     """Weight of the value loss, usually 0.5 to 1."""
+    value_clip: float
+    """Largest useful change of a value in an iteration, in standard deviations of the returns (in units of reward if
+    `normalize_value` is off), usually 0.2. 0: no limit."""
+    value_warmup: int
+    """Iterations at the start in which only the value is learnt, by the parameters that nothing else depends on. The
+    policy stays what it is, and nothing but the first weights is published."""
+    normalize_value: bool
+    """Predict values in units of the returns' running standard deviation (PopArt: van Hasselt et al. 2016)."""
+    value_decay: float
+    """0 to 1: how slowly these statistics follow, an iteration; usually 0.9 to 0.99."""
     entropy_coef: float
     """Weight of the entropy bonus, usually 0 to 0.02."""
     normalize_advantage: bool
@@ -140,12 +168,41 @@ class OptimizerConfig(_Section, frozen=True):
     """AdamW's decoupled decay, usually 0 to 0.05."""
     max_grad_norm: float
     """Gradients are scaled down to this L2 norm."""
+    context_length: int
+    """Rows that gradients flow back through: fragments are cut into sequences of so many, each beginning with the
+    memory that the one before left. A divisor of `fragment.length`; 0 is the whole fragment."""
     epochs: int
     """Passes over the fragments of an iteration."""
     minibatches: int
-    """Optimiser steps a pass; a rank's share of fragments is split into so many parts."""
+    """Optimiser steps a pass; a rank's share of sequences is split into so many parts."""
+    accumulate: int
+    """Parts that a minibatch is evaluated in, one after the other: the same gradient with less memory."""
     max_bad_steps: int
     """Optimiser steps with a gradient that is not finite are skipped; so many in a row end the run."""
+
+
+class ReferenceConfig(_Section, frozen=True):
+    """A frozen policy that the learner is kept close to."""
+
+    kl_coef: float
+    """ρ, weight of KL(policy || reference), usually 0.01 to 1. 0: there is no reference."""
+    kl_decay: float
+    """ρ is multiplied by this after each iteration, usually 0.999 to 1."""
+    checkpoint: str | None
+    """File with the reference's weights; None is a copy of the policy that the run begins with."""
+    refresh_every: int
+    """Iterations after which the reference becomes a copy of the present policy; 0 never."""
+
+
+class OfflineConfig(_Section, frozen=True):
+    """Behaviour cloning of recorded fragments, beside PPO."""
+
+    folder: str | None
+    """What `python -m mineonline.collect checkpoint=... record=<folder>` wrote. None: no cloning."""
+    coef: float
+    """Weight of the mean -log π of the recorded actions, usually 0.01 to 1."""
+    fragments: int
+    """Recorded fragments that each optimiser step looks at."""
 
 
 class NetworkConfig(_Section, frozen=True):
@@ -197,6 +254,8 @@ class Config(_Section, frozen=True):
     """Folder of everything that the run writes; None is a new one, or the checkpoint's."""
     checkpoint: str | None
     """File to resume from."""
+    init_from: str | None
+    """File whose policy the run begins with; everything else begins anew."""
     env: EnvConfig
     task: Task | None
     """None for environments that bring their own (`env=gym`)."""
@@ -206,6 +265,8 @@ class Config(_Section, frozen=True):
     buffer: BufferConfig
     objective: ObjectiveConfig
     optimizer: OptimizerConfig
+    reference: ReferenceConfig
+    offline: OfflineConfig
     network: NetworkConfig
     video: VideoConfig
     checkpointing: CheckpointConfig
@@ -214,6 +275,9 @@ class Config(_Section, frozen=True):
     """`csv` is always written as `metrics.csv`; the others are added."""
     torch_threads: int
     """Threads of each trainer process. 0: the cores that collector workers leave, at least one."""
+    learner: dict[str, Any]
+    """The class of the LightningModule, `{_target_: my_package.MyPPO}`: `mineonline.learning.module.PPO` or a subclass
+    of it."""
     callbacks: list[dict[str, Any]]
     """Lightning callbacks of your own: `{_target_: my_package.MyCallback, ...}` each. Added after the built-in ones."""
     trainer: dict[str, Any]
@@ -250,20 +314,31 @@ def check_config(config: Config) -> None:
         "buffer.max_reuse": config.buffer.max_reuse,
         "optimizer.epochs": config.optimizer.epochs,
         "optimizer.minibatches": config.optimizer.minibatches,
+        "optimizer.accumulate": config.optimizer.accumulate,
+        "offline.fragments": config.offline.fragments,
         "optimizer.max_bad_steps": config.optimizer.max_bad_steps,
         "checkpointing.every": config.checkpointing.every,
     }
     for key, value in positive.items():
         if value < 1:
             raise ConfigError(f"{key}={value}: must be at least 1.")
-    for key, value in {
+    for key, amount in {
         "collector.count": config.collector.count,
         "seed": config.seed,
+        "objective.value_warmup": config.objective.value_warmup,
+        "objective.value_clip": config.objective.value_clip,
+        "objective.policy_coef": config.objective.policy_coef,
+        "objective.value_coef": config.objective.value_coef,
+        "optimizer.context_length": config.optimizer.context_length,
+        "reference.kl_coef": config.reference.kl_coef,
+        "reference.kl_decay": config.reference.kl_decay,
+        "reference.refresh_every": config.reference.refresh_every,
+        "offline.coef": config.offline.coef,
         "buffer.max_staleness": config.buffer.max_staleness,
         "video.every": config.video.every,
     }.items():
-        if value < 0:
-            raise ConfigError(f"{key}={value}: must be 0 or more.")
+        if amount < 0:
+            raise ConfigError(f"{key}={amount:g}: must be 0 or more.")
     for key, seconds in {
         "buffer.silence_s": config.buffer.silence_s,
         "collector.batch_timeout_s": config.collector.batch_timeout_s,
@@ -274,10 +349,26 @@ def check_config(config: Config) -> None:
     for key, share in {
         "objective.discount": config.objective.discount,
         "objective.trace": config.objective.trace,
+        "objective.value_decay": config.objective.value_decay,
     }.items():
         if not 0 <= share <= 1:
             raise ConfigError(f"{key}={share}: must lie between 0 and 1.")
+    for key, limit in {
+        "objective.clip": config.objective.clip,
+        "objective.weight_max": config.objective.weight_max,
+        "objective.log_ratio_max": config.objective.log_ratio_max,
+        "optimizer.max_grad_norm": config.optimizer.max_grad_norm,
+    }.items():
+        if limit <= 0:
+            raise ConfigError(f"{key}={limit:g}: must be more than 0.")
+    context = config.optimizer.context_length
+    if context and config.fragment.length % context:
+        raise ConfigError(
+            f"optimizer.context_length={context} does not divide fragment.length={config.fragment.length}. "
+            "Give a divisor, or 0 for the whole fragment."
+        )
     _check_policy_fits(config)
+    _check_lockstep(config)
 
 
 def check_shares(config: Config, ranks: int) -> None:
@@ -289,10 +380,14 @@ def check_shares(config: Config, ranks: int) -> None:
             f"Give a multiple of {ranks}, for example {(total // ranks + 1) * ranks}."
         )
     share = total // ranks
-    if share % config.optimizer.minibatches:
+    sequences = share * config.fragment.length // (config.optimizer.context_length or config.fragment.length)
+    parts = config.optimizer.minibatches * config.optimizer.accumulate
+    if sequences % parts:
         raise ConfigError(
-            f"optimizer.minibatches={config.optimizer.minibatches} does not divide a rank's {share} fragments "
-            f"(buffer.fragments_per_iteration={total} over {ranks} ranks). Give a divisor of {share}."
+            f"optimizer.minibatches={config.optimizer.minibatches} in "
+            f"optimizer.accumulate={config.optimizer.accumulate} parts do not divide a rank's {sequences} sequences "
+            f"(buffer.fragments_per_iteration={total} over {ranks} ranks). Give numbers whose product divides "
+            f"{sequences}."
         )
     if 0 < config.buffer.capacity < share:
         raise ConfigError(
@@ -307,6 +402,23 @@ def _check_policy_fits(config: Config) -> None:
         raise ConfigError(f"policy: hidden sizes are {sizes}; each must be at least 1.")
     if isinstance(config.env, WorldEnvConfig) and not isinstance(config.policy, TinyPolicyConfig):
         raise ConfigError("policy=mlp reads vectors, but env=world shows pictures. Use policy=tiny.")
+
+
+def _check_lockstep(config: Config) -> None:
+    if config.collector.mode != "lockstep":
+        return
+    batch = config.collector.count * config.collector.workers * config.collector.envs_per_worker
+    if config.buffer.fragments_per_iteration != batch:
+        raise ConfigError(
+            f"collector.mode=lockstep: an iteration must learn from one fragment of each environment, but "
+            f"buffer.fragments_per_iteration={config.buffer.fragments_per_iteration} and there are {batch} "
+            f"environments (collector.count x workers x envs_per_worker). Set buffer.fragments_per_iteration={batch}."
+        )
+    if config.objective.value_warmup or config.buffer.max_reuse > 1:
+        raise ConfigError(
+            "collector.mode=lockstep waits for new weights after every batch, which objective.value_warmup does not "
+            "publish and buffer.max_reuse does not need. Set them to 0 and 1, or collector.mode=async."
+        )
 
 
 def trainer_threads(config: Config) -> int:

@@ -55,6 +55,8 @@ class Fragments:
     """bool: the row holds the last observation of a cut episode and no decision."""
     memory: TensorDict
     """Name -> (B, *shape): the policy's memory before row 0."""
+    reference_memory: TensorDict
+    """Name -> (B, *shape): the reference policy's; empty if there is none, or it has no memory."""
     version_B: Tensor
     """int64: version of the behaviour policy."""
     env_B: Tensor
@@ -77,7 +79,7 @@ class Fragments:
     def from_leaves(leaves: Mapping[str, Tensor]) -> Fragments:
         """The inverse of `leaves`."""
         flat: dict[str, Tensor] = {}
-        groups: dict[str, TensorDict] = {"observation": {}, "action": {}, "memory": {}}
+        groups: dict[str, TensorDict] = {"observation": {}, "action": {}, "memory": {}, "reference_memory": {}}
         for name, tensor in leaves.items():
             group, dot, key = name.partition(".")
             if dot:
@@ -112,7 +114,12 @@ class LeafSpec(msgspec.Struct, frozen=True):
     shape: tuple[int, ...]
 
 
-def fragment_schema(env: EnvSpec, memory: Mapping[str, TensorSpec], length: int) -> tuple[LeafSpec, ...]:
+def fragment_schema(
+    env: EnvSpec,
+    memory: Mapping[str, TensorSpec],
+    reference_memory: Mapping[str, TensorSpec],
+    length: int,
+) -> tuple[LeafSpec, ...]:
     """Every tensor of a fragment of `length` rows, in the order of `Fragments.leaves`."""
     rows = (length,)
     return (
@@ -126,6 +133,7 @@ def fragment_schema(env: EnvSpec, memory: Mapping[str, TensorSpec], length: int)
         LeafSpec("truncated_BT", "bool", rows),
         LeafSpec("final_BT", "bool", rows),
         *(LeafSpec(f"memory.{name}", s.dtype, s.shape) for name, s in memory.items()),
+        *(LeafSpec(f"reference_memory.{name}", s.dtype, s.shape) for name, s in reference_memory.items()),
         LeafSpec("version_B", "int64", ()),
         LeafSpec("env_B", "int64", ()),
         LeafSpec("sequence_B", "int64", ()),

@@ -42,10 +42,14 @@ def _train(composed: DictConfig) -> None:
     from mineonline.training import train  # seconds of imports, which a misspelt key should not wait for
 
     try:
+        kind = hydra.utils.instantiate(composed.learner, _partial_=True)
+    except hydra.errors.InstantiationException as error:
+        raise ConfigError(f"learner: {str(error).splitlines()[0]}. Is its package installed?") from None
+    try:
         callbacks = [hydra.utils.instantiate(callback) for callback in composed.callbacks]
     except hydra.errors.InstantiationException as error:
         raise ConfigError(f"callbacks: {str(error).splitlines()[0]}. Is its package installed?") from None
-    train(command_line.settings_of(composed), _stop, overrides=sys.argv[1:], callbacks=callbacks)
+    train(command_line.settings_of(composed), _stop, overrides=sys.argv[1:], kind=kind, callbacks=callbacks)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from mineonline.callbacks.progress import Progress
 from mineonline.callbacks.statistics import Statistics
 from mineonline.callbacks.stopping import StopOnSignal
 from mineonline.callbacks.videos import RecordVideos
-from mineonline.checkpoint_file import read_policy_state
+from mineonline.checkpoint_file import read_iteration, read_policy_state
 from mineonline.config import Config, check_shares, parse_config, trainer_threads
 from mineonline.envs.build import env_spec
 from mineonline.envs.contract import EnvSpec
@@ -37,12 +37,12 @@ from mineonline.errors import ConfigError
 from mineonline.experience.buffer import FragmentBuffer, check_silence
 from mineonline.experience.datamodule import OnlineDataModule
 from mineonline.experience.receiver import Receiver
-from mineonline.fragment import fragment_schema
 from mineonline.join import DONE_FILE, JoinDesk, Welcome
+from mineonline.learning.build import build_learner
 from mineonline.learning.module import PPO
 from mineonline.metrics import MetricsFile
 from mineonline.network import Network
-from mineonline.policies.build import build_policy
+from mineonline.policies.actor import Actor
 from mineonline.processes import RUN_DIR_VARIABLE, die_with_parent
 from mineonline.run_folder import choose_run_dir, create_run_dir
 from mineonline.stopping import StopRequest
@@ -60,9 +60,10 @@ def train(
     stop: StopRequest,
     *,
     overrides: Sequence[str] = (),
+    kind: Callable[..., PPO] = PPO,
     callbacks: Sequence[lightning.Callback] = (),
 ) -> None:
-    """Train as `settings` (see `conf/config.yaml`) say, to the end or until asked to stop.
+    """Train as `settings` (see `conf/config.yaml`) say, to the end or until asked to stop. `kind` makes the learner.
 
     MineonlineError: what the user can mend. SystemExit when `stop` was requested.
     """
@@ -72,8 +73,11 @@ def train(
     trainer = _build_trainer(config)
     check_shares(config, trainer.world_size)
     spec = env_spec(config)
-    policy = build_policy(config, spec)
-    resume_at = int(read_policy_state(Path(config.checkpoint), policy)["version"]) if config.checkpoint else 0
+    learner = build_learner(config, spec, bad_batch_file=run_dir / f"bad_batch-{rank}.pt", kind=kind)
+    resume_at = 0
+    if config.checkpoint:
+        read_policy_state(Path(config.checkpoint), learner.policy)
+        resume_at = read_iteration(Path(config.checkpoint))
     if rank == 0:
         create_run_dir(run_dir, msgspec.to_builtins(config), list(overrides), config.checkpoint)
     elif "LOCAL_RANK" in os.environ:
@@ -83,21 +87,17 @@ def train(
     trainer.loggers = _build_loggers(config, run_dir, resume_at) if rank == 0 else []
     torch.set_num_threads(trainer_threads(config))
     lightning.seed_everything(config.seed + rank, verbose=False)
-    learner = PPO(
-        policy, config.objective, config.optimizer, config.iterations,
-        seed=config.seed, bad_batch_file=run_dir / f"bad_batch-{rank}.pt",
-    )  # fmt: skip
     began = time.monotonic()
     with ExitStack() as stack:
         datamodule = _connect(stack, config, run_dir, trainer, learner, spec, stop)
         trainer.callbacks += callbacks  # type: ignore[attr-defined]
         trainer.fit(learner, datamodule=datamodule, ckpt_path=config.checkpoint, weights_only=True)
     # a signal that comes while the last video is recorded stops nothing else
-    stopped = stop.received is not None and learner.version < config.iterations
+    stopped = stop.received is not None and learner.iteration < config.iterations
     if rank == 0:
         if not stopped:
             (run_dir / DONE_FILE).touch()
-        print_summary(run_dir, learner.version, time.monotonic() - began, stopped=stopped)
+        print_summary(run_dir, learner.iteration, time.monotonic() - began, stopped=stopped)
     if stopped and rank == 0:  # of another rank Lightning would take it for a failure
         assert stop.received is not None
         raise SystemExit(128 + stop.received)
@@ -130,7 +130,7 @@ def _connect(
         max_reuse=config.buffer.max_reuse,
         seed=config.seed + rank,
     )
-    schema = fragment_schema(spec, learner.policy.memory_spec, config.fragment.length)
+    schema = Actor(learner.policy, learner.reference).schema(spec, config.fragment.length)
     receiver = Receiver(
         network, buffer, rank=rank, run_id=run_id, schema=schema, actions=dict(spec.action), statistics=spec.statistics
     )
@@ -200,7 +200,7 @@ def _open_centre(
 
     def announce(addresses: tuple[str, ...]) -> None:
         # a resumed run must not play the episodes of its beginning again: ids decide seeds
-        first_id = 1000 * learner.version
+        first_id = 1000 * learner.iteration
         desk.open(lambda i: Welcome(run_id, first_id + i, encoded, addresses, publisher.address), run_dir)
         if config.collector.count == 0:
             print(

@@ -10,5 +10,5 @@ class Poison(lightning.Callback):
         self.first, self.last = first, last
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if self.first <= pl_module.version < self.last:
+        if self.first <= pl_module.iteration < self.last:
             batch.fragments.reward_BT[0, 0] = float("nan")

@@ -20,8 +20,8 @@ def fragment(version, number=0):
     return Fragments(
         observation={"state": torch.zeros(1, 3, 1)}, first_BU=torch.zeros(1, 3, dtype=torch.bool),
         action={"action": torch.zeros(1, 2, dtype=torch.int64)}, log_prob_BT=row, value_BT=row, reward_BT=row,
-        terminated_BT=flags, truncated_BT=flags, final_BT=flags, memory={}, version_B=torch.tensor([version]),
-        env_B=torch.tensor([0]), sequence_B=torch.tensor([number]),
+        terminated_BT=flags, truncated_BT=flags, final_BT=flags, memory={}, reference_memory={},
+        version_B=torch.tensor([version]), env_B=torch.tensor([0]), sequence_B=torch.tensor([number]),
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from mineonline.envs.contract import EnvSpec, TensorSpec
 from mineonline.experience.buffer import Arrivals, Share
 from mineonline.experience.datamodule import Iterations
 from mineonline.fragment import Fragments
+from mineonline.learning.build import build_learner
 from mineonline.learning.module import PPO
 from mineonline.policies.build import build_policy
 from tests.conftest import CARTPOLE, config_of
@@ -33,22 +34,20 @@ def recorded(number: int, policy) -> Share:
     fragments = Fragments(
         observation={"state": state}, first_BU=first, action=action, log_prob_BT=log_prob,
         value_BT=output.value_BT[:, :-1], reward_BT=(action["action"] == (state[:, :-1, 0] > 0)).float(),
-        terminated_BT=terminated, truncated_BT=flags, final_BT=flags, memory={},
+        terminated_BT=terminated, truncated_BT=flags, final_BT=flags, memory={}, reference_memory={},
         version_B=torch.zeros(B, dtype=torch.int64), env_B=torch.arange(B),
         sequence_B=torch.full((B,), number),
     )  # fmt: skip
     return Share(fragments, [0] * B, [0] * B, 0.0, Arrivals())
 
 
-def learn(folder, iterations, *, checkpoint=None, change=lambda share: share, overrides=()):
+def learn(folder, iterations, *, checkpoint=None, change=lambda share: share, overrides=(), kind=PPO):
     """Run up to `iterations` on the recorded shares; the learner afterwards. Saves `last.ckpt` at the end."""
-    config = config_of(*CARTPOLE, "optimizer.anneal=true", *overrides)
+    config = config_of(*CARTPOLE, "iterations=6", "optimizer.anneal=true", *overrides)
     recorder = build_policy(config_of(*CARTPOLE, "seed=77"), SPEC)
-    learner = PPO(
-        build_policy(config, SPEC), config.objective, config.optimizer, 6, seed=0, bad_batch_file=folder / "bad.pt"
-    )
+    learner = build_learner(config, SPEC, bad_batch_file=folder / "bad.pt", kind=kind)
     data = Iterations(
-        lambda: change(recorded(learner.version, recorder)), lambda stop: stop, lambda: None, iterations
+        lambda: change(recorded(learner.iteration, recorder)), lambda stop: stop, lambda: None, iterations
     )
     trainer = lightning.Trainer(
         max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,

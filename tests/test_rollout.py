@@ -12,7 +12,8 @@ from mineonline.envs.contract import EnvSpec, Step, TensorSpec
 from mineonline.experience.collector import Workers
 from mineonline.experience.rollout import FragmentCollector, RolloutSettings, TorchrlEnv
 from mineonline.fragment import Fragments
-from mineonline.policies.build import build_policy
+from mineonline.policies.actor import Actor
+from mineonline.policies.build import build_actor
 from mineonline.policies.mlp import MlpPolicy
 from tests.conftest import CARTPOLE, config_of
 
@@ -58,21 +59,20 @@ def settings(spec, length=T, envs=N):
     )  # fmt: skip
 
 
-def collected(env, policy, length=T):
+def collected(env, actor, length=T):
     chosen = settings(env.spec, length, env.num_envs)
     collector = FragmentCollector(
-        TorchrlEnv(env), policy=policy, settings=chosen, frames_per_batch=length * env.num_envs, worker_idx=0,
+        TorchrlEnv(env), policy=actor, settings=chosen, frames_per_batch=length * env.num_envs, worker_idx=0,
         trust_policy=True, use_buffers=True, auto_register_policy_transforms=False,
         storing_device="cpu", policy_device="cpu", env_device="cpu",
     )  # fmt: skip
     for batch in collector:
-        names = [leaf.name for leaf in chosen.schema(policy)]
+        names = [leaf.name for leaf in chosen.schema(actor)]
         yield Fragments.from_leaves({name: batch[name].clone() for name in names})
 
 
 def test_rows_follow_one_another_over_deaths_time_limits_and_fragments():
-    policy = MlpPolicy(CountingEnv.spec, [4])
-    batches = collected(CountingEnv(N), policy)
+    batches = collected(CountingEnv(N), Actor(MlpPolicy(CountingEnv.spec, [4], zero_initial_value=False), None))
     parts = [next(batches) for _ in range(3)]
     for number, part in enumerate(parts):
         assert part.sequence_B.tolist() == [number] * N
@@ -104,8 +104,7 @@ def test_rows_follow_one_another_over_deaths_time_limits_and_fragments():
 
 
 def test_the_row_after_a_fragment_is_the_first_row_of_the_next():
-    policy = MlpPolicy(CountingEnv.spec, [4])
-    batches = collected(CountingEnv(N), policy)
+    batches = collected(CountingEnv(N), Actor(MlpPolicy(CountingEnv.spec, [4], zero_initial_value=False), None))
     one, two = next(batches), next(batches)
     assert torch.equal(one.observation["state"][:, -1], two.observation["state"][:, 0])
     assert torch.equal(one.first_BU[:, -1], two.first_BU[:, 0])
@@ -114,9 +113,10 @@ def test_the_row_after_a_fragment_is_the_first_row_of_the_next():
 def test_the_learner_finds_the_log_probabilities_and_values_that_the_worker_noted():
     config = config_of("policy.memory=gru", "env.image_size=[40,36]", "task.time_limit_ticks=40")
     spec = env_spec(config)
-    policy = build_policy(config, spec)
+    actor = build_actor(config, spec)
+    policy = actor.policy
     env = build_env(config, num_envs=2, first_index=0)
-    batches = collected(env, policy, length=14)
+    batches = collected(env, actor, length=14)
     for _ in range(2):
         part = next(batches)
         assert part.truncated_BT.any()
@@ -141,9 +141,9 @@ def test_fragments_are_stamped_with_the_weights_that_made_them_and_never_mix_two
     """The critic's bias is set to the version, so that every value tells which weights computed it."""
     config = config_of(*CARTPOLE)
     spec = env_spec(config)
-    policy = build_policy(config, spec)
+    actor = build_actor(config, spec)
     chosen = settings(spec, length=16, envs=2)
-    with Workers(partial(build_env, config), policy, chosen, workers=2) as workers:
+    with Workers(partial(build_env, config), actor, chosen, workers=2) as workers:
         seen = []
         for number, batch in enumerate(workers):
             assert len(batch["env_B"]) == 4
@@ -154,10 +154,10 @@ def test_fragments_are_stamped_with_the_weights_that_made_them_and_never_mix_two
                 torch.testing.assert_close(batch["value_BT"], torch.full((4, 16), float(seen[-1])))
             if number == 5:
                 break
-            state = {name: leaf.clone() for name, leaf in build_policy(config, spec).state_dict().items()}
-            state["value.weight"].zero_()
-            state["value.bias"].fill_(float(number + 1))
-            state["version"].fill_(number + 1)
+            state = {name: leaf.clone() for name, leaf in build_actor(config, spec).state_dict().items()}
+            state["policy.value.linear.weight"].zero_()
+            state["policy.value.linear.bias"].fill_(float(number + 1))
+            state["policy.version"].fill_(number + 1)
             workers.update_weights(state)
     assert seen == [0, 1, 2, 3, 4, 5]
 
@@ -165,7 +165,7 @@ def test_fragments_are_stamped_with_the_weights_that_made_them_and_never_mix_two
 def test_workers_of_one_collector_play_different_episodes():
     config = config_of(*CARTPOLE)
     spec = env_spec(config)
-    with Workers(partial(build_env, config), build_policy(config, spec), settings(spec, 4, 2), workers=2) as workers:
+    with Workers(partial(build_env, config), build_actor(config, spec), settings(spec, 4, 2), workers=2) as workers:
         batch = next(iter(workers))
     starts = batch["observation.state"][:, 0]
     assert batch["env_B"].tolist() == [0, 1, 2, 3]

@@ -15,7 +15,7 @@ from mineonline.fragment import Episode, LeafSpec, fragment_schema
 from mineonline.network import Network, connect
 
 SPEC = EnvSpec(observation={"image": TensorSpec((6, 8, 3), "uint8")}, action={"buttons": 8641, "camera": 121})
-SCHEMA = fragment_schema(SPEC, {"gru": TensorSpec((5,), "float32")}, length=7)
+SCHEMA = fragment_schema(SPEC, {"gru": TensorSpec((5,), "float32")}, {}, length=7)
 ACTIONS = dict(SPEC.action)
 STATISTICS = ("kill_entity/cow",)
 

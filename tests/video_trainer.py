@@ -5,31 +5,30 @@ python -m tests.video_trainer <run folder> <iterations> <every> <seconds an iter
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import lightning
+import msgspec
 
 from mineonline.callbacks.videos import RecordVideos
 from mineonline.envs.build import env_spec
 from mineonline.evaluate import read_config
+from mineonline.learning.build import build_learner
 from mineonline.learning.module import PPO
-from mineonline.policies.build import build_policy
 from mineonline.stopping import StopRequest
 
 
 class Counting(PPO):
-    """Learns nothing; `on_iteration(version)` is called in each one."""
+    """Learns nothing; `on_iteration(iteration)` is called in each one."""
 
-    def __init__(self, config, iterations, on_iteration):
-        super().__init__(
-            build_policy(config, env_spec(config)), config.objective, config.optimizer, iterations,
-            seed=config.seed, bad_batch_file=Path(config.run_dir or ".") / "bad_batch.pt",
-        )  # fmt: skip
+    def __init__(self, *arguments, on_iteration, **settings):
+        super().__init__(*arguments, **settings)
         self.on_iteration = on_iteration
 
     def training_step(self, batch, batch_idx):
-        self.policy.version += 1
-        self.on_iteration(self.version)
+        self.iteration += 1
+        self.on_iteration(self.iteration)
 
 
 def train(run_dir: Path, *, iterations: int, every: int, on_iteration, stop: StopRequest | None = None) -> RecordVideos:
@@ -40,7 +39,11 @@ def train(run_dir: Path, *, iterations: int, every: int, on_iteration, stop: Sto
         max_epochs=1, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, callbacks=[videos],
     )  # fmt: skip
-    trainer.fit(Counting(config, iterations, on_iteration), train_dataloaders=range(iterations))
+    learner = build_learner(
+        msgspec.structs.replace(config, iterations=iterations), env_spec(config), bad_batch_file=run_dir / "bad.pt",
+        kind=partial(Counting, on_iteration=on_iteration),
+    )  # fmt: skip
+    trainer.fit(learner, train_dataloaders=range(iterations))
     return videos
 
 

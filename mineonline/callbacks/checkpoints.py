@@ -30,7 +30,7 @@ class SaveCheckpoints(lightning.Callback):
         self._folder = folder
         self._every = every
         self._keep_every = keep_every
-        self._saved_version = -1
+        self._saved_iteration = -1
 
     def on_train_batch_end(
         self,
@@ -41,19 +41,19 @@ class SaveCheckpoints(lightning.Callback):
         batch_idx: int,
     ) -> None:
         assert isinstance(pl_module, PPO)
-        version = pl_module.version
-        if version % self._every == 0 or version == pl_module.iterations:
+        iteration = pl_module.iteration
+        if iteration % self._every == 0 or iteration == pl_module.iterations:
             self.save(trainer)
-        if self._keep_every and version % self._keep_every == 0:
-            trainer.save_checkpoint(self._folder / f"{version:06d}.ckpt")
+        if self._keep_every and iteration % self._keep_every == 0:
+            trainer.save_checkpoint(self._folder / f"{iteration:06d}.ckpt")
 
     def save(self, trainer: lightning.Trainer) -> None:
         """Save `last.ckpt`; all ranks together."""
         assert isinstance(trainer.lightning_module, PPO)
-        self._saved_version = trainer.lightning_module.version
+        self._saved_iteration = trainer.lightning_module.iteration
         trainer.save_checkpoint(self._folder / "last.ckpt")
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, PPO)
-        if pl_module.version != self._saved_version:  # ended by Lightning: max_steps, max_time or a callback
+        if pl_module.iteration != self._saved_iteration:  # ended by Lightning: max_steps, max_time or a callback
             self.save(trainer)

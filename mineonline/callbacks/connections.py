@@ -28,7 +28,7 @@ class AnnounceRun(lightning.Callback):
 
 
 class PublishWeights(lightning.Callback):
-    """Rank 0 publishes the weights before the first iteration and after each one.
+    """Rank 0 publishes the weights before the first iteration and after each one that changed the policy.
 
     At the end it tells the collectors that the run is complete, unless it was asked to stop: then they wait for the
     trainer to come back.
@@ -37,6 +37,7 @@ class PublishWeights(lightning.Callback):
     def __init__(self, publisher: WeightsPublisher, stop: StopRequest) -> None:
         self._publisher = publisher
         self._stop = stop
+        self._version = -1
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._publish(pl_module)
@@ -49,14 +50,17 @@ class PublishWeights(lightning.Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
-        self._publish(pl_module)
+        assert isinstance(pl_module, PPO)
+        if pl_module.version != self._version:
+            self._publish(pl_module)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._publish(pl_module, done=self._stop.received is None)
 
     def _publish(self, module: lightning.LightningModule, *, done: bool = False) -> None:
         assert isinstance(module, PPO)
-        self._publisher.publish(module.version, module.policy.state_dict(), done=done)
+        self._version = module.version
+        self._publisher.publish(self._version, module.published(), done=done)
 
 
 def gather_addresses(trainer: lightning.Trainer, address: str) -> tuple[str, ...]:

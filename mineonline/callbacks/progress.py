@@ -27,7 +27,7 @@ class Progress(lightning.Callback):
         if trainer.is_global_zero and sys.stderr.isatty():
             self._bar = tqdm(
                 total=pl_module.iterations,
-                initial=pl_module.version,
+                initial=pl_module.iteration,
                 unit="it",
                 dynamic_ncols=True,
                 bar_format="{desc}{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}",
@@ -51,7 +51,7 @@ class Progress(lightning.Callback):
             self._bar.update()
         elif time.monotonic() - self._last_line > _LINE_EVERY_S:
             self._last_line = time.monotonic()
-            print(f"iteration {pl_module.version}/{pl_module.iterations}: {text}", file=sys.stderr, flush=True)
+            print(f"iteration {pl_module.iteration}/{pl_module.iterations}: {text}", file=sys.stderr, flush=True)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._close()

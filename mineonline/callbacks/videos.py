@@ -60,7 +60,7 @@ class RecordVideos(lightning.Callback):
             return
         assert isinstance(pl_module, PPO)
         self._look()
-        if pl_module.version % self._every == 0:
+        if pl_module.iteration % self._every == 0:
             self._begin(pl_module)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -72,7 +72,7 @@ class RecordVideos(lightning.Callback):
             print("recording the last video (at most 2 minutes; Ctrl-C skips it) ...", file=sys.stderr, flush=True)
         try:
             self._wait(deadline)
-            if self._newest != pl_module.version and not self._gives_up(deadline):
+            if self._newest != pl_module.iteration and not self._gives_up(deadline):
                 self._begin(pl_module)
                 self._wait(deadline)
         finally:
@@ -89,12 +89,12 @@ class RecordVideos(lightning.Callback):
             self.skipped += 1
             log.info(
                 "no video of iteration %d: that of %d is still being recorded (%d skipped so far)",
-                module.version, self._newest, self.skipped,
+                module.iteration, self._newest, self.skipped,
             )  # fmt: skip
             return
         try:
             self._recorder = _Recorder(self._run_dir, module.policy)
-            self._newest = module.version
+            self._newest = module.iteration
         except (OSError, RuntimeError) as error:  # no space, no process; torch.save raises RuntimeError for a full disk
             self._report(str(error))
 

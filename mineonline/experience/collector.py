@@ -28,7 +28,7 @@ from mineonline.errors import CollectorError
 from mineonline.experience.rollout import FragmentCollector, RolloutSettings, TorchrlEnv, worker_log_file
 from mineonline.experience.wire import WIRE_VERSION, Header, Timing, encode
 from mineonline.fragment import Episode, LeafSpec
-from mineonline.policies.policy import Policy
+from mineonline.policies.actor import Actor
 from mineonline.processes import die_with_parent, tail
 
 log = logging.getLogger(__name__)
@@ -46,8 +46,8 @@ class Workers:
     within 2 s, whatever they do.
     """
 
-    def __init__(self, build_env: BuildEnv, policy: Policy, settings: RolloutSettings, *, workers: int) -> None:
-        self._policy = policy
+    def __init__(self, build_env: BuildEnv, actor: Actor, settings: RolloutSettings, *, workers: int) -> None:
+        self._actor = actor
         self._log = settings.worker_log
         per_worker = settings.envs_per_worker
         try:
@@ -56,7 +56,7 @@ class Workers:
                     partial(_build, build_env, num_envs=per_worker, first_index=settings.first_env + w * per_worker)
                     for w in range(workers)
                 ],
-                policy=policy,
+                policy=actor,
                 collector_class=partial(FragmentCollector, settings=settings),
                 frames_per_batch=workers * per_worker * settings.length,
                 total_frames=-1,
@@ -85,8 +85,8 @@ class Workers:
         dead = [w for w, process in enumerate(self._collector.procs) if not process.is_alive()]
         if dead:
             raise ChildProcessError(f"worker {dead[0]} died (exit code {self._collector.procs[dead[0]].exitcode})")
-        self._policy.load_state_dict(tensors)
-        self._collector.update_policy_weights_(self._policy)
+        self._actor.load_state_dict(tensors)
+        self._collector.update_policy_weights_(self._actor)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         batches = iter(self._collector)

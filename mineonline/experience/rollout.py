@@ -1,7 +1,7 @@
 """PATH 1, first station, in a worker process: environments and policy make fragments.
 
 torchrl's collector owns the process, its weights and the shared memory in which a batch of fragments is handed over;
-what happens between two batches is here: a tight loop over the contract of `envs/contract.py`.
+what happens between two batches is `Player`: a tight loop over the contract of `envs/contract.py`.
 
 Axes: N environments of this worker, T rows, U = T + 1 rows, K statistics.
 """
@@ -21,9 +21,9 @@ from torchrl.collectors import Collector
 from torchrl.data import Binary, Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
-from mineonline.envs.contract import EnvSpec, VectorEnv
-from mineonline.fragment import LeafSpec, empty_fragments, fragment_schema
-from mineonline.policies.policy import Policy
+from mineonline.envs.contract import EnvSpec, Observation, VectorEnv
+from mineonline.fragment import LeafSpec, empty_fragments
+from mineonline.policies.actor import Actor
 from mineonline.processes import log_to
 
 
@@ -99,9 +99,9 @@ class RolloutSettings:
     worker_log: Path | None
     """Log file of the collector, beside which each worker has its own; None leaves stdout and stderr alone."""
 
-    def schema(self, policy: Policy) -> tuple[LeafSpec, ...]:
+    def schema(self, actor: Actor) -> tuple[LeafSpec, ...]:
         """The tensors of a fragment on the wire."""
-        return fragment_schema(self.env_spec, policy.memory_spec, self.length)
+        return actor.schema(self.env_spec, self.length)
 
     def report_schema(self) -> tuple[LeafSpec, ...]:
         """Tensors that a worker gives its collector beside the fragments."""
@@ -118,6 +118,97 @@ def worker_log_file(collector_log: Path, worker: int) -> Path:
     return collector_log.with_name(f"{collector_log.stem}-worker-{worker}.log")
 
 
+class Player:
+    """N environments and an actor that make batches of fragments, written into the same tensors again and again.
+
+    A function of the seed, `first_env` and the actor's weights alone; sampling uses torch's global generator.
+    """
+
+    def __init__(
+        self, vector: VectorEnv, observation: Observation, actor: Actor, settings: RolloutSettings, *, first_env: int
+    ) -> None:
+        """`observation`: what `vector` gave when all its environments were reset, just now."""
+        self._vector = vector
+        self._actor = actor
+        self._length = settings.length
+        n = vector.num_envs
+        self.leaves = empty_fragments((*settings.schema(actor), *settings.report_schema()), n)
+        """Name -> (N, *shape): what `play` filled last, in shared memory."""
+        self.leaves["env_B"].copy_(torch.arange(n) + first_env)
+        torch.manual_seed(np.random.SeedSequence((settings.seed, first_env)).generate_state(1)[0])
+        self._observation = observation
+        self._memory = actor.policy.initial_memory(n)
+        self._reference_memory = actor.reference.initial_memory(n) if actor.reference else {}
+        self._first_N = torch.ones(n, dtype=torch.bool)
+        self._final_N = torch.zeros(n, dtype=torch.bool)
+        self._sequence = 0
+
+    @torch.no_grad()
+    def play(self) -> None:
+        """T rows of every environment."""
+        leaves, vector = self.leaves, self._vector
+        began = time.perf_counter()
+        env_s = 0.0
+        for name, state in self._memory.items():
+            leaves[f"memory.{name}"].copy_(state)
+        for name, state in self._reference_memory.items():
+            leaves[f"reference_memory.{name}"].copy_(state)
+        leaves["version_B"].fill_(self._actor.policy.version)
+        leaves["sequence_B"].fill_(self._sequence)
+        for t in range(self._length):
+            action, decision = self._decide(t)
+            before = time.perf_counter()
+            step = vector.step({k: v[:, 0].cpu().numpy() for k, v in action.items()}, ~self._final_N.numpy())
+            # a death begins anew at once; after a cut, the last observation gets the row in between
+            begins_N = torch.from_numpy(step.terminated_N) | self._final_N
+            row: dict[str, Any] = {
+                **decision,
+                "reward_BT": torch.from_numpy(step.reward_N),
+                "terminated_BT": torch.from_numpy(step.terminated_N),
+                "truncated_BT": torch.from_numpy(step.truncated_N),
+                "final_BT": self._final_N,
+                "report.statistics_BTK": torch.from_numpy(step.statistics_NK),
+                "report.crashed_BT": torch.from_numpy(step.crashed_N),
+            }
+            for name, value in row.items():
+                leaves[name][:, t] = value
+            self._final_N = torch.from_numpy(step.truncated_N.copy())
+            self._first_N = begins_N
+            self._observation = vector.reset(begins_N.numpy()) if begins_N.any() else step.observation
+            env_s += time.perf_counter() - before
+        self._write_observation(self._length)
+        self._sequence += 1
+        leaves["report.env_s"].fill_(env_s)
+        leaves["report.policy_s"].fill_(time.perf_counter() - began - env_s)
+
+    def _decide(self, t: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Let the policy choose in row t: the action (N, 1), and what the row keeps of it."""
+        policy, reference = self._actor.policy, self._actor.reference
+        device = policy.version.device
+        observation = {name: leaf.to(device) for name, leaf in self._write_observation(t).items()}
+        first_NT = self._first_N.unsqueeze(1).to(device)
+        output = policy(observation, first_NT, self._memory)
+        self._memory = output.memory
+        if reference is not None:
+            self._reference_memory = reference(observation, first_NT, self._reference_memory).memory
+        action = policy.head.sample(output.logits)
+        return action, {
+            "log_prob_BT": policy.head.log_prob(output.logits, action)[:, 0],
+            "value_BT": output.value_BT[:, 0],
+            **{f"action.{name}": value[:, 0] for name, value in action.items()},
+        }
+
+    def _write_observation(self, row: int) -> dict[str, Tensor]:
+        """Copy the environments' present observation into a row; returns it as (N, 1, ...)."""
+        self.leaves["first_BU"][:, row] = self._first_N
+        written = {}
+        for name, array in self._observation.items():
+            leaf = self.leaves[f"observation.{name}"]
+            leaf[:, row] = torch.from_numpy(array)
+            written[name] = leaf[:, row : row + 1]
+        return written
+
+
 class FragmentCollector(Collector):  # type: ignore[misc]
     """torchrl's collector of one worker, whose rollout is a batch of fragments `[N]`.
 
@@ -131,80 +222,19 @@ class FragmentCollector(Collector):  # type: ignore[misc]
             log_to(worker_log_file(settings.worker_log, int(kwargs["worker_idx"])))
         super().__init__(*args, **kwargs)
         torch.set_num_threads(settings.torch_threads)
-        torch.manual_seed(np.random.SeedSequence((settings.seed, self._first_env())).generate_state(1)[0])
-        n = settings.envs_per_worker
-        self._observation = self.env.observation
-        self._memory = self.policy.initial_memory(n)
-        self._first_N = torch.ones(n, dtype=torch.bool)
-        self._final_N = torch.zeros(n, dtype=torch.bool)
-        self._sequence = 0
-
-    def _first_env(self) -> int:
-        return self._settings.first_env + int(self.worker_idx or 0) * self._settings.envs_per_worker
 
     def _maybe_make_final_rollout(self, make_rollout: bool) -> None:
         settings = self._settings
-        leaves = empty_fragments((*settings.schema(self.policy), *settings.report_schema()), settings.envs_per_worker)
-        leaves["env_B"].copy_(torch.arange(settings.envs_per_worker) + self._first_env())
-        self._leaves = leaves
+        first_env = settings.first_env + int(self.worker_idx or 0) * settings.envs_per_worker
+        self._player = Player(self.env.vector, self.env.observation, self.policy, settings, first_env=first_env)
         # torchrl counts frames by its trajectory ids; they are not used otherwise
         ids = torch.zeros(settings.envs_per_worker, settings.length, dtype=torch.int64)
         self._final_rollout = TensorDict(
-            {**leaves, "collector": {"traj_ids": ids}}, batch_size=[settings.envs_per_worker], device="cpu"
+            {**self._player.leaves, "collector": {"traj_ids": ids}}, batch_size=[settings.envs_per_worker], device="cpu"
         )
         self._policy_output_keys: list[str] = []
 
-    @torch.no_grad()
     def rollout(self) -> TensorDict:
         """T rows of every environment, written into the tensors that are shared with the collector."""
-        leaves, policy, vector = self._leaves, self.policy, self.env.vector
-        device = policy.version.device
-        began = time.perf_counter()
-        env_s = 0.0
-        for name, state in self._memory.items():
-            leaves[f"memory.{name}"].copy_(state)
-        leaves["version_B"].fill_(policy.version)
-        leaves["sequence_B"].fill_(self._sequence)
-        for t in range(self._settings.length):
-            observation = self._write_observation(t)
-            first_NT = self._first_N.unsqueeze(1)
-            output = policy({k: v.to(device) for k, v in observation.items()}, first_NT.to(device), self._memory)
-            action = policy.head.sample(output.logits)
-            log_prob = policy.head.log_prob(output.logits, action)
-            self._memory = output.memory
-            before = time.perf_counter()
-            step = vector.step({k: v[:, 0].cpu().numpy() for k, v in action.items()}, ~self._final_N.numpy())
-            # a death begins anew at once; after a cut, the last observation gets the row in between
-            begins_N = torch.from_numpy(step.terminated_N) | self._final_N
-            row: dict[str, Any] = {
-                "log_prob_BT": log_prob[:, 0],
-                "value_BT": output.value_BT[:, 0],
-                "reward_BT": torch.from_numpy(step.reward_N),
-                "terminated_BT": torch.from_numpy(step.terminated_N),
-                "truncated_BT": torch.from_numpy(step.truncated_N),
-                "final_BT": self._final_N,
-                "report.statistics_BTK": torch.from_numpy(step.statistics_NK),
-                "report.crashed_BT": torch.from_numpy(step.crashed_N),
-                **{f"action.{name}": value[:, 0] for name, value in action.items()},
-            }
-            for name, value in row.items():
-                leaves[name][:, t] = value
-            self._final_N = torch.from_numpy(step.truncated_N.copy())
-            self._first_N = begins_N
-            self._observation = vector.reset(begins_N.numpy()) if begins_N.any() else step.observation
-            env_s += time.perf_counter() - before
-        self._write_observation(self._settings.length)
-        self._sequence += 1
-        leaves["report.env_s"].fill_(env_s)
-        leaves["report.policy_s"].fill_(time.perf_counter() - began - env_s)
+        self._player.play()
         return self._final_rollout
-
-    def _write_observation(self, row: int) -> dict[str, Tensor]:
-        """Copy the environments' present observation into a row; returns it as (N, 1, ...)."""
-        self._leaves["first_BU"][:, row] = self._first_N
-        written = {}
-        for name, array in self._observation.items():
-            leaf = self._leaves[f"observation.{name}"]
-            leaf[:, row] = torch.from_numpy(array)
-            written[name] = leaf[:, row : row + 1]
-        return written

@@ -17,11 +17,15 @@ def gae(
     terminated_BT: Tensor,
     ended_BT: Tensor,
     next_advantage_B: Tensor,
+    weight_BT: Tensor | None = None,
     *,
     discount: float,
     trace: float,
 ) -> Tensor:
     """Advantage of every row, (B, T) (Schulman et al. 2016, eq. 16).
+
+    `weight_BT`, if given, are truncated importance weights of the actions, with ρ = c: the result, added to the value,
+    is then the V-trace target (Espeholt et al. 2018, remark 1, with c scaled by `trace`).
 
     `value_BU[:, t + 1]` is the value of what row t led to. `terminated_BT` stops the bootstrap; `ended_BT` (terminated,
     truncated, or a row without a decision) stops the trace. `next_advantage_B` is the advantage of row T, 0 where it
@@ -32,6 +36,9 @@ def gae(
         raise ValueError(f"rewards are {tuple(rows)}, values {tuple(value_BU.shape)}: expected (B, T) and (B, T + 1)")
     delta_BT = reward_BT + discount * value_BU[:, 1:] * ~terminated_BT - value_BU[:, :-1]
     decay_BT = discount * trace * ~ended_BT
+    if weight_BT is not None:
+        delta_BT = delta_BT * weight_BT
+        decay_BT = decay_BT * weight_BT
     advantage_B = next_advantage_B
     columns = []
     for t in range(rows[1] - 1, -1, -1):
@@ -40,7 +47,9 @@ def gae(
     return torch.stack(columns[::-1], dim=1)
 
 
-def advantages(fragments: Fragments, value_BU: Tensor, *, discount: float, trace: float) -> Tensor:
+def advantages(
+    fragments: Fragments, value_BU: Tensor, weight_BT: Tensor | None = None, *, discount: float, trace: float
+) -> Tensor:
     """`gae` of every fragment, where the trace runs on into the fragment that followed, if it is in the batch.
 
     A gap in the sequence numbers of an environment stops the trace; the bootstrap at the fragment's last row remains.
@@ -60,7 +69,7 @@ def advantages(fragments: Fragments, value_BU: Tensor, *, discount: float, trace
         next_advantage_B[index[known]] = result_BT[successor_B[index[known]], 0]
         result_BT[index] = gae(
             fragments.reward_BT[index], value_BU[index], fragments.terminated_BT[index], ended_BT[index],
-            next_advantage_B[index], discount=discount, trace=trace,
+            next_advantage_B[index], None if weight_BT is None else weight_BT[index], discount=discount, trace=trace,
         )  # fmt: skip
         pending_B[index] = False
     return result_BT

@@ -1,13 +1,17 @@
 """The learner: one `training_step` is one PPO iteration on a rank's share of fragments.
 
-Axes: B fragments, T rows, U = T + 1 rows. Consumes a share, waits for nobody but the other ranks.
+    fragments -> first pass (values, proximal log-probabilities, reference logits) -> advantages -> sequences
+              -> epochs x minibatches: losses, gradient, clip, step -> version + 1
+
+Axes: B fragments or sequences, T rows, U = T + 1 rows. Consumes a share, waits for nobody but the other ranks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 import lightning
 import numpy as np
@@ -15,12 +19,22 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
-from mineonline.config import ObjectiveConfig, OptimizerConfig
+from mineonline.config import ObjectiveConfig, OptimizerConfig, ReferenceConfig
 from mineonline.errors import LearningError
 from mineonline.fragment import Fragments
 from mineonline.learning.advantage import advantages
-from mineonline.learning.objective import Losses, ppo_losses
-from mineonline.policies.policy import Policy, PolicyOutput
+from mineonline.learning.cloning import Cloning
+from mineonline.learning.objective import (
+    Losses,
+    Rows,
+    clamped_exp,
+    clipped_surrogate,
+    importance_weight,
+    value_loss,
+)
+from mineonline.learning.sequences import FirstPass, Sequences, cut, first_pass, reference_logits
+from mineonline.policies.actor import Actor
+from mineonline.policies.policy import Policy
 
 
 class HasFragments(Protocol):
@@ -29,20 +43,40 @@ class HasFragments(Protocol):
     fragments: Fragments
 
 
+class IterationOutput(TypedDict):
+    """What callbacks get as `outputs` in `on_train_batch_end`; on the CPU, of this rank's fragments."""
+
+    advantage_BT: Tensor
+    """As the losses saw it: normalised, if that is set."""
+    return_BT: Tensor
+    """In units of reward."""
+    value_BU: Tensor
+    """Before the iteration, in units of reward."""
+    losses: list[Losses]
+    """Of each optimiser step that was taken, without graph."""
+
+
 class PPO(lightning.LightningModule):
     """Proximal policy optimisation (Schulman et al. 2017) with manual optimisation.
 
-    `version` counts iterations; it is a buffer of the policy, so that it is published and saved with the weights. An
-    optimiser step whose gradient is not finite is skipped; all ranks do so together, since they share the gradient.
+    `iteration` counts iterations, `version` those that changed the policy; the latter is a buffer of the policy, so
+    that it is published and saved with the weights. An optimiser step whose gradient is not finite is skipped; all
+    ranks do so together, since they share the gradient.
+
+    For an objective of your own, override `surrogate` (the policy's loss), `losses` (all of them) or `targets`
+    (advantages and returns), and give the class as `learner._target_`.
     """
 
     def __init__(
         self,
         policy: Policy,
+        reference: Policy | None,
+        *,
         objective: ObjectiveConfig,
         optimizer: OptimizerConfig,
+        reference_settings: ReferenceConfig,
+        cloning: Cloning | None,
         iterations: int,
-        *,
         seed: int,
         bad_batch_file: Path,
     ) -> None:
@@ -50,17 +84,34 @@ class PPO(lightning.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.policy = policy
+        self.reference = reference
+        if reference is not None:
+            reference.requires_grad_(False)
+        self.iteration = 0
         self.objective = objective
         self.optimizer = optimizer
         self.iterations = iterations
         self.seed = seed
+        self._reference_settings = reference_settings
+        self._cloning = cloning
         self._bad_batch_file = bad_batch_file
         self._bad_steps_in_a_row = 0
+        self._bad_parameters: list[str] = []
+        self._norm = torch.zeros(())
 
     @property
     def version(self) -> int:
-        """PPO iterations that made the present weights."""
+        """Iterations that made the present policy."""
         return int(self.policy.version)
+
+    @property
+    def warms_up(self) -> bool:
+        """Whether only the value is learnt in this iteration."""
+        return self.iteration < self.objective.value_warmup
+
+    def published(self) -> dict[str, Tensor]:
+        """What the collectors play with: the state of an `Actor`."""
+        return Actor(self.policy, self.reference).state_dict()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         settings = self.optimizer
@@ -69,126 +120,221 @@ class PPO(lightning.LightningModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let a run that ended be resumed: Lightning would take its only epoch for complete."""
+        """Let a run that ended be resumed, too: Lightning would take its only epoch for complete."""
+        checkpoint["iteration"] = self.iteration
         loop = checkpoint["loops"]["fit_loop"]
         loop["epoch_loop.batch_progress"]["is_last_batch"] = False
         loop["epoch_progress"]["current"].update(processed=0, completed=0)
 
-    def training_step(self, batch: HasFragments, batch_idx: int) -> None:
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.iteration = checkpoint["iteration"]
+
+    def training_step(self, batch: HasFragments, batch_idx: int) -> IterationOutput:
         fragments = batch.fragments
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         if self.optimizer.anneal:
             for group in optimizer.param_groups:
-                group["lr"] = self.optimizer.learning_rate * max(0.0, 1 - self.version / self.iterations)
-        value_BU = self._values(fragments)
-        advantage_BT = advantages(fragments, value_BU, discount=self.objective.discount, trace=self.objective.trace)
-        return_BT = advantage_BT + value_BU[:, :-1]
+                group["lr"] = self.optimizer.learning_rate * max(0.0, 1 - self.iteration / self.iterations)
+        found, logits = self._look_at(fragments)
+        advantage_BT, return_BT = self.targets(fragments, found)
         decided_BT = ~fragments.final_BT
         if self.objective.normalize_advantage:
-            advantage_BT = self._normalized(advantage_BT, decided_BT)
-        logs: list[dict[str, Tensor]] = []
-        skipped = 0
-        for index in self._minibatches(len(fragments)):
-            losses = self._losses(fragments[index], advantage_BT[index], return_BT[index])
+            mean, mean_square = self._moments(advantage_BT[decided_BT])
+            deviation = (mean_square - mean**2).clamp(min=0).sqrt()
+            advantage_BT = ((advantage_BT - mean) / (deviation + 1e-8)).float()
+        if self.objective.normalize_value:
+            self.policy.value.update(*self._moments(return_BT[decided_BT]), decay=self.objective.value_decay)
+        sequences = cut(
+            fragments, self._context(fragments), found,
+            return_BT=return_BT, advantage_BT=advantage_BT, reference_logits=logits,
+        )  # fmt: skip
+        losses, norms, skipped = [], [], 0
+        generator = self._generator()
+        for index in self._minibatches(len(sequences), generator):
             optimizer.zero_grad()
-            self.manual_backward(losses.total)
-            norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.optimizer.max_grad_norm)
-            if self._is_good(norm, fragments):
-                optimizer.step()
-                logs.append({**losses._asdict(), "gradient_norm": norm})
-            else:
+            each = self._backward(optimizer, sequences, index, generator)
+            optimizer.step()
+            if self._bad_parameters:
                 skipped += 1
-        self.policy.version += 1
-        self._log(logs, skipped, value_BU[:, :-1][decided_BT], return_BT[decided_BT])
+                self._note_bad_step(fragments)
+            else:
+                self._bad_steps_in_a_row = 0
+                losses.append(each)
+                norms.append(self._norm)
+        self._end_iteration()
+        self._log(losses, norms, skipped, found.value_BU[:, :-1][decided_BT], return_BT[decided_BT])
+        return {"advantage_BT": advantage_BT, "return_BT": return_BT, "value_BU": found.value_BU, "losses": losses}
 
-    def _is_good(self, norm: Tensor, fragments: Fragments) -> bool:
-        """Whether a step may be taken. LearningError after too many in a row that may not."""
-        if norm.isfinite():
-            self._bad_steps_in_a_row = 0
-            return True
-        self._bad_steps_in_a_row += 1
-        if self._bad_steps_in_a_row >= self.optimizer.max_bad_steps:
-            names = [name for name, leaf in self.policy.named_parameters() if not _is_finite(leaf.grad)]
-            bad_data = [name for name, leaf in fragments.leaves() if not _is_finite(leaf)]
-            torch.save(dict(fragments.leaves()), self._bad_batch_file)
-            raise LearningError(
-                f"{self._bad_steps_in_a_row} optimiser steps in a row had gradients that are not finite: those of "
-                f"{', '.join(names)}. Not finite in the fragments: {', '.join(bad_data) or 'nothing'}; they are saved "
-                f"as {self._bad_batch_file}. Lower optimizer.learning_rate, or look at the rewards."
-            )
-        return False
-
-    def _evaluate(self, fragments: Fragments, observation: dict[str, Tensor], first_BX: Tensor) -> PolicyOutput:
-        return self.policy(  # type: ignore[no-any-return]
-            {name: leaf.to(self.device) for name, leaf in observation.items()},
-            first_BX.to(self.device),
-            {name: leaf.to(self.device) for name, leaf in fragments.memory.items()},
+    def targets(self, fragments: Fragments, found: FirstPass) -> tuple[Tensor, Tensor]:
+        """Advantages (before they are normalised) and returns, (B, T) each, in units of reward."""
+        settings = self.objective
+        weight_BT = None
+        if settings.kind == "vtrace":
+            weight_BT = importance_weight(
+                found.log_prob_BT, fragments.log_prob_BT,
+                largest=settings.weight_max, log_ratio_max=settings.log_ratio_max,
+            )  # fmt: skip
+        advantage_BT = advantages(
+            fragments, found.value_BU, weight_BT, discount=settings.discount, trace=settings.trace
         )
+        return advantage_BT, advantage_BT + found.value_BU[:, :-1]
 
-    @torch.no_grad()
-    def _values(self, fragments: Fragments) -> Tensor:
-        """(B, U) under the present weights, on the CPU."""
-        parts = [
-            self._evaluate(part, part.observation, part.first_BU).value_BT
-            for part in (fragments[index] for index in self._parts(len(fragments)))
-        ]
-        return torch.cat(parts).cpu()
+    def surrogate(self, log_prob_BT: Tensor, part: Sequences) -> tuple[Tensor, Tensor]:
+        """Loss of the policy in every row, and the ratio that was clipped."""
+        settings = self.objective
+        on_policy = settings.kind == "ppo"
+        anchor_BT = part.behaviour_log_prob_BT if on_policy else part.proximal_log_prob_BT
+        ratio_BT = clamped_exp(log_prob_BT - anchor_BT, settings.log_ratio_max)
+        loss_BT = clipped_surrogate(ratio_BT, part.advantage_BT, settings.clip)
+        if settings.kind == "decoupled":
+            loss_BT = loss_BT * importance_weight(
+                anchor_BT, part.behaviour_log_prob_BT,
+                largest=settings.weight_max, log_ratio_max=settings.log_ratio_max,
+            )  # fmt: skip
+        return loss_BT, ratio_BT
 
-    def _losses(self, fragments: Fragments, advantage_BT: Tensor, return_BT: Tensor) -> Losses:
-        observation = {name: leaf[:, :-1] for name, leaf in fragments.observation.items()}
-        output = self._evaluate(fragments, observation, fragments.first_BU[:, :-1])
-        action = {name: leaf.to(self.device) for name, leaf in fragments.action.items()}
+    def losses(self, part: Sequences, rows: Rows) -> Losses:
+        """What a part of a minibatch, on this device, adds to the minibatch's losses."""
+        settings = self.objective
+        output = self.policy(part.observation, part.first_BT, part.memory)
         head = self.policy.head
-        return ppo_losses(
-            head.log_prob(output.logits, action),
-            fragments.log_prob_BT.to(self.device),
-            advantage_BT.to(self.device),
-            output.value_BT,
-            return_BT.to(self.device),
-            head.entropy(output.logits),
-            ~fragments.final_BT.to(self.device),
-            clip=self.objective.clip,
-            value_coef=self.objective.value_coef,
-            entropy_coef=self.objective.entropy_coef,
+        log_prob_BT = head.log_prob(output.logits, part.action)
+        loss_BT, ratio_BT = self.surrogate(log_prob_BT, part)
+        policy = rows.mean(loss_BT)
+        value = rows.mean(
+            value_loss(output.value_BT, part.return_BT, part.value_BT, self.policy.value.deviation, settings.value_clip)
+        )
+        entropy = rows.mean(head.entropy(output.logits))
+        kl = torch.zeros_like(value)
+        if part.reference_logits is not None:
+            kl = rows.mean(head.kl(output.logits, part.reference_logits))
+        others = settings.policy_coef * policy - settings.entropy_coef * entropy + self.reference_coef * kl
+        if self.warms_up:
+            others = 0.0 * others  # the gradient must exist for ranks to share it
+        with torch.no_grad():
+            log_ratio_BT = log_prob_BT - part.behaviour_log_prob_BT
+            approximate_kl = rows.mean(clamped_exp(log_ratio_BT, settings.log_ratio_max) - 1 - log_ratio_BT)
+            clip_fraction = rows.mean(((ratio_BT - 1).abs() > settings.clip).float())
+        total = settings.value_coef * value + others
+        return Losses(total, policy, value, entropy, kl, torch.zeros_like(kl), approximate_kl, clip_fraction)
+
+    @property
+    def reference_coef(self) -> float:
+        """ρ in this iteration."""
+        settings = self._reference_settings
+        return float(settings.kl_coef * settings.kl_decay**self.iteration)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip the gradients, or take them away if they are not finite; then the optimiser does nothing."""
+        if self.warms_up:
+            learnt = {id(parameter) for parameter in self.policy.value_parameters()}
+            _forget_gradients(parameter for parameter in self.policy.parameters() if id(parameter) not in learnt)
+        self._norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.optimizer.max_grad_norm)
+        self._bad_parameters = []
+        if not self._norm.isfinite():
+            self._bad_parameters = [name for name, leaf in self.policy.named_parameters() if not _is_finite(leaf.grad)]
+            _forget_gradients(self.policy.parameters())
+
+    def _backward(
+        self, optimizer: LightningOptimizer, sequences: Sequences, index: Tensor, generator: torch.Generator
+    ) -> Losses:
+        """Gradient of a minibatch, part by part; the last part's pass shares it with the other ranks."""
+        decisions = sequences.decided_BT[index].sum().to(self.device)
+        cloning = torch.zeros((), device=self.device)
+        if self._cloning is not None and not self.warms_up:
+            with optimizer.toggle_model(sync_grad=False):
+                cloning = self._cloning.loss(self.policy, generator)
+                self.manual_backward(cloning)
+        shares = []
+        parts = index.chunk(self.optimizer.accumulate)
+        for number, chosen in enumerate(parts, 1):
+            part = sequences[chosen].to(self.device)
+            losses = self.losses(part, Rows(part.decided_BT, decisions))
+            last = number == len(parts)
+            with nullcontext() if last else optimizer.toggle_model(sync_grad=False):
+                self.manual_backward(losses.total)
+            shares.append(losses.detach())
+        return Losses(*(torch.stack(column).sum() for column in zip(*shares, strict=True)))._replace(
+            cloning=cloning.detach()
         )
 
-    def _parts(self, count: int) -> list[Tensor]:
-        """Consecutive indices, as many parts as there are minibatches."""
-        return list(torch.arange(count).chunk(self.optimizer.minibatches))
+    def _note_bad_step(self, fragments: Fragments) -> None:
+        """LearningError after too many in a row."""
+        self._bad_steps_in_a_row += 1
+        if self._bad_steps_in_a_row < self.optimizer.max_bad_steps:
+            return
+        bad_data = [name for name, leaf in fragments.leaves() if not _is_finite(leaf)]
+        torch.save(
+            {"fragments": dict(fragments.leaves()), "state_dict": self.state_dict(), "iteration": self.iteration},
+            self._bad_batch_file,
+        )
+        raise LearningError(
+            f"{self._bad_steps_in_a_row} optimiser steps in a row had gradients that are not finite: those of "
+            f"{', '.join(self._bad_parameters)}. Not finite in the fragments: {', '.join(bad_data) or 'nothing'}. "
+            f"Look closer with `python -m mineonline.replay {self._bad_batch_file}`; often a lower "
+            "optimizer.learning_rate helps, or rewards are wrong."
+        )
 
-    def _minibatches(self, count: int) -> Iterator[Tensor]:
+    def _context(self, fragments: Fragments) -> int:
+        return self.optimizer.context_length or fragments.reward_BT.shape[1]
+
+    def _look_at(self, fragments: Fragments) -> tuple[FirstPass, Tensor | None]:
+        """The first pass over all fragments, part by part so that memory stays small; and the reference's logits."""
+        context = self._context(fragments)
+        found, logits = [], []
+        for index in torch.arange(len(fragments)).chunk(self.optimizer.minibatches * self.optimizer.accumulate):
+            part = fragments[index].to(self.device)
+            found.append(first_pass(self.policy, part, context))
+            if self.reference is not None:
+                logits.append(reference_logits(self.reference, part, context))
+        values, log_probs, memories = zip(*found, strict=True)
+        memory = {name: torch.cat([each[name] for each in memories]) for name in memories[0]}
+        return FirstPass(torch.cat(values), torch.cat(log_probs), memory), torch.cat(logits) if logits else None
+
+    def _generator(self) -> torch.Generator:
         # a function of seed, rank and iteration, so that a resumed run goes on with the same order
-        state = np.random.SeedSequence((self.seed, self.trainer.global_rank, self.version)).generate_state(1)
-        generator = torch.Generator().manual_seed(int(state[0]))
+        state = np.random.SeedSequence((self.seed, self.trainer.global_rank, self.iteration)).generate_state(1)
+        return torch.Generator().manual_seed(int(state[0]))
+
+    def _minibatches(self, count: int, generator: torch.Generator) -> Iterator[Tensor]:
         for _ in range(self.optimizer.epochs):
             yield from torch.randperm(count, generator=generator).chunk(self.optimizer.minibatches)
 
-    def _normalized(self, advantage_BT: Tensor, decided_BT: Tensor) -> Tensor:
-        """Mean 0 and standard deviation 1 over the rows with a decision, of all ranks."""
-        x = advantage_BT[decided_BT].double()
-        moments = torch.stack([x.sum(), (x * x).sum(), decided_BT.sum().double()]).to(self.device)
-        total, squares, count = self._sum_over_ranks(moments).cpu()
-        mean = total / count
-        deviation = (squares / count - mean * mean).clamp(min=0).sqrt()
-        normalized: Tensor = (advantage_BT - mean) / (deviation + 1e-8)
-        return normalized.float()
-
-    def _sum_over_ranks(self, x: Tensor) -> Tensor:
+    def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and mean square over all ranks, float64 on the CPU."""
+        x = x.double()
+        sums = torch.stack([x.sum(), (x * x).sum(), torch.tensor(x.numel(), dtype=torch.float64)]).to(self.device)
         if self.trainer.world_size > 1:
-            torch.distributed.all_reduce(x)
-        return x
+            torch.distributed.all_reduce(sums)
+        total, squares, count = sums.cpu()
+        return total / count, squares / count
 
-    def _log(self, logs: list[dict[str, Tensor]], skipped: int, value: Tensor, target: Tensor) -> None:
-        names = [*Losses._fields, "gradient_norm"]
+    def _end_iteration(self) -> None:
+        if not self.warms_up:
+            self.policy.version += 1
+        self.iteration += 1
+        every = self._reference_settings.refresh_every
+        if self.reference is not None and every and self.iteration % every == 0:
+            self.reference.load_state_dict(self.policy.state_dict())
+
+    def _log(self, losses: list[Losses], norms: list[Tensor], skipped: int, value: Tensor, target: Tensor) -> None:
+        columns = zip(*losses, strict=True) if losses else [[torch.tensor(float("nan"))]] * len(Losses._fields)
         metrics: dict[str, Any] = {
-            f"loss/{name}": torch.stack([entry[name].detach() for entry in logs]).mean() if logs else float("nan")
-            for name in names
+            f"loss/{name}": torch.stack(list(column)).mean()
+            for name, column in zip(Losses._fields, columns, strict=True)
         }
+        metrics["loss/gradient_norm"] = torch.stack(norms).mean() if norms else float("nan")
         metrics["loss/skipped_steps"] = float(skipped)
         variance = target.var()
         metrics["loss/explained_variance"] = 1 - (target - value).var() / variance if variance > 0 else variance
         self.log_dict(metrics, batch_size=1, sync_dist=self.trainer.world_size > 1)
+
+
+def _forget_gradients(parameters: Iterator[torch.nn.Parameter]) -> None:
+    for parameter in parameters:
+        parameter.grad = None
 
 
 def _is_finite(leaf: Tensor | None) -> bool:

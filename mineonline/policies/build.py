@@ -7,6 +7,7 @@ import torch
 from mineonline.config import Config, MlpPolicyConfig
 from mineonline.envs.contract import EnvSpec
 from mineonline.errors import ConfigError
+from mineonline.policies.actor import Actor
 from mineonline.policies.heads import CategoricalHead, Head
 from mineonline.policies.minecraft_heads import FactoredHead, JointHead
 from mineonline.policies.mlp import MlpPolicy
@@ -14,12 +15,18 @@ from mineonline.policies.policy import Policy
 from mineonline.policies.tiny import TinyPolicy
 
 
+def build_actor(config: Config, spec: EnvSpec) -> Actor:
+    """What a worker plays with; its weights come from the learner."""
+    reference = build_policy(config, spec) if config.reference.kl_coef else None
+    return Actor(build_policy(config, spec), reference)
+
+
 def build_policy(config: Config, spec: EnvSpec) -> Policy:
     """The configured policy for an environment; its weights are a function of `config.seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         if isinstance(config.policy, MlpPolicyConfig):
-            return MlpPolicy(spec, config.policy.hidden_sizes)
+            return MlpPolicy(spec, config.policy.hidden_sizes, zero_initial_value=config.policy.zero_initial_value)
         if "image" not in spec.observation:
             raise ConfigError("policy=tiny reads pictures, but the environment shows vectors. Use policy=mlp.")
         head: Head
@@ -32,4 +39,5 @@ def build_policy(config: Config, spec: EnvSpec) -> Policy:
         return TinyPolicy(
             spec.observation["image"], head,
             hidden_size=config.policy.hidden_size, recurrent=config.policy.memory == "gru",
+            zero_initial_value=config.policy.zero_initial_value,
         )  # fmt: skip

@@ -15,6 +15,13 @@ TensorDict = dict[str, Tensor]
 IMPOSSIBLE = -1e9  # instead of -inf, whose product with probability 0 is NaN
 
 
+def orthogonal_(layer: nn.Linear | nn.Conv2d, gain: float) -> None:
+    """Orthogonal weights and zero bias, the usual start for PPO (Huang et al. 2022, detail 2)."""
+    nn.init.orthogonal_(layer.weight, gain)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
 class Head(nn.Module):
     """Distribution over actions.
 
@@ -41,6 +48,10 @@ class Head(nn.Module):
         """Entropy of whole actions, in nats."""
         raise NotImplementedError
 
+    def kl(self, logits: Tensor, other: Tensor) -> Tensor:
+        """KL(this || other) of the distributions over whole actions, in nats. `other`: logits of the same head."""
+        raise NotImplementedError
+
 
 class GroupedHead(Head):
     """Independent categorical choices (groups G), each over its own number of classes, padded to a common K."""
@@ -51,8 +62,7 @@ class GroupedHead(Head):
         super().__init__()
         self.groups, self.classes = possible_GK.shape
         self.linear = nn.Linear(features, self.groups * self.classes)
-        nn.init.orthogonal_(self.linear.weight, gain)
-        nn.init.zeros_(self.linear.bias)
+        orthogonal_(self.linear, gain)
         self.register_buffer("possible_GK", possible_GK, persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -72,6 +82,9 @@ class GroupedHead(Head):
 
     def _group_entropy(self, logits: Tensor) -> Tensor:
         return -(logits.exp() * logits).sum(-1)
+
+    def _group_kl(self, logits: Tensor, other: Tensor) -> Tensor:
+        return (logits.exp() * (logits - other)).sum(-1)
 
 
 class CategoricalHead(GroupedHead):
@@ -99,3 +112,6 @@ class CategoricalHead(GroupedHead):
 
     def entropy(self, logits: Tensor) -> Tensor:
         return self._group_entropy(logits).sum(-1)
+
+    def kl(self, logits: Tensor, other: Tensor) -> Tensor:
+        return self._group_kl(logits, other).sum(-1)

@@ -20,7 +20,7 @@ from mineonline.envs.actions import (
     legal_buttons,
 )
 from mineonline.envs.tasks import ActionMask
-from mineonline.policies.heads import IMPOSSIBLE, GroupedHead, Head, TensorDict
+from mineonline.policies.heads import IMPOSSIBLE, GroupedHead, Head, TensorDict, orthogonal_
 
 _CAMERA_BINS = 11
 _CAMERA_GROUP = GROUP_NAMES.index("camera")
@@ -73,7 +73,13 @@ class FactoredHead(GroupedHead):
         return each[..., _INVENTORY_GROUP] + torch.where(buttons[..., _INVENTORY_GROUP] == 1, 0.0, others)
 
     def entropy(self, logits: Tensor) -> Tensor:
-        each = self._group_entropy(logits)
+        return self._of_whole_actions(logits, self._group_entropy(logits))
+
+    def kl(self, logits: Tensor, other: Tensor) -> Tensor:
+        return self._of_whole_actions(logits, self._group_kl(logits, other))
+
+    def _of_whole_actions(self, logits: Tensor, each: Tensor) -> Tensor:
+        """Sum of the groups' entropies or divergences, by the chain rule: a group counts as often as it matters."""
         moves = logits[..., _CAMERA_GROUP, 1].exp()
         closed = logits[..., _INVENTORY_GROUP, 0].exp()
         others = each[..., :_INVENTORY_GROUP].sum(-1) + moves * each[..., _PITCH_GROUP:].sum(-1)
@@ -89,8 +95,7 @@ class JointHead(Head):
     def __init__(self, features: int, mask: ActionMask, *, gain: float = 0.01) -> None:
         super().__init__()
         self.linear = nn.Linear(features, NUM_BUTTONS + NUM_CAMERA)
-        nn.init.orthogonal_(self.linear.weight, gain)
-        nn.init.zeros_(self.linear.bias)
+        orthogonal_(self.linear, gain)
         possible = torch.from_numpy(legal_buttons(mask.forbid, mask.hold))
         moves = torch.from_numpy(BUTTON_TABLE[:, _CAMERA_GROUP] == 1)
         self.register_buffer("possible", possible, persistent=False)
@@ -116,6 +121,11 @@ class JointHead(Head):
         buttons, camera = logits[..., :NUM_BUTTONS], logits[..., NUM_BUTTONS:]
         moves = buttons[..., self.moves].exp().sum(-1)
         return -(buttons.exp() * buttons).sum(-1) - moves * (camera.exp() * camera).sum(-1)
+
+    def kl(self, logits: Tensor, other: Tensor) -> Tensor:
+        moves = logits[..., :NUM_BUTTONS][..., self.moves].exp().sum(-1)
+        each = logits.exp() * (logits - other)
+        return each[..., :NUM_BUTTONS].sum(-1) + moves * each[..., NUM_BUTTONS:].sum(-1)
 
 
 def _possible(mask: ActionMask) -> Tensor:

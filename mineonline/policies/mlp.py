@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 from mineonline.envs.contract import EnvSpec
 from mineonline.errors import ConfigError
-from mineonline.policies.heads import CategoricalHead
-from mineonline.policies.policy import Memory, Policy, PolicyOutput, orthogonal_
+from mineonline.policies.heads import CategoricalHead, orthogonal_
+from mineonline.policies.policy import Memory, Policy, PolicyOutput
+from mineonline.policies.value import ValueHead
 
 
 class MlpPolicy(Policy):
     """Separate tanh towers for actor and critic, as in Schulman et al. 2017, section 6.1; no memory."""
 
-    def __init__(self, spec: EnvSpec, hidden_sizes: Sequence[int]) -> None:
+    def __init__(self, spec: EnvSpec, hidden_sizes: Sequence[int], *, zero_initial_value: bool) -> None:
         super().__init__()
         pictures = [name for name, s in spec.observation.items() if s.dtype == "uint8"]
         if pictures:
@@ -28,12 +29,14 @@ class MlpPolicy(Policy):
         self.actor = _tower(size, hidden_sizes)
         self.critic = _tower(size, hidden_sizes)
         self.head = CategoricalHead(hidden_sizes[-1], spec.action)
-        self.value = nn.Linear(hidden_sizes[-1], 1)
-        orthogonal_(self.value, 1.0)
+        self.value = ValueHead(hidden_sizes[-1], zero=zero_initial_value)
 
     def forward(self, observation: dict[str, Tensor], first_BT: Tensor, memory: Memory) -> PolicyOutput:
         vector_BTD = torch.cat([part.flatten(2).float() for part in observation.values()], -1)
-        return PolicyOutput(self.head(self.actor(vector_BTD)), self.value(self.critic(vector_BTD)).squeeze(-1), memory)
+        return PolicyOutput(self.head(self.actor(vector_BTD)), self.value(self.critic(vector_BTD)), memory)
+
+    def value_parameters(self) -> list[nn.Parameter]:
+        return [*self.critic.parameters(), *super().value_parameters()]
 
 
 def _tower(size: int, hidden_sizes: Sequence[int]) -> nn.Sequential:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mineonline.envs.contract import TensorSpec
 from mineonline.policies.heads import Head
+from mineonline.policies.value import ValueHead
 
 Memory = dict[str, Tensor]
 """Name -> (B, *shape); empty for a policy without memory."""
@@ -32,12 +33,13 @@ class PolicyOutput(NamedTuple):
 class Policy(nn.Module):
     """Base of all policies.
 
-    A subclass sets `head` and `memory_spec` and implements `forward`. `first_BT` resets the memory before a row, inside
-    a sequence too.
+    A subclass sets `head`, `value` and `memory_spec` and implements `forward`. `first_BT` resets the memory before a
+    row, inside a sequence too.
     """
 
     version: Tensor
     head: Head
+    value: ValueHead
 
     def __init__(self, memory_spec: Mapping[str, TensorSpec] | None = None) -> None:
         super().__init__()
@@ -49,6 +51,10 @@ class Policy(nn.Module):
         """Evaluate T rows of B sequences; `memory` is the state before row 0."""
         raise NotImplementedError
 
+    def value_parameters(self) -> list[nn.Parameter]:
+        """Parameters that only the value depends on."""
+        return list(self.value.parameters())
+
     def initial_memory(self, count: int) -> Memory:
         """Memory of `count` sequences that have not begun."""
         device = self.version.device
@@ -56,11 +62,3 @@ class Policy(nn.Module):
             name: torch.zeros((count, *spec.shape), dtype=getattr(torch, spec.dtype), device=device)
             for name, spec in self.memory_spec.items()
         }
-
-
-def orthogonal_(layer: nn.Linear | nn.Conv2d, gain: float) -> None:
-    """Orthogonal weights and zero bias, the usual start for PPO (Huang et al. 2022, detail 2)."""
-    nn.init.orthogonal_(layer.weight, gain)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from mineonline.envs.contract import TensorSpec
 from mineonline.errors import ConfigError
-from mineonline.policies.heads import Head
-from mineonline.policies.policy import Memory, Policy, PolicyOutput, orthogonal_
+from mineonline.policies.heads import Head, orthogonal_
+from mineonline.policies.policy import Memory, Policy, PolicyOutput
+from mineonline.policies.value import ValueHead
 
 
 class TinyPolicy(Policy):
@@ -19,7 +20,9 @@ class TinyPolicy(Policy):
     `head` reads `hidden_size` features. ConfigError if the picture is too small for the convolutions (36 pixels).
     """
 
-    def __init__(self, image: TensorSpec, head: Head, *, hidden_size: int, recurrent: bool) -> None:
+    def __init__(
+        self, image: TensorSpec, head: Head, *, hidden_size: int, recurrent: bool, zero_initial_value: bool
+    ) -> None:
         super().__init__({"gru": TensorSpec((hidden_size,), "float32")} if recurrent else None)
         height, width, channels = image.shape
         if min(height, width) < 36:
@@ -41,8 +44,7 @@ class TinyPolicy(Policy):
         orthogonal_(self.linear, math.sqrt(2))
         self.gru = nn.GRU(hidden_size, hidden_size, batch_first=True) if recurrent else None
         self.head = head
-        self.value = nn.Linear(hidden_size, 1)
-        orthogonal_(self.value, 1.0)
+        self.value = ValueHead(hidden_size, zero=zero_initial_value)
         # pictures arrive as (..., H, W, C): in this layout that is no copy
         self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -53,7 +55,7 @@ class TinyPolicy(Policy):
         if self.gru is not None:
             features, state_BD = _gru(self.gru, features, first_BT, memory["gru"])
             memory = {"gru": state_BD}
-        return PolicyOutput(self.head(features), self.value(features).squeeze(-1).float(), memory)
+        return PolicyOutput(self.head(features), self.value(features), memory)
 
 
 def _gru(gru: nn.GRU, x_BTD: Tensor, first_BT: Tensor, state_BD: Tensor) -> tuple[Tensor, Tensor]:

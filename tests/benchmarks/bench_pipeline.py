@@ -86,7 +86,8 @@ class Player:
             first_BU=torch.zeros(n, length + 1, dtype=torch.bool),
             action={name: torch.zeros(n, length, dtype=torch.int64) for name in env.spec.action},
             log_prob_BT=zeros, value_BT=zeros.clone(), reward_BT=zeros.clone(), terminated_BT=flags,
-            truncated_BT=flags.clone(), final_BT=flags.clone(), memory={}, version_B=torch.zeros(n, dtype=torch.int64),
+            truncated_BT=flags.clone(), final_BT=flags.clone(), memory={}, reference_memory={},
+            version_B=torch.zeros(n, dtype=torch.int64),
             env_B=torch.arange(n), sequence_B=torch.zeros(n, dtype=torch.int64),
         )  # fmt: skip
 

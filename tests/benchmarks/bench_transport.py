@@ -32,7 +32,7 @@ from mineonline.weights.publisher import WeightsPublisher
 from mineonline.weights.subscriber import WeightsSubscriber
 
 SPEC = EnvSpec(observation={"image": TensorSpec((128, 128, 3), "uint8")}, action={"buttons": 8641, "camera": 121})
-SCHEMA = fragment_schema(SPEC, {}, length=64)
+SCHEMA = fragment_schema(SPEC, {}, {}, length=64)
 COUNT = 64
 STATE = {f"layer{i}": torch.full((1024, 1024), float(i)) for i in range(5)}
 SUBSCRIBERS, VERSIONS = 4, 20

@@ -1,0 +1,43 @@
+"""Behaviour cloning of recorded fragments, as a second loss beside PPO's.
+
+Axes: B fragments, T rows.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from mineonline.fragment import Fragments
+from mineonline.policies.policy import Policy
+
+
+class FragmentSet(Protocol):
+    """Recorded fragments, for example `mineonline.recorded.RecordedFragments`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Tensor) -> Fragments: ...
+
+
+class Cloning:
+    """Draws `fragments` of a recorded set for each optimiser step."""
+
+    def __init__(self, recorded: FragmentSet, *, coef: float, fragments: int) -> None:
+        self._recorded = recorded
+        self._coef = coef
+        self._fragments = fragments
+
+    def loss(self, policy: Policy, generator: torch.Generator) -> Tensor:
+        """`coef` x mean of -log π(recorded action), in nats, over the rows of the drawn fragments with a decision.
+
+        Memory begins empty in each fragment: what the recording policy remembered means nothing to this one.
+        """
+        index = torch.randint(len(self._recorded), (self._fragments,), generator=generator)
+        drawn = self._recorded[index].to(policy.version.device)
+        observation = {name: leaf[:, :-1] for name, leaf in drawn.observation.items()}
+        output = policy(observation, drawn.first_BU[:, :-1], policy.initial_memory(len(drawn)))
+        log_prob_BT = policy.head.log_prob(output.logits, drawn.action)
+        return -self._coef * log_prob_BT[~drawn.final_BT].mean()

@@ -1,0 +1,27 @@
+"""What a worker plays with, and what the learner publishes."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from mineonline.envs.contract import EnvSpec
+from mineonline.fragment import LeafSpec, fragment_schema
+from mineonline.policies.policy import Policy
+
+
+class Actor(nn.Module):
+    """The policy and, where the learner needs to know its memory, the reference policy.
+
+    The memory of a reference policy (see `learning/module.py`) depends on everything that it saw, so it is carried
+    where everything is seen. A reference without memory stays with the learner.
+    """
+
+    def __init__(self, policy: Policy, reference: Policy | None) -> None:
+        super().__init__()
+        self.policy = policy
+        self.reference = reference if reference is not None and reference.memory_spec else None
+
+    def schema(self, env: EnvSpec, length: int) -> tuple[LeafSpec, ...]:
+        """The tensors of the fragments that it makes."""
+        reference_memory = self.reference.memory_spec if self.reference else {}
+        return fragment_schema(env, self.policy.memory_spec, reference_memory, length)

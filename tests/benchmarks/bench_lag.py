@@ -1,0 +1,71 @@
+"""How well does each objective stand fragments of old weights? Return after a fixed number of decisions at forced lag.
+
+    python -m tests.benchmarks.bench_lag [seeds] [key=value ...]
+
+One process plays with weights that are 0, 2, 8 or 32 versions old and learns from what it sees (`tests/synchronous.py`),
+on CartPole, 256 decisions a version. The figure is the mean return of all episodes that ended in the last fifth of
+100,000 decisions (500 is the most that is possible). `recomputed` is MineStudio's way (`tests/recomputed_ppo.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+from mineonline.learning.module import PPO
+from tests.conftest import CARTPOLE, config_of
+from tests.recomputed_ppo import RecomputedPPO
+from tests.synchronous import Synchronous
+
+TASK = [
+    *CARTPOLE, "collector.workers=1", "collector.envs_per_worker=8", "fragment.length=32",
+    "buffer.fragments_per_iteration=8", "iterations=390", "objective.trace=0.9", "objective.entropy_coef=0",
+    "optimizer.learning_rate=5e-4", "optimizer.epochs=4", "optimizer.minibatches=2", "torch_threads=1",
+]  # fmt: skip
+LAGS = (0, 2, 8, 32)
+KINDS = ("recomputed", "ppo", "decoupled", "vtrace")
+
+
+def main() -> None:
+    seeds = int(sys.argv[1]) if len(sys.argv) > 1 and sys.argv[1].isdigit() else 3
+    overrides = [argument for argument in sys.argv[1:] if "=" in argument]
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+    for lag in LAGS:
+        for kind in KINDS:
+            began = time.monotonic()
+            returns = [final_return(kind, lag, seed, overrides) for seed in range(seeds)]
+            print(
+                f"lag {lag:2d} {kind:11s} mean {statistics.mean(returns):6.1f}  seeds "
+                f"{' '.join(f'{value:6.1f}' for value in returns)}   {time.monotonic() - began:.0f} s",
+                flush=True,
+            )
+
+
+def final_return(kind: str, lag: int, seed: int, overrides: list[str]) -> float:
+    """Mean return of the episodes that ended in the last fifth of training."""
+    objective = "ppo" if kind == "recomputed" else kind
+    config = config_of(*TASK, f"objective.kind={objective}", f"seed={seed}", *overrides)
+    with tempfile.TemporaryDirectory() as folder:
+        learner = RecomputedPPO if kind == "recomputed" else PPO
+        run = Synchronous(config, lag=lag, kind=learner, folder=Path(folder))
+        counts: list[int] = []
+        play = run._play
+
+        def counted():
+            counts.append(len(run.episode_returns))
+            return play()
+
+        run._play = counted
+        run.run()
+    late = run.episode_returns[counts[len(counts) * 4 // 5] :]
+    return statistics.mean(late) if late else 500.0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""PPO in one process: plays a batch, learns from it, plays the next. What the distributed system must equal at lag 0.
+
+With `lag`, it plays with weights that are so many versions old, which no distribution could hold so constant.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning
+import numpy as np
+import torch
+
+from mineonline.config import Config
+from mineonline.envs.build import build_env, env_spec
+from mineonline.experience.buffer import Arrivals, Share
+from mineonline.experience.datamodule import Iterations
+from mineonline.experience.rollout import Player, RolloutSettings
+from mineonline.fragment import Fragments, concatenate
+from mineonline.learning.build import build_learner
+from mineonline.learning.module import PPO
+from mineonline.policies.build import build_actor
+
+
+class Synchronous:
+    """Workers of the whole run, one after the other, in this process."""
+
+    def __init__(self, config: Config, *, lag: int = 0, kind: Callable[..., PPO] = PPO, folder: Path) -> None:
+        spec = env_spec(config)
+        per_worker = config.collector.envs_per_worker
+        torch.set_num_threads(config.torch_threads or 1)
+        lightning.seed_everything(config.seed, verbose=False)
+        self.learner = build_learner(config, spec, bad_batch_file=folder / "bad.pt", kind=kind)
+        self.episode_returns: list[float] = []
+        self._folder = folder
+        self._iterations = config.iterations
+        self._trainer_settings = config.trainer
+        self._lag = lag
+        self._published: deque[dict[str, torch.Tensor]] = deque(maxlen=lag + 1)
+        self._actor = build_actor(config, spec)
+        self._random: list[torch.Tensor] = []
+        self._players = []
+        for first_env in range(0, config.collector.workers * per_worker, per_worker):
+            settings = RolloutSettings(
+                env_spec=spec, length=config.fragment.length, envs_per_worker=per_worker, first_env=0,
+                seed=config.seed, device="cpu", torch_threads=1, worker_log=None,
+            )  # fmt: skip
+            env = build_env(config, num_envs=per_worker, first_index=first_env)
+            observation = env.reset(np.ones(per_worker, np.bool_))
+            self._players.append(Player(env, observation, self._actor, settings, first_env=first_env))
+            self._random.append(torch.get_rng_state())  # each worker has a generator of its own
+        self._return = np.zeros(config.collector.workers * per_worker)
+
+    def run(self) -> PPO:
+        """All iterations; the learner afterwards."""
+        trainer = lightning.Trainer(
+            max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, accelerator="cpu", devices=1, default_root_dir=self._folder,
+        )  # fmt: skip
+        shares = Iterations(self._play, lambda stop: stop, lambda: None, self._iterations)
+        trainer.fit(self.learner, train_dataloaders=shares)
+        return self.learner
+
+    def _play(self) -> Share:
+        self._published.append({name: leaf.clone() for name, leaf in self.learner.published().items()})
+        self._actor.load_state_dict(self._published[0])
+        parts = []
+        for number, player in enumerate(self._players):
+            torch.set_rng_state(self._random[number])
+            player.play()
+            self._random[number] = torch.get_rng_state()
+            leaves = {name: leaf.clone() for name, leaf in player.leaves.items() if not name.startswith("report.")}
+            parts.append(Fragments.from_leaves(leaves))
+        fragments = concatenate(parts)
+        self._note_returns(fragments)
+        lag_B = [self.learner.version - int(version) for version in fragments.version_B]
+        return Share(fragments, lag_B, [0] * len(fragments), 0.0, Arrivals())
+
+    def _note_returns(self, fragments: Fragments) -> None:
+        ended_BT = fragments.terminated_BT | fragments.truncated_BT
+        reward_BT = fragments.reward_BT * ~fragments.final_BT
+        for t in range(reward_BT.shape[1]):
+            self._return += reward_BT[:, t].numpy()
+            ended = ended_BT[:, t].numpy()
+            self.episode_returns += self._return[ended].tolist()
+            self._return[ended] = 0.0
