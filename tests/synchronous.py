@@ -33,7 +33,8 @@ class Synchronous:
         torch.set_num_threads(config.torch_threads or 1)
         lightning.seed_everything(config.seed, verbose=False)
         self.learner = build_learner(config, spec, bad_batch_file=folder / "bad.pt", kind=kind)
-        self.episode_returns: list[float] = []
+        self.returns: list[list[float]] = []
+        """Of the episodes that ended in each iteration."""
         self._folder = folder
         self._iterations = config.iterations
         self._trainer_settings = config.trainer
@@ -79,10 +80,11 @@ class Synchronous:
         return Share(fragments, lag_B, [0] * len(fragments), 0.0, Arrivals())
 
     def _note_returns(self, fragments: Fragments) -> None:
+        self.returns.append([])
         ended_BT = fragments.terminated_BT | fragments.truncated_BT
         reward_BT = fragments.reward_BT * ~fragments.final_BT
         for t in range(reward_BT.shape[1]):
             self._return += reward_BT[:, t].numpy()
             ended = ended_BT[:, t].numpy()
-            self.episode_returns += self._return[ended].tolist()
+            self.returns[-1] += self._return[ended].tolist()
             self._return[ended] = 0.0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from mineonline.config import Config, MlpPolicyConfig
@@ -23,7 +26,7 @@ def build_actor(config: Config, spec: EnvSpec) -> Actor:
 
 def build_policy(config: Config, spec: EnvSpec) -> Policy:
     """The configured policy for an environment; its weights are a function of `config.seed`."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(config.seed)
         if isinstance(config.policy, MlpPolicyConfig):
             return MlpPolicy(spec, config.policy.hidden_sizes, zero_initial_value=config.policy.zero_initial_value)
@@ -41,3 +44,14 @@ def build_policy(config: Config, spec: EnvSpec) -> Policy:
             hidden_size=config.policy.hidden_size, recurrent=config.policy.memory == "gru",
             zero_initial_value=config.policy.zero_initial_value,
         )  # fmt: skip
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Orthogonal initialisation rounds differently with another number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
