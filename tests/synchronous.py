@@ -15,13 +15,13 @@ import torch
 
 from mineonline.config import Config
 from mineonline.envs.build import build_env, env_spec
-from mineonline.experience.buffer import Arrivals, Share
-from mineonline.experience.datamodule import Iterations
+from mineonline.experience.buffer import Share
 from mineonline.experience.rollout import Player, RolloutSettings
 from mineonline.fragment import Fragments, concatenate
 from mineonline.learning.build import build_learner
 from mineonline.learning.module import PPO
 from mineonline.policies.build import build_actor
+from tests.fit import fit, fresh
 
 
 class Synchronous:
@@ -37,7 +37,6 @@ class Synchronous:
         """Of the episodes that ended in each iteration."""
         self._folder = folder
         self._iterations = config.iterations
-        self._trainer_settings = config.trainer
         self._lag = lag
         self._published: deque[dict[str, torch.Tensor]] = deque(maxlen=lag + 1)
         self._actor = build_actor(config, spec)
@@ -56,15 +55,10 @@ class Synchronous:
 
     def run(self) -> PPO:
         """All iterations; the learner afterwards."""
-        trainer = lightning.Trainer(
-            max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False, accelerator="cpu", devices=1, default_root_dir=self._folder,
-        )  # fmt: skip
-        shares = Iterations(self._play, lambda stop: stop, lambda: None, self._iterations)
-        trainer.fit(self.learner, train_dataloaders=shares)
-        return self.learner
+        return fit(self.learner, self.play, self._iterations, self._folder)
 
-    def _play(self) -> Share:
+    def play(self) -> Share:
+        """One fragment of every environment."""
         self._published.append({name: leaf.clone() for name, leaf in self.learner.published().items()})
         self._actor.load_state_dict(self._published[0])
         parts = []
@@ -76,8 +70,7 @@ class Synchronous:
             parts.append(Fragments.from_leaves(leaves))
         fragments = concatenate(parts)
         self._note_returns(fragments)
-        lag_B = [self.learner.version - int(version) for version in fragments.version_B]
-        return Share(fragments, lag_B, [0] * len(fragments), 0.0, Arrivals())
+        return fresh(fragments)
 
     def _note_returns(self, fragments: Fragments) -> None:
         self.returns.append([])

@@ -6,15 +6,15 @@ import lightning
 import pytest
 import torch
 
-from mineonline.callbacks.checkpoints import AtomicCheckpointIO, SaveCheckpoints
+from mineonline.callbacks.checkpoints import SaveCheckpoints
 from mineonline.envs.contract import EnvSpec, TensorSpec
-from mineonline.experience.buffer import Arrivals, Share
-from mineonline.experience.datamodule import Iterations
+from mineonline.experience.buffer import Share
 from mineonline.fragment import Fragments
 from mineonline.learning.build import build_learner
 from mineonline.learning.module import PPO
 from mineonline.policies.build import build_policy
 from tests.conftest import CARTPOLE, config_of
+from tests.fit import fit, fresh
 
 SPEC = EnvSpec(observation={"state": TensorSpec((4,), "float32")}, action={"action": 2})
 B, T = 8, 16
@@ -38,7 +38,7 @@ def recorded(number: int, policy) -> Share:
         version_B=torch.zeros(B, dtype=torch.int64), env_B=torch.arange(B),
         sequence_B=torch.full((B,), number),
     )  # fmt: skip
-    return Share(fragments, [0] * B, [0] * B, 0.0, Arrivals())
+    return fresh(fragments)
 
 
 def learn(folder, iterations, *, checkpoint=None, change=lambda share: share, overrides=(), kind=PPO):
@@ -46,16 +46,10 @@ def learn(folder, iterations, *, checkpoint=None, change=lambda share: share, ov
     config = config_of(*CARTPOLE, "iterations=6", "optimizer.anneal=true", *overrides)
     recorder = build_policy(config_of(*CARTPOLE, "seed=77"), SPEC)
     learner = build_learner(config, SPEC, bad_batch_file=folder / "bad.pt", kind=kind)
-    data = Iterations(
-        lambda: change(recorded(learner.iteration, recorder)), lambda stop: stop, lambda: None, iterations
-    )
-    trainer = lightning.Trainer(
-        max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        plugins=[AtomicCheckpointIO()], accelerator="cpu", callbacks=[SaveCheckpoints(folder, every=3, keep_every=0)],
-        default_root_dir=folder,
+    return fit(
+        learner, lambda: change(recorded(learner.iteration, recorder)), iterations, folder, checkpoint=checkpoint,
+        callbacks=[SaveCheckpoints(folder, every=3, keep_every=0)],
     )  # fmt: skip
-    trainer.fit(learner, train_dataloaders=data, ckpt_path=checkpoint, weights_only=True)
-    return learner
 
 
 def test_half_the_iterations_a_checkpoint_and_the_other_half_equal_all_of_them_bit_for_bit(tmp_path):

@@ -25,7 +25,8 @@ from tests.synchronous import Synchronous
 TASK = [
     *CARTPOLE, "collector.workers=1", "collector.envs_per_worker=8", "fragment.length=32",
     "buffer.fragments_per_iteration=8", "iterations=390", "objective.trace=0.9", "objective.entropy_coef=0",
-    "optimizer.learning_rate=5e-4", "optimizer.epochs=4", "optimizer.minibatches=2", "torch_threads=1",
+    "optimizer.learning_rate=5e-4", "optimizer.anneal=true", "optimizer.epochs=4", "optimizer.minibatches=2",
+    "torch_threads=1",
 ]  # fmt: skip
 LAGS = (0, 2, 8, 32)
 KINDS = ("recomputed", "ppo", "decoupled", "vtrace")
@@ -37,7 +38,7 @@ def main() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     for lag in LAGS:
-        for kind in KINDS:
+        for kind in KINDS if lag else ("ppo",):  # without lag all are the same, bit for bit
             began = time.monotonic()
             returns = [final_return(kind, lag, seed, overrides) for seed in range(seeds)]
             print(
