@@ -98,3 +98,24 @@ def test_shapes_that_do_not_fit_are_refused():
     flags = torch.zeros(2, 3, dtype=torch.bool)
     with pytest.raises(ValueError, match=r"expected \(B, T\) and \(B, T \+ 1\)"):
         gae(torch.zeros(2, 3), torch.zeros(2, 3), flags, flags, torch.zeros(2), discount=0.9, trace=0.9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_with_importance_weights_the_targets_are_those_of_v_trace(seed):
+    """v_s = V(x_s) + Σ_t γ^(t-s) (Π_{i<t} c_i) δ_t V with δ_t V = ρ_t (r_t + γ V(x_{t+1}) - V(x_t)) and c_i = λ ρ_i."""
+    reward, value, terminated, truncated, final = random_rows(2, 15, seed)
+    weight = torch.rand(2, 15, generator=torch.Generator().manual_seed(seed))
+    batch = fragments(reward, terminated, truncated, final, env=[0, 1], sequence=[0, 0])
+    found = advantages(batch, value, weight, discount=DISCOUNT, trace=TRACE) + value[:, :-1]
+    for b in range(2):
+        for s in range(15):
+            if final[b, s]:
+                continue
+            target, product = float(value[b, s]), 1.0
+            for t in range(s, 15):
+                after = 0.0 if terminated[b, t] else DISCOUNT * float(value[b, t + 1])
+                target += product * float(weight[b, t]) * (float(reward[b, t]) + after - float(value[b, t]))
+                product *= DISCOUNT * TRACE * float(weight[b, t])
+                if terminated[b, t] or truncated[b, t]:
+                    break
+            assert float(found[b, s]) == pytest.approx(target, abs=1e-5)

@@ -155,6 +155,19 @@ def test_entropy_is_the_mean_of_minus_log_prob_over_samples(kind):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("kind", [FactoredHead, JointHead])
+def test_divergence_is_the_mean_of_the_difference_of_log_probs_over_samples(kind):
+    head, features = make_head(kind, MASKS[1])
+    one, other = head(features[:1]), head(features[1:2])
+    logits = one.expand(60_000 if kind is FactoredHead else 4000, *one.shape[1:])
+    action = head.sample(logits)
+    sampled = head.log_prob(logits, action) - head.log_prob(other.expand_as(logits), action)
+    error = 5 * sampled.std() / np.sqrt(len(sampled))
+    assert float(head.kl(one, other)) == pytest.approx(float(sampled.mean()), abs=float(error))
+    assert float(head.kl(one, one)) == 0
+
+
+@torch.no_grad()
 def test_sampling_follows_the_probabilities():
     torch.manual_seed(0)
     head = CategoricalHead(4, {"a": 3, "b": 2})

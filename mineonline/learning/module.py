@@ -93,7 +93,7 @@ class PPO(lightning.LightningModule):
         self.iterations = iterations
         self.seed = seed
         self._reference_settings = reference_settings
-        self._cloning = cloning
+        self.cloning = cloning
         self._bad_batch_file = bad_batch_file
         self._bad_steps_in_a_row = 0
         self._bad_parameters: list[str] = []
@@ -243,9 +243,9 @@ class PPO(lightning.LightningModule):
         """Gradient of a minibatch, part by part; the last part's pass shares it with the other ranks."""
         decisions = sequences.decided_BT[index].sum().to(self.device)
         cloning = torch.zeros((), device=self.device)
-        if self._cloning is not None and not self.warms_up:
+        if self.cloning is not None and not self.warms_up:
             with optimizer.toggle_model(sync_grad=False):
-                cloning = self._cloning.loss(self.policy, generator)
+                cloning = self.cloning.loss(self.policy, generator)
                 self.manual_backward(cloning)
         shares = []
         parts = index.chunk(self.optimizer.accumulate)
