@@ -20,11 +20,10 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 import torch
-import yaml
 
 from mineonline.checkpoint_file import read_policy_state
 from mineonline.command_line import report_errors
-from mineonline.config import Config, GymEnvConfig, WorldEnvConfig, parse_config
+from mineonline.config import Config, GymEnvConfig, WorldEnvConfig
 from mineonline.envs.build import build_env, env_spec
 from mineonline.envs.contract import VectorEnv
 from mineonline.errors import ConfigError
@@ -34,7 +33,7 @@ from mineonline.policies.build import build_policy
 from mineonline.policies.policy import Policy
 from mineonline.processes import die_with_parent
 from mineonline.recording import FilmedGymEnv, Recording, Watch, camera_on
-from mineonline.run_folder import CONFIG_FILE, run_dir_of
+from mineonline.run_folder import read_config
 from mineonline.supervisor import PARENT_VARIABLE
 
 MOST_ENVS = 8
@@ -213,21 +212,6 @@ def parse_arguments(words: list[str]) -> Arguments:
     if arguments.video is not None and not arguments.video.endswith(".mp4"):
         raise ConfigError(f"video={arguments.video}: must end in .mp4.")
     return arguments
-
-
-def read_config(checkpoint: Path, file: Path | None) -> Config:
-    """The settings of the checkpoint's run, or those of `file`. MineonlineError names what is absent or wrong."""
-    if file is None:
-        file = run_dir_of(checkpoint) / CONFIG_FILE
-        if not file.is_file():
-            raise ConfigError(f"checkpoint={checkpoint}: there is no {file} to say what is played. Give config=<file>.")
-    try:
-        data = yaml.safe_load(file.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"config={file}: cannot be read ({error}).") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"config={file}: holds no settings.")
-    return parse_config(data)
 
 
 def _build_env(config: Config, *, num_envs: int, filmed: bool) -> VectorEnv:

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from mineonline.config import Config, parse_config
 from mineonline.errors import CheckpointError, ConfigError
 from mineonline.processes import RUN_DIR_VARIABLE, is_shown
 
@@ -41,6 +42,21 @@ def run_dir_of(checkpoint: Path) -> Path:
     if not checkpoint.is_file():
         raise CheckpointError(f"checkpoint={checkpoint}: there is no such file.")
     return checkpoint.absolute().parent.parent
+
+
+def read_config(checkpoint: Path, file: Path | None = None) -> Config:
+    """The settings of the checkpoint's run, or those of `file`. MineonlineError names what is absent or wrong."""
+    if file is None:
+        file = run_dir_of(checkpoint) / CONFIG_FILE
+        if not file.is_file():
+            raise ConfigError(f"checkpoint={checkpoint}: there is no {file} to say what is played. Give config=<file>.")
+    try:
+        data = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"config={file}: cannot be read ({error}).") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"config={file}: holds no settings.")
+    return parse_config(data)
 
 
 def saved_overrides(checkpoint: Path) -> list[str]:

@@ -11,9 +11,9 @@ import lightning
 
 from mineonline.callbacks.videos import RecordVideos
 from mineonline.envs.build import env_spec
-from mineonline.evaluate import read_config
 from mineonline.learning.module import PPO
 from mineonline.policies.build import build_policy
+from mineonline.run_folder import read_config
 from mineonline.stopping import StopRequest
 
 
