@@ -101,6 +101,9 @@ class BufferConfig(_Section, frozen=True):
     """Fragments that one PPO iteration learns from, over all ranks."""
     capacity: int
     """Fragments a rank may hold; when it is full, collectors wait. 0: as many as its share of an iteration."""
+    storage: Literal["memory", "disk"]
+    """Where they wait. `disk`: a file in the run folder that takes the room of `capacity` fragments and goes with the
+    process, for buffers larger than memory."""
     max_staleness: int
     """Fragments of a policy more than this many versions old are dropped, and counted."""
     max_reuse: int

@@ -37,6 +37,7 @@ from mineonline.errors import ConfigError
 from mineonline.experience.buffer import FragmentBuffer, check_silence
 from mineonline.experience.datamodule import OnlineDataModule
 from mineonline.experience.receiver import Receiver
+from mineonline.experience.storage import DiskStorage, MemoryStorage
 from mineonline.fragment import fragment_schema
 from mineonline.join import DONE_FILE, JoinDesk, Welcome
 from mineonline.learning.module import PPO
@@ -124,13 +125,15 @@ def _connect(
     run_id = os.environ[_RUN_ID_VARIABLE]
     network = stack.enter_context(Network(config.network.host, run_dir))
     share = config.buffer.fragments_per_iteration // trainer.world_size
+    schema = fragment_schema(spec, learner.policy.memory_spec, config.fragment.length)
+    capacity = config.buffer.capacity or share
     buffer = FragmentBuffer(
-        capacity=config.buffer.capacity or share,
+        capacity=capacity,
         max_staleness=config.buffer.max_staleness,
         max_reuse=config.buffer.max_reuse,
         seed=config.seed + rank,
+        storage=DiskStorage(run_dir, schema, capacity) if config.buffer.storage == "disk" else MemoryStorage(),
     )
-    schema = fragment_schema(spec, learner.policy.memory_spec, config.fragment.length)
     receiver = Receiver(
         network, buffer, rank=rank, run_id=run_id, schema=schema, actions=dict(spec.action), statistics=spec.statistics
     )
