@@ -199,7 +199,8 @@ class Config(_Section, frozen=True):
     run_dir: str | None
     """Folder of everything that the run writes; None is a new one, or the checkpoint's."""
     checkpoint: str | None
-    """File to resume from."""
+    """File to resume from. On the command line also a run folder, whose newest it is, or `latest`: the newest of
+    `run_dir`, or without one of the runs under `runs/`."""
     env: EnvConfig
     task: Task | None
     """None for environments that bring their own (`env=gym`)."""

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 import torch
 
-from mineonline.checkpoint_file import read_policy_state
+from mineonline.checkpoint_file import find_checkpoint, read_policy_state
 from mineonline.command_line import report_errors
 from mineonline.config import Config, GymEnvConfig, WorldEnvConfig
 from mineonline.envs.build import build_env, env_spec
@@ -45,7 +45,9 @@ class Arguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """What may stand on the command line, each as key=value."""
 
     checkpoint: str
-    """File with the weights; its run folder says what is played."""
+    """File with the weights, its run folder, or `latest`; the run folder says what is played."""
+    run_dir: str | None = None
+    """The run that `checkpoint=latest` is looked for in; None is the newest under `runs/`."""
     config: str | None = None
     """File like a run's config.yaml; None is that of the checkpoint's run folder."""
     episodes: int = 10
@@ -84,11 +86,12 @@ def main() -> None:
 
 def evaluate(arguments: Arguments) -> None:
     """Play the episodes that `arguments` ask for; print their scores, and write them and the video."""
-    config = read_config(Path(arguments.checkpoint), Path(arguments.config) if arguments.config else None)
+    checkpoint = find_checkpoint(arguments.checkpoint, arguments.run_dir)
+    config = read_config(checkpoint, Path(arguments.config) if arguments.config else None)
     if arguments.seed is not None:
         config = msgspec.structs.replace(config, seed=arguments.seed)
     policy = build_policy(config, env_spec(config))
-    policy.load_state_dict(read_policy_state(Path(arguments.checkpoint), policy))
+    policy.load_state_dict(read_policy_state(checkpoint, policy))
     # as in a worker: more threads on a small batch wait for each other most of their time
     torch.set_num_threads(min(torch.get_num_threads(), config.collector.torch_threads))
     torch.manual_seed(config.seed)
@@ -102,15 +105,15 @@ def evaluate(arguments: Arguments) -> None:
             camera = camera_on(config, env)
             watch = Recording(camera, stack.enter_context(VideoFile(Path(arguments.video), camera.fps))).watch
         episodes = play(env, policy, arguments.episodes, best=arguments.best, watch=watch)
-    report(arguments, config.seed, int(policy.version), episodes)
+    report(arguments, checkpoint, config.seed, int(policy.version), episodes)
 
 
-def report(arguments: Arguments, seed: int, iteration: int, episodes: list[Episode]) -> None:
+def report(arguments: Arguments, checkpoint: Path, seed: int, iteration: int, episodes: list[Episode]) -> None:
     """Print the scores as a table, and write them to `arguments.json`."""
     scores = scores_of(episodes)
     crashed = sum(episode.crashed for episode in episodes)
     actions = "the most probable actions" if arguments.best else "sampled actions"
-    print(f"{arguments.checkpoint}: iteration {iteration}, {len(episodes)} episodes, {actions}, seed {seed}")
+    print(f"{checkpoint}: iteration {iteration}, {len(episodes)} episodes, {actions}, seed {seed}")
     if crashed:
         print(f"{crashed} of them were cut because their environment failed")
     width = max(len(name) for name in scores) + 2
@@ -119,7 +122,7 @@ def report(arguments: Arguments, seed: int, iteration: int, episodes: list[Episo
         print(f"{name:<{width}}" + "".join(f"{number:10.2f}" for number in score))
     if arguments.json is not None:
         results = {
-            "checkpoint": arguments.checkpoint,
+            "checkpoint": str(checkpoint),
             "iteration": iteration,
             "seed": seed,
             "best": arguments.best,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from mineonline.checkpoint_file import read_policy_state
+from mineonline.checkpoint_file import find_checkpoint, read_policy_state
 from mineonline.config import Config, GymEnvConfig, WorldEnvConfig
 from mineonline.envs.build import build_env, env_spec, prepare
 from mineonline.envs.contract import EnvSpec
@@ -37,7 +37,10 @@ class RecordArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """The command line."""
 
     checkpoint: str
-    """File with the weights; its run folder says what is played, with how many workers and environments."""
+    """File with the weights, its run folder, or `latest`; the run folder says what is played, with how many workers and
+    environments."""
+    run_dir: str | None = None
+    """The run that `checkpoint=latest` is looked for in; None is the newest under `runs/`."""
     record: str
     """Folder for the fragments; it is made, and may exist if it is empty."""
     fragments: int
@@ -83,7 +86,8 @@ def record(arguments: RecordArguments) -> None:
 
     MineonlineError: what the user can mend. What was written before an error or an interrupt is a usable set.
     """
-    config = read_config(Path(arguments.checkpoint))
+    checkpoint = find_checkpoint(arguments.checkpoint, arguments.run_dir)
+    config = read_config(checkpoint)
     if arguments.seed is not None:
         config = msgspec.structs.replace(config, seed=arguments.seed)
     if arguments.device is not None:
@@ -92,7 +96,7 @@ def record(arguments: RecordArguments) -> None:
         )
     spec = env_spec(config)
     policy = build_policy(config, spec)
-    policy.load_state_dict(read_policy_state(Path(arguments.checkpoint), policy))
+    policy.load_state_dict(read_policy_state(checkpoint, policy))
     written = _Written(_new_folder(Path(arguments.record)))
     try:
         prepare(config)

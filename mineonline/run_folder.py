@@ -1,11 +1,12 @@
 """The folder that holds everything a run writes.
 
-config.yaml  overrides.yaml  metrics.csv  checkpoints/last.ckpt  logs/<process>.log  videos/  join  done
+config.yaml  overrides.yaml  metrics.csv  checkpoints/last.ckpt  logs/<process>.log  videos/  join  done  wandb_id
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from mineonline.processes import RUN_DIR_VARIABLE, is_shown
 CONFIG_FILE = "config.yaml"
 OVERRIDES_FILE = "overrides.yaml"
 METRICS_FILE = "metrics.csv"
+WANDB_ID_FILE = "wandb_id"
 
 
 def choose_run_dir(settings: Mapping[str, Any]) -> Path:
@@ -77,5 +79,17 @@ def create_run_dir(folder: Path, config: dict[str, object], overrides: list[str]
     for name in ("checkpoints", "logs", "videos"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "done").unlink(missing_ok=True)
+    if not ours:
+        (folder / WANDB_ID_FILE).unlink(missing_ok=True)
     (folder / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False))
     (folder / OVERRIDES_FILE).write_text(yaml.safe_dump(overrides))
+
+
+def wandb_id(folder: Path) -> str:
+    """The id that Weights & Biases knows the folder's run by: made once, so that a resumed run goes on as the same."""
+    file = folder / WANDB_ID_FILE
+    if not file.exists():
+        partial = file.with_name(f".{file.name}.{os.getpid()}")
+        partial.write_text(secrets.token_hex(8))
+        partial.replace(file)
+    return file.read_text()

@@ -45,7 +45,7 @@ from mineonline.metrics import MetricsFile
 from mineonline.network import Network
 from mineonline.policies.build import build_policy
 from mineonline.processes import RUN_DIR_VARIABLE, die_with_parent
-from mineonline.run_folder import choose_run_dir, create_run_dir
+from mineonline.run_folder import choose_run_dir, create_run_dir, wandb_id
 from mineonline.stopping import StopRequest
 from mineonline.summary import print_summary
 from mineonline.supervisor import LocalCollectors
@@ -263,6 +263,8 @@ def _build_loggers(config: Config, run_dir: Path, resume_at: int) -> list[Logger
             WandbLogger(
                 name=config.wandb.name or run_dir.name,
                 save_dir=run_dir,
+                id=wandb_id(run_dir),
+                resume="allow",
                 project=config.wandb.project,
                 entity=config.wandb.entity,
                 mode=None if known else "offline",
