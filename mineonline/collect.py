@@ -31,6 +31,7 @@ import zmq
 from torch import Tensor
 
 from mineonline.config import Config, WorldEnvConfig
+from mineonline.devices import check_device
 from mineonline.envs.build import build_env, env_spec, prepare
 from mineonline.errors import CollectorError, ConfigError, MineonlineError, WireError
 from mineonline.experience.collector import FragmentSender, Watchdog, Workers
@@ -130,6 +131,7 @@ def collect(
     `moved`: whether the run's trainer listens elsewhere now; asked once a second.
     """
     config = msgspec.json.decode(welcome.config, type=Config)
+    check_device("collector.device", config.collector.device)
     prepare(config)
     spec = env_spec(config)
     policy = build_policy(config, spec)

@@ -24,6 +24,7 @@ import torch
 from mineonline.checkpoint_file import find_checkpoint, read_policy_state
 from mineonline.command_line import report_errors
 from mineonline.config import Config, GymEnvConfig, WorldEnvConfig
+from mineonline.devices import check_device
 from mineonline.envs.build import build_env, env_spec
 from mineonline.envs.contract import VectorEnv
 from mineonline.errors import ConfigError
@@ -88,6 +89,7 @@ def evaluate(arguments: Arguments) -> None:
     """Play the episodes that `arguments` ask for; print their scores, and write them and the video."""
     checkpoint = find_checkpoint(arguments.checkpoint, arguments.run_dir)
     config = read_config(checkpoint, Path(arguments.config) if arguments.config else None)
+    check_device("device", arguments.device)
     if arguments.seed is not None:
         config = msgspec.structs.replace(config, seed=arguments.seed)
     policy = build_policy(config, env_spec(config))
@@ -95,7 +97,7 @@ def evaluate(arguments: Arguments) -> None:
     # as in a worker: more threads on a small batch wait for each other most of their time
     torch.set_num_threads(min(torch.get_num_threads(), config.collector.torch_threads))
     torch.manual_seed(config.seed)
-    policy = _on_device(policy.eval(), arguments.device)
+    policy.eval().to(arguments.device)
     num_envs = min(arguments.episodes, MOST_ENVS)
     with ExitStack() as stack:
         env = _build_env(config, num_envs=num_envs, filmed=arguments.video is not None)
@@ -229,13 +231,6 @@ def _build_env(config: Config, *, num_envs: int, filmed: bool) -> VectorEnv:
     if isinstance(config.env, GymEnvConfig) and filmed:
         return FilmedGymEnv(config.env, num_envs=num_envs, seed=config.seed, first_index=FIRST_INDEX)
     return build_env(config, num_envs=num_envs, first_index=FIRST_INDEX)
-
-
-def _on_device(policy: Policy, device: str) -> Policy:
-    try:
-        return policy.to(device)
-    except (RuntimeError, AssertionError) as error:  # torch's ways to say that it is not there
-        raise ConfigError(f"device={device}: {str(error).splitlines()[0]}") from None
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

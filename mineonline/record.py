@@ -15,6 +15,7 @@ import msgspec
 
 from mineonline.checkpoint_file import find_checkpoint, read_policy_state
 from mineonline.config import Config, GymEnvConfig, WorldEnvConfig
+from mineonline.devices import check_device
 from mineonline.envs.build import build_env, env_spec, prepare
 from mineonline.envs.contract import EnvSpec
 from mineonline.errors import ConfigError
@@ -94,6 +95,7 @@ def record(arguments: RecordArguments) -> None:
         config = msgspec.structs.replace(
             config, collector=msgspec.structs.replace(config.collector, device=arguments.device)
         )
+    check_device("device" if arguments.device else "collector.device", config.collector.device)
     spec = env_spec(config)
     policy = build_policy(config, spec)
     policy.load_state_dict(read_policy_state(checkpoint, policy))

@@ -31,6 +31,7 @@ from mineonline.callbacks.stopping import StopOnSignal
 from mineonline.callbacks.videos import RecordVideos
 from mineonline.checkpoint_file import read_policy_state
 from mineonline.config import Config, check_shares, parse_config, trainer_threads
+from mineonline.devices import check_device
 from mineonline.envs.build import env_spec
 from mineonline.envs.contract import EnvSpec
 from mineonline.errors import ConfigError
@@ -72,6 +73,8 @@ def train(
     rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
     trainer = _build_trainer(config)
     check_shares(config, trainer.world_size)
+    if rank == 0 and config.collector.count > 0:
+        check_device("collector.device", config.collector.device)
     spec = env_spec(config)
     policy = build_policy(config, spec)
     resume_at = int(read_policy_state(Path(config.checkpoint), policy)["version"]) if config.checkpoint else 0

@@ -9,6 +9,7 @@ import pytest
 
 from mineonline.command_line import CONF_DIR, compose_settings, merge_overrides
 from mineonline.config import parse_config
+from mineonline.devices import check_device
 from mineonline.errors import ConfigError
 from tests.conftest import CARTPOLE, config_of
 
@@ -107,6 +108,27 @@ def test_devices_that_are_not_there_are_refused(tmp_path):
     assert "trainer.accelerator=cpu" in refused(tmp_path, *CARTPOLE, "trainer.devices=8")
     assert "trainer.accelerator=gpu" in refused(tmp_path, *CARTPOLE, "trainer.accelerator=gpu")
     assert "lightning.Trainer" in refused(tmp_path, *CARTPOLE, "+trainer.device=2")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        ("cuda:99", "collector.device=cuda:99: this machine has "),
+        ("gpu", "collector.device=gpu: there is no such kind of device. Give cpu, or for example cuda:0."),
+        ("meta", "collector.device=meta: there is no such kind of device."),
+    ],
+)
+def test_a_device_that_is_not_there_is_named(device, expected):
+    check_device("collector.device", "cpu")
+    with pytest.raises(ConfigError) as error:
+        check_device("collector.device", device)
+    assert expected in str(error.value)
+
+
+def test_a_device_for_collectors_that_is_not_there_is_refused_before_anything_is_written(tmp_path):
+    message = refused(tmp_path, *CARTPOLE, "collector.device=cuda:99")
+    assert "collector.device=cuda:99: this machine has" in message
     assert list(tmp_path.iterdir()) == []
 
 
