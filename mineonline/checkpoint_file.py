@@ -53,15 +53,16 @@ def find_checkpoint(given: str, run_dir: str | None) -> Path:
         folder = Path(run_dir)
     elif given != LATEST and not folder.is_dir():
         return folder
+    anywhere = given == LATEST and run_dir is None
     # the id of an environment may have a slash of its own: runs/ALE/Pong-v5/<time>
-    folders = [path.parent for path in RUNS.glob("**/checkpoints")] if given == LATEST and run_dir is None else [folder]
+    folders = [*RUNS.glob("*/*"), *RUNS.glob("*/*/*")] if anywhere else [folder]
     for run in sorted(filter(_files, folders), key=_last_saved_s, reverse=True):
         good = list(_readable(run))
         if good:
             newest = max(good)
             print(f"checkpoint={given}: {newest.file}, iteration {newest.iteration}", file=sys.stderr)
             return newest.file
-    where = f"{folder}/checkpoints" if folders == [folder] else f"{RUNS.absolute()}/*/*/checkpoints"
+    where = f"{RUNS.absolute()}/*/*/checkpoints" if anywhere else f"{folder}/checkpoints"
     raise CheckpointError(
         f"checkpoint={given}: there is no checkpoint that can be read in {where}. "
         "Give checkpoint=<file>, or a run folder; without checkpoint=... a new run begins."

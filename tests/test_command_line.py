@@ -138,6 +138,13 @@ def test_fragments_that_cannot_be_shared_are_refused(tmp_path):
     assert "cannot be shared by 2 ranks. Give a multiple of 2, for example 10." in message
 
 
+def test_a_buffer_that_does_not_fit_on_the_disk_is_refused(tmp_path):
+    large = ["buffer.storage=disk", "buffer.capacity=2000000000", f"run_dir={tmp_path}/r"]
+    message = refused(tmp_path, *CARTPOLE, *large)
+    assert "buffer.storage=disk: 2000000000 fragments take 5," in message
+    assert not [file for file in (tmp_path / "r").iterdir() if file.is_file() and file.suffix != ".yaml"]
+
+
 def test_an_unknown_gym_environment_is_refused(tmp_path):
     assert "CartPoll-v1" in refused(tmp_path, "env=gym", "env.id=CartPoll-v1", "policy=mlp")
 

@@ -127,17 +127,6 @@ def test_two_ranks_train_on_different_fragments_and_stay_identical(start, tmp_pa
     assert leaves_nothing(run_dir)
 
 
-def test_fragments_may_wait_on_disk_and_leave_nothing_there(start, tmp_path):
-    run_dir = tmp_path / "run"
-    disk = ["buffer.storage=disk", "buffer.capacity=64", "buffer.max_reuse=2"]
-    run = start(*QUICK, *disk, "iterations=4", f"run_dir={run_dir}")
-    run.wait_for(lambda: rows(run_dir) > 1, 120)
-    files = [file.name for file in run_dir.iterdir()]
-    assert run.wait(120) == 0, run.output
-    assert not [name for name in files if name.startswith((".", "tmp"))]
-    assert max(float(row["reuse"]) for row in read_metrics(run_dir / "metrics.csv")) > 0
-
-
 RANKS = ["trainer.devices=2", "trainer.accelerator=cpu"]
 
 
