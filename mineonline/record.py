@@ -106,7 +106,7 @@ def record(arguments: RecordArguments) -> None:
     finally:
         if written.batches:
             print(written.summary(), flush=True)
-        else:
+        elif not any(written.folder.iterdir()):
             written.folder.rmdir()
 
 
