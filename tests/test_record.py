@@ -12,9 +12,8 @@ import torch
 from mineonline.checkpoint_file import read_policy_state
 from mineonline.collect import parse_arguments
 from mineonline.envs.build import env_spec
-from mineonline.errors import CollectorError, ConfigError
+from mineonline.errors import ConfigError
 from mineonline.policies.build import build_policy
-from mineonline.record import RecordArguments, record
 from mineonline.recorded import RecordedFragments
 from tests.conftest import CARTPOLE, SMALL, checkpoint_of, config_of
 
@@ -26,7 +25,7 @@ def test_what_a_checkpoint_does_is_recorded_without_a_trainer(start, tmp_path):
     checkpoint = checkpoint_of(tmp_path / "run", *QUICK, "seed=3", version=7)
     words = [f"checkpoint={checkpoint}", "record=sets/one", "fragments=20"]
     run = start(*words, module="mineonline.collect")
-    assert run.wait(60) == 0, run.output
+    assert run.wait(90) == 0, run.output
     found = RecordedFragments(tmp_path / "sets" / "one")
     assert len(found) == 24  # 8 environments: the first multiple that is enough
     config = config_of(*QUICK)
@@ -50,7 +49,7 @@ def test_what_a_checkpoint_does_is_recorded_without_a_trainer(start, tmp_path):
     assert summary.endswith(f"{size_mb:.1f} MB")
     assert not set(Path(tempfile.gettempdir()).glob("mineonline-*")) - before
     again = start(*words, module="mineonline.collect")
-    assert again.wait(60) != 0
+    assert again.wait(90) != 0
     assert "record=sets/one is not empty. Give a new folder" in again.output
 
 
@@ -59,7 +58,7 @@ def test_an_interrupted_recording_is_a_usable_set_and_leaves_no_process(start, t
     folder = tmp_path / "set"
     words = [f"checkpoint={checkpoint}", f"record={folder}", "fragments=1000000"]
     run = start(*words, module="mineonline.collect")
-    run.wait_for(lambda: (folder / "000003.safetensors").exists(), 60)
+    run.wait_for(lambda: (folder / "000003.safetensors").exists(), 90)
     workers = psutil.Process(run.process.pid).children(recursive=True)
     run.send(signal.SIGINT)
     assert run.wait(8) == 130, run.output
@@ -73,11 +72,12 @@ def test_an_interrupted_recording_is_a_usable_set_and_leaves_no_process(start, t
     assert "Traceback" not in run.output
 
 
-def test_a_recording_that_cannot_begin_says_why_and_leaves_no_folder(tmp_path):
+def test_a_recording_that_cannot_begin_says_why_and_leaves_no_folder(start, tmp_path):
     overrides = ["env.id=tests.odd_envs:FailsInTheSecondWorker-v0", "collector.workers=2"]
     checkpoint = checkpoint_of(tmp_path / "run", *QUICK, *overrides)
-    with pytest.raises(CollectorError, match="no sword left for the second worker"):
-        record(RecordArguments(checkpoint=str(checkpoint), record=f"{tmp_path}/set", fragments=8))
+    run = start(f"checkpoint={checkpoint}", "record=set", "fragments=8", module="mineonline.collect")
+    assert run.wait(90) == 1, run.output
+    assert "no sword left for the second worker" in run.output
     assert not (tmp_path / "set").exists()
 
 
