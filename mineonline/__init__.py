@@ -20,6 +20,7 @@ Processes, and the two paths between them:
 
 - PATH 1 blocks when the learner is behind; nothing is dropped uncounted (record: fragment.py, message: wire.py).
 - PATH 2 overwrites: only the newest weights count (weights/message.py).
+- Without a trainer: record.py writes the fragments that a checkpoint's policy makes to disk, recorded.py reads them.
 - `envs/contract.py` is what an environment is, `policies/policy.py` what a policy is, `config.py` what can be set.
 - What people extend: Lightning callbacks (the built-in ones: `callbacks/`), `conf/task/*.yaml`, policies, environments.
 

@@ -2,6 +2,8 @@
 
 It joins, plays with the newest weights and sends what it sees, until the run is complete. When the trainer falls
 silent, it tries to join again. Ctrl-C and SIGTERM end it in seconds.
+
+With `checkpoint=<file> record=<folder> fragments=<number>` it plays by itself and writes to disk: record.py.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import zmq
 from torch import Tensor
 
 from mineonline.config import Config, WorldEnvConfig
+from mineonline.devices import check_device
 from mineonline.envs.build import build_env, env_spec, prepare
 from mineonline.errors import CollectorError, ConfigError, MineonlineError, WireError
 from mineonline.experience.collector import FragmentSender, Watchdog, Workers
@@ -36,6 +39,7 @@ from mineonline.experience.rollout import RolloutSettings
 from mineonline.join import DONE_FILE, JOIN_FILE, Welcome, join
 from mineonline.network import KEYS_FILE, Keys, connect
 from mineonline.policies.build import build_actor
+from mineonline.record import RecordArguments, record
 from mineonline.weights.message import weights_schema
 from mineonline.weights.subscriber import WeightsSubscriber
 
@@ -50,6 +54,13 @@ JOIN_PATIENCE_S = 600.0
 _ORPHANED = signal.SIGHUP
 """What the kernel sends when the trainer that started this collector dies."""
 _LEAVING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+USAGE = """usage: python -m mineonline.collect run=<run folder>
+       python -m mineonline.collect run=tcp://<host>:<port> keys=<keys.json of the run folder>
+           adds a collector to a run
+       python -m mineonline.collect checkpoint=<file> record=<new folder> fragments=<number> [seed=...] [device=...]
+           lets a checkpoint's policy play, and writes what it does to disk"""
 
 
 class _RunComplete(Exception):
@@ -70,13 +81,22 @@ class Arguments(msgspec.Struct, frozen=True):
 
 
 def main() -> None:
-    """Join and collect until the run is complete."""
+    """Collect for a run until it is complete, or record."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     arguments = parse_arguments(sys.argv[1:])
-    if "://" not in arguments.run:
+    if isinstance(arguments, Arguments) and "://" not in arguments.run:
         show_run_dir(Path(arguments.run).absolute(), "mineonline.collect")
     for number in _LEAVING:
         signal.signal(number, _leave)
+    if isinstance(arguments, RecordArguments):
+        own_temporary_folder()
+        record(arguments)
+    else:
+        collect_for_run(arguments)
+
+
+def collect_for_run(arguments: Arguments) -> None:
+    """Join and collect, again and again, until the run is complete."""
     parent = int(os.environ.get(PARENT_VARIABLE, "0"))
     if parent:
         die_with_parent(parent, _ORPHANED)
@@ -111,6 +131,7 @@ def collect(
     `moved`: whether the run's trainer listens elsewhere now; asked once a second.
     """
     config = msgspec.json.decode(welcome.config, type=Config)
+    check_device("collector.device", config.collector.device)
     prepare(config)
     spec = env_spec(config)
     actor = build_actor(config, spec)
@@ -206,15 +227,24 @@ class _Newest:
                 raise _TrainerGone("the trainer has left, or another one has taken its place")
 
 
-def parse_arguments(words: list[str]) -> Arguments:
+def parse_arguments(words: list[str]) -> Arguments | RecordArguments:
     """ConfigError says how the program wants to be called."""
     values = dict(word.partition("=")[::2] for word in words)
-    if not values.get("run") or set(values) - {"run", "keys"}:
-        raise ConfigError(
-            "usage: python -m mineonline.collect run=<run folder>, "
-            "or run=tcp://<host>:<port> keys=<keys.json of the run folder>"
-        )
-    return msgspec.convert(values, Arguments)
+    way: type[Arguments | RecordArguments] = Arguments if "run" in values else RecordArguments
+    required = [field.name for field in msgspec.structs.fields(way) if field.required]
+    unknown = set(values) - set(way.__struct_fields__)
+    if unknown or not all(values.get(name) for name in required):
+        wrong = f"{min(unknown)}: there is no such key.\n" if unknown and "" not in values else ""
+        raise ConfigError(f"{wrong}{USAGE}")
+    try:
+        arguments: Arguments | RecordArguments = msgspec.convert(values, way, strict=False)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at ")
+        key = path.strip("`$.")
+        raise ConfigError(f"{key}={values[key]}: {text[0].lower()}{text[1:]}.") from None
+    if isinstance(arguments, RecordArguments) and arguments.fragments < 1:
+        raise ConfigError(f"fragments={arguments.fragments}: must be at least 1.")
+    return arguments
 
 
 def find_desk(arguments: Arguments) -> tuple[str, Keys | None]:

@@ -108,6 +108,9 @@ class BufferConfig(_Section, frozen=True):
     """Fragments that one PPO iteration learns from, over all ranks."""
     capacity: int
     """Fragments a rank may hold; when it is full, collectors wait. 0: as many as its share of an iteration."""
+    storage: Literal["memory", "disk"]
+    """Where they wait. `disk`: a file in the run folder that takes the room of `capacity` fragments and goes with the
+    process, for buffers larger than memory."""
     max_staleness: int
     """Fragments of a policy more than this many versions old are dropped, and counted."""
     max_reuse: int
@@ -253,9 +256,10 @@ class Config(_Section, frozen=True):
     run_dir: str | None
     """Folder of everything that the run writes; None is a new one, or the checkpoint's."""
     checkpoint: str | None
-    """File to resume from."""
+    """File to resume from. On the command line also a run folder, whose newest it is, or `latest`: the newest of
+    `run_dir`, or without one of the runs under `runs/`."""
     init_from: str | None
-    """File whose policy the run begins with; everything else begins anew."""
+    """Checkpoint whose policy the run begins with; everything else begins anew."""
     env: EnvConfig
     task: Task | None
     """None for environments that bring their own (`env=gym`)."""

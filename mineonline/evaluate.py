@@ -20,11 +20,11 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 import torch
-import yaml
 
-from mineonline.checkpoint_file import read_policy_state
+from mineonline.checkpoint_file import find_checkpoint, read_policy_state
 from mineonline.command_line import report_errors
-from mineonline.config import Config, GymEnvConfig, WorldEnvConfig, parse_config
+from mineonline.config import Config, GymEnvConfig, WorldEnvConfig
+from mineonline.devices import check_device
 from mineonline.envs.build import build_env, env_spec
 from mineonline.envs.contract import VectorEnv
 from mineonline.errors import ConfigError
@@ -34,7 +34,7 @@ from mineonline.policies.build import build_policy
 from mineonline.policies.policy import Policy
 from mineonline.processes import die_with_parent
 from mineonline.recording import FilmedGymEnv, Recording, Watch, camera_on
-from mineonline.run_folder import CONFIG_FILE, run_dir_of
+from mineonline.run_folder import read_config
 from mineonline.supervisor import PARENT_VARIABLE
 
 MOST_ENVS = 8
@@ -46,7 +46,9 @@ class Arguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """What may stand on the command line, each as key=value."""
 
     checkpoint: str
-    """File with the weights; its run folder says what is played."""
+    """File with the weights, its run folder, or `latest`; the run folder says what is played."""
+    run_dir: str | None = None
+    """The run that `checkpoint=latest` is looked for in; None is the newest under `runs/`."""
     config: str | None = None
     """File like a run's config.yaml; None is that of the checkpoint's run folder."""
     episodes: int = 10
@@ -85,15 +87,17 @@ def main() -> None:
 
 def evaluate(arguments: Arguments) -> None:
     """Play the episodes that `arguments` ask for; print their scores, and write them and the video."""
-    config = read_config(Path(arguments.checkpoint), Path(arguments.config) if arguments.config else None)
+    checkpoint = find_checkpoint(arguments.checkpoint, arguments.run_dir)
+    config = read_config(checkpoint, Path(arguments.config) if arguments.config else None)
+    check_device("device", arguments.device)
     if arguments.seed is not None:
         config = msgspec.structs.replace(config, seed=arguments.seed)
     policy = build_policy(config, env_spec(config))
-    policy.load_state_dict(read_policy_state(Path(arguments.checkpoint), policy))
+    policy.load_state_dict(read_policy_state(checkpoint, policy))
     # as in a worker: more threads on a small batch wait for each other most of their time
     torch.set_num_threads(min(torch.get_num_threads(), config.collector.torch_threads))
     torch.manual_seed(config.seed)
-    policy = _on_device(policy.eval(), arguments.device)
+    policy.eval().to(arguments.device)
     num_envs = min(arguments.episodes, MOST_ENVS)
     with ExitStack() as stack:
         env = _build_env(config, num_envs=num_envs, filmed=arguments.video is not None)
@@ -103,15 +107,15 @@ def evaluate(arguments: Arguments) -> None:
             camera = camera_on(config, env)
             watch = Recording(camera, stack.enter_context(VideoFile(Path(arguments.video), camera.fps))).watch
         episodes = play(env, policy, arguments.episodes, best=arguments.best, watch=watch)
-    report(arguments, config.seed, int(policy.version), episodes)
+    report(arguments, checkpoint, config.seed, int(policy.version), episodes)
 
 
-def report(arguments: Arguments, seed: int, iteration: int, episodes: list[Episode]) -> None:
+def report(arguments: Arguments, checkpoint: Path, seed: int, iteration: int, episodes: list[Episode]) -> None:
     """Print the scores as a table, and write them to `arguments.json`."""
     scores = scores_of(episodes)
     crashed = sum(episode.crashed for episode in episodes)
     actions = "the most probable actions" if arguments.best else "sampled actions"
-    print(f"{arguments.checkpoint}: iteration {iteration}, {len(episodes)} episodes, {actions}, seed {seed}")
+    print(f"{checkpoint}: iteration {iteration}, {len(episodes)} episodes, {actions}, seed {seed}")
     if crashed:
         print(f"{crashed} of them were cut because their environment failed")
     width = max(len(name) for name in scores) + 2
@@ -120,7 +124,7 @@ def report(arguments: Arguments, seed: int, iteration: int, episodes: list[Episo
         print(f"{name:<{width}}" + "".join(f"{number:10.2f}" for number in score))
     if arguments.json is not None:
         results = {
-            "checkpoint": arguments.checkpoint,
+            "checkpoint": str(checkpoint),
             "iteration": iteration,
             "seed": seed,
             "best": arguments.best,
@@ -215,21 +219,6 @@ def parse_arguments(words: list[str]) -> Arguments:
     return arguments
 
 
-def read_config(checkpoint: Path, file: Path | None) -> Config:
-    """The settings of the checkpoint's run, or those of `file`. MineonlineError names what is absent or wrong."""
-    if file is None:
-        file = run_dir_of(checkpoint) / CONFIG_FILE
-        if not file.is_file():
-            raise ConfigError(f"checkpoint={checkpoint}: there is no {file} to say what is played. Give config=<file>.")
-    try:
-        data = yaml.safe_load(file.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"config={file}: cannot be read ({error}).") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"config={file}: holds no settings.")
-    return parse_config(data)
-
-
 def _build_env(config: Config, *, num_envs: int, filmed: bool) -> VectorEnv:
     """As in training, but every episode has its full time limit."""
     if isinstance(config.env, WorldEnvConfig):
@@ -242,13 +231,6 @@ def _build_env(config: Config, *, num_envs: int, filmed: bool) -> VectorEnv:
     if isinstance(config.env, GymEnvConfig) and filmed:
         return FilmedGymEnv(config.env, num_envs=num_envs, seed=config.seed, first_index=FIRST_INDEX)
     return build_env(config, num_envs=num_envs, first_index=FIRST_INDEX)
-
-
-def _on_device(policy: Policy, device: str) -> Policy:
-    try:
-        return policy.to(device)
-    except (RuntimeError, AssertionError) as error:  # torch's ways to say that it is not there
-        raise ConfigError(f"device={device}: {str(error).splitlines()[0]}") from None
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -1,11 +1,12 @@
 """The folder that holds everything a run writes.
 
-config.yaml  overrides.yaml  metrics.csv  checkpoints/last.ckpt  logs/<process>.log  videos/  join  done
+config.yaml  overrides.yaml  metrics.csv  checkpoints/last.ckpt  logs/<process>.log  videos/  join  done  wandb_id
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +14,14 @@ from typing import Any
 
 import yaml
 
+from mineonline.config import Config, parse_config
 from mineonline.errors import CheckpointError, ConfigError
 from mineonline.processes import RUN_DIR_VARIABLE, is_shown
 
 CONFIG_FILE = "config.yaml"
 OVERRIDES_FILE = "overrides.yaml"
 METRICS_FILE = "metrics.csv"
+WANDB_ID_FILE = "wandb_id"
 
 
 def choose_run_dir(settings: Mapping[str, Any]) -> Path:
@@ -43,6 +46,21 @@ def run_dir_of(checkpoint: Path) -> Path:
     return checkpoint.absolute().parent.parent
 
 
+def read_config(checkpoint: Path, file: Path | None = None) -> Config:
+    """The settings of the checkpoint's run, or those of `file`. MineonlineError names what is absent or wrong."""
+    if file is None:
+        file = run_dir_of(checkpoint) / CONFIG_FILE
+        if not file.is_file():
+            raise ConfigError(f"checkpoint={checkpoint}: there is no {file} to say what is played. Give config=<file>.")
+    try:
+        data = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"config={file}: cannot be read ({error}).") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"config={file}: holds no settings.")
+    return parse_config(data)
+
+
 def saved_overrides(checkpoint: Path) -> list[str]:
     """The command line that began the checkpoint's run, so that it goes on with the same settings."""
     file = run_dir_of(checkpoint) / OVERRIDES_FILE
@@ -61,5 +79,17 @@ def create_run_dir(folder: Path, config: dict[str, object], overrides: list[str]
     for name in ("checkpoints", "logs", "videos"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "done").unlink(missing_ok=True)
+    if not ours:
+        (folder / WANDB_ID_FILE).unlink(missing_ok=True)
     (folder / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False))
     (folder / OVERRIDES_FILE).write_text(yaml.safe_dump(overrides))
+
+
+def wandb_id(folder: Path) -> str:
+    """The id that Weights & Biases knows the folder's run by: made once, so that a resumed run goes on as the same."""
+    file = folder / WANDB_ID_FILE
+    if not file.exists():
+        partial = file.with_name(f".{file.name}.{os.getpid()}")
+        partial.write_text(secrets.token_hex(8))
+        partial.replace(file)
+    return file.read_text()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from mineonline.stopping import StopRequest
 
@@ -15,6 +14,7 @@ import hydra
 from omegaconf import DictConfig
 
 from mineonline import command_line
+from mineonline.checkpoint_file import find_checkpoint
 from mineonline.config import parse_config
 from mineonline.errors import ConfigError
 from mineonline.processes import show_run_dir
@@ -24,8 +24,12 @@ from mineonline.run_folder import choose_run_dir, saved_overrides
 def main() -> None:
     """Check the command line, then hand over to Hydra."""
     if not any(argument.startswith("-") for argument in sys.argv[1:]):
-        for checkpoint in [a.removeprefix("checkpoint=") for a in sys.argv[1:] if a.startswith("checkpoint=")]:
-            sys.argv[1:] = command_line.merge_overrides(saved_overrides(Path(checkpoint)), sys.argv[1:])
+        typed = dict(argument.partition("=")[::2] for argument in sys.argv[1:])
+        if "checkpoint" in typed:
+            checkpoint = find_checkpoint(typed["checkpoint"], typed.get("run_dir"))
+            # by its name from here on: what is the latest changes, and ranks are started with this command line
+            words = command_line.merge_overrides(sys.argv[1:], [f"checkpoint={checkpoint}"])
+            sys.argv[1:] = command_line.merge_overrides(saved_overrides(checkpoint), words)
         settings = command_line.compose_settings(sys.argv[1:])
         parse_config(settings)
         show_run_dir(choose_run_dir(settings), "mineonline.train")

@@ -31,12 +31,14 @@ from mineonline.callbacks.stopping import StopOnSignal
 from mineonline.callbacks.videos import RecordVideos
 from mineonline.checkpoint_file import read_iteration, read_policy_state
 from mineonline.config import Config, check_shares, parse_config, trainer_threads
+from mineonline.devices import check_device
 from mineonline.envs.build import env_spec
 from mineonline.envs.contract import EnvSpec
 from mineonline.errors import ConfigError
 from mineonline.experience.buffer import FragmentBuffer, check_silence
 from mineonline.experience.datamodule import OnlineDataModule
 from mineonline.experience.receiver import Receiver
+from mineonline.experience.storage import DiskStorage, MemoryStorage
 from mineonline.join import DONE_FILE, JoinDesk, Welcome
 from mineonline.learning.build import build_learner
 from mineonline.learning.module import PPO
@@ -44,7 +46,7 @@ from mineonline.metrics import MetricsFile
 from mineonline.network import Network
 from mineonline.policies.actor import Actor
 from mineonline.processes import RUN_DIR_VARIABLE, die_with_parent
-from mineonline.run_folder import choose_run_dir, create_run_dir
+from mineonline.run_folder import choose_run_dir, create_run_dir, wandb_id
 from mineonline.stopping import StopRequest
 from mineonline.summary import print_summary
 from mineonline.supervisor import LocalCollectors
@@ -72,6 +74,8 @@ def train(
     rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
     trainer = _build_trainer(config)
     check_shares(config, trainer.world_size)
+    if rank == 0 and config.collector.count > 0:
+        check_device("collector.device", config.collector.device)
     spec = env_spec(config)
     learner = build_learner(config, spec, bad_batch_file=run_dir / f"bad_batch-{rank}.pt", kind=kind)
     resume_at = 0
@@ -124,13 +128,15 @@ def _connect(
     run_id = os.environ[_RUN_ID_VARIABLE]
     network = stack.enter_context(Network(config.network.host, run_dir))
     share = config.buffer.fragments_per_iteration // trainer.world_size
+    schema = Actor(learner.policy, learner.reference).schema(spec, config.fragment.length)
+    capacity = config.buffer.capacity or share
     buffer = FragmentBuffer(
-        capacity=config.buffer.capacity or share,
+        capacity=capacity,
         max_staleness=config.buffer.max_staleness,
         max_reuse=config.buffer.max_reuse,
         seed=config.seed + rank,
+        storage=DiskStorage(run_dir, schema, capacity) if config.buffer.storage == "disk" else MemoryStorage(),
     )
-    schema = Actor(learner.policy, learner.reference).schema(spec, config.fragment.length)
     receiver = Receiver(
         network, buffer, rank=rank, run_id=run_id, schema=schema, actions=dict(spec.action), statistics=spec.statistics
     )
@@ -260,6 +266,8 @@ def _build_loggers(config: Config, run_dir: Path, resume_at: int) -> list[Logger
             WandbLogger(
                 name=config.wandb.name or run_dir.name,
                 save_dir=run_dir,
+                id=wandb_id(run_dir),
+                resume="allow",
                 project=config.wandb.project,
                 entity=config.wandb.entity,
                 mode=None if known else "offline",

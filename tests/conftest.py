@@ -9,12 +9,16 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 import torch
+import yaml
 
 from mineonline.command_line import compose_settings
 from mineonline.config import Config, parse_config
+from mineonline.envs.build import env_spec
+from mineonline.policies.build import build_policy
 from mineonline.processes import RUN_DIR_VARIABLE
 
 # small tensors on two cores: a second thread would mostly wait for the first
@@ -27,6 +31,18 @@ SMALL = ["collector.workers=1", "collector.envs_per_worker=8", "fragment.length=
 def config_of(*overrides: str) -> Config:
     """The configuration that a command line gives."""
     return parse_config(compose_settings(list(overrides)))
+
+
+def checkpoint_of(run_dir, *overrides, version=0):
+    """A run folder as training leaves it after `version` iterations, with untrained weights."""
+    config = config_of(*overrides)
+    policy = build_policy(config, env_spec(config))
+    policy.version.fill_(version)
+    file = run_dir / "checkpoints" / "last.ckpt"
+    file.parent.mkdir(parents=True)
+    torch.save({"state_dict": {f"policy.{name}": leaf for name, leaf in policy.state_dict().items()}}, file)
+    (run_dir / "config.yaml").write_text(yaml.safe_dump(msgspec.to_builtins(config)))
+    return file
 
 
 def processes_of(run_dir: Path) -> list[psutil.Process]:

@@ -9,6 +9,7 @@ import pytest
 
 from mineonline.command_line import CONF_DIR, compose_settings, merge_overrides
 from mineonline.config import parse_config
+from mineonline.devices import check_device
 from mineonline.errors import ConfigError
 from tests.conftest import CARTPOLE, config_of
 
@@ -110,10 +111,38 @@ def test_devices_that_are_not_there_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        ("cuda:99", "collector.device=cuda:99: this machine has "),
+        ("gpu", "collector.device=gpu: there is no such kind of device. Give cpu, or for example cuda:0."),
+        ("meta", "collector.device=meta: there is no such kind of device."),
+    ],
+)
+def test_a_device_that_is_not_there_is_named(device, expected):
+    check_device("collector.device", "cpu")
+    with pytest.raises(ConfigError) as error:
+        check_device("collector.device", device)
+    assert expected in str(error.value)
+
+
+def test_a_device_for_collectors_that_is_not_there_is_refused_before_anything_is_written(tmp_path):
+    message = refused(tmp_path, *CARTPOLE, "collector.device=cuda:99")
+    assert "collector.device=cuda:99: this machine has" in message
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_fragments_that_cannot_be_shared_are_refused(tmp_path):
     odd = ["trainer.devices=2", "trainer.accelerator=cpu", "buffer.fragments_per_iteration=9"]
     message = refused(tmp_path, *CARTPOLE, *odd)
     assert "cannot be shared by 2 ranks. Give a multiple of 2, for example 10." in message
+
+
+def test_a_buffer_that_does_not_fit_on_the_disk_is_refused(tmp_path):
+    large = ["buffer.storage=disk", "buffer.capacity=2000000000", f"run_dir={tmp_path}/r"]
+    message = refused(tmp_path, *CARTPOLE, *large)
+    assert "buffer.storage=disk: 2000000000 fragments take 5," in message
+    assert not [file for file in (tmp_path / "r").iterdir() if file.is_file() and file.suffix != ".yaml"]
 
 
 def test_an_unknown_gym_environment_is_refused(tmp_path):

@@ -6,11 +6,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import av
-import msgspec
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from mineonline.checkpoint_file import read_policy_state
 from mineonline.envs.build import env_spec
@@ -22,7 +20,7 @@ from mineonline.frames import Caption, Controls, Overlay, VideoFile
 from mineonline.policies.build import build_policy
 from mineonline.policies.heads import CategoricalHead
 from mineonline.policies.policy import Policy, PolicyOutput
-from tests.conftest import CARTPOLE, config_of
+from tests.conftest import CARTPOLE, checkpoint_of, config_of
 
 DRAWN = ["env=gym", "env.id=tests.drawn_env:Drawn-v0", "policy=mlp"]
 SHORT_WORLD = ["task.time_limit_ticks=42", "env.video_size=[320,180]"]
@@ -32,17 +30,6 @@ YELLOW = np.array([255, 208, 64])
 @pytest.fixture(autouse=True)
 def _tests_can_be_imported(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent), prepend=os.pathsep)
-
-
-def checkpoint_of(run_dir, *overrides):
-    """A run folder as training leaves it, with untrained weights."""
-    config = config_of(*overrides)
-    policy = build_policy(config, env_spec(config))
-    file = run_dir / "checkpoints" / "last.ckpt"
-    file.parent.mkdir(parents=True)
-    torch.save({"state_dict": {f"policy.{name}": leaf for name, leaf in policy.state_dict().items()}}, file)
-    (run_dir / "config.yaml").write_text(yaml.safe_dump(msgspec.to_builtins(config)))
-    return file
 
 
 def frames_of(video):

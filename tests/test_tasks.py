@@ -64,6 +64,12 @@ WRONG = {
     "half a range": (lambda t: t["mobs"][0].update(range_z=[5]), ["task.mobs[0].range_z", "[5]", "length 2"]),
     "forbidden and held": (lambda t: t["actions"].update(hold=["use"]),
                            ["task.actions.hold", "['use']", "one of them"]),
+    "two of a group held": (lambda t: t["actions"].update(forbid=[], hold=["forward", "attack", "back"]),
+                            ["task.actions.hold[2]", "'back'", "'forward' is held too", "only one of forward, back"]),
+    "the hotbar and a slot held": (lambda t: t["actions"].update(forbid=[], hold=["hotbar", "hotbar.2"]),
+                                   ["task.actions.hold[1]", "'hotbar.2'", "'hotbar' is held too"]),
+    "the inventory and more held": (lambda t: t["actions"].update(forbid=[], hold=["attack", "inventory"]),
+                                    ["task.actions.hold", "'inventory'", "excludes every other"]),
     "an unknown reset": (lambda t: t.update(reset="never"), ["task.reset", "'never'", "new_terrain, same_terrain"]),
 }  # fmt: skip
 

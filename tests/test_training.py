@@ -72,6 +72,21 @@ def test_a_finished_run_goes_on_when_it_is_given_more_iterations(start, tmp_path
     assert not (tmp_path / "elsewhere" / "here").exists()
 
 
+def test_the_latest_run_goes_on_as_the_same_run_of_wandb_which_asks_nothing(start, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run = start(*QUICK, "iterations=2", "logger=wandb")
+    assert run.wait(150) == 0, run.output
+    more = start("checkpoint=latest", "iterations=3")
+    assert more.wait(150) == 0, more.output
+    (run_dir,) = (tmp_path / "runs" / "CartPole-v1").iterdir()
+    assert more.output.count("checkpoint=latest: runs/CartPole-v1/") == 1, more.output
+    assert "finished after 3 iterations" in more.output
+    assert rows(run_dir) == 3
+    sessions = sorted(folder.name for folder in (run_dir / "wandb").glob("offline-run-*"))
+    assert len(sessions) == 2
+    assert {name.rpartition("-")[2] for name in sessions} == {(run_dir / "wandb_id").read_text()}
+
+
 def test_a_run_that_lightning_ends_early_saves_its_last_iteration_and_goes_on(start, tmp_path):
     run_dir = tmp_path / "run"
     steps = 2 * 4 * 3  # epochs, minibatches, iterations

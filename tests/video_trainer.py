@@ -13,9 +13,9 @@ import msgspec
 
 from mineonline.callbacks.videos import RecordVideos
 from mineonline.envs.build import env_spec
-from mineonline.evaluate import read_config
 from mineonline.learning.build import build_learner
 from mineonline.learning.module import PPO
+from mineonline.run_folder import read_config
 from mineonline.stopping import StopRequest
 
 

@@ -109,6 +109,11 @@ def legal_buttons(forbidden: Collection[str], held: Collection[str] = ()) -> NDA
     return np.asarray((masked_buttons(forbidden, held) == BUTTON_TABLE).all(axis=1))
 
 
+def group_of(name: str) -> str:
+    """The group of a button, one of `BUTTON_NAMES`."""
+    return GROUP_NAMES[_choices_of(name)[0]]
+
+
 def _choices_of(name: str) -> tuple[int, list[int]]:
     if name == "hotbar":
         return 0, list(range(1, GROUP_SIZES[0]))

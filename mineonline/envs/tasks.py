@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args, get_type_hints
 import msgspec
 
 from mineonline.envs import names
-from mineonline.envs.actions import BUTTON_NAMES
+from mineonline.envs.actions import BUTTON_NAMES, GROUPS, group_of
 from mineonline.errors import ConfigError
 
 ARMOUR_SLOTS = ("feet", "legs", "chest", "head", "offhand")
@@ -110,6 +110,7 @@ def parse_task(data: Any) -> Task:
         raise ConfigError(_explain(str(error), data)) from None
     _check_ranges(task)
     _check_names(task)
+    _check_held(task.actions.hold)
     return task
 
 
@@ -134,6 +135,19 @@ def _check_names(task: Task) -> None:
         _known(f"rewards[{i}].event", rule.event, tuple(names.EVENTS), "event")
         for j, thing in enumerate(rule.objects):
             _known(f"rewards[{i}].objects[{j}]", thing, names.EVENTS[rule.event], f"object of {rule.event}")
+
+
+def _check_held(buttons: tuple[str, ...]) -> None:
+    """A class of buttons makes one choice in each group, and `inventory` excludes all others."""
+    if "inventory" in buttons and set(buttons) != {"inventory"}:
+        raise ConfigError(f"task.actions.hold is {list(buttons)}, but inventory excludes every other button.")
+    held: dict[str, str] = {}
+    for i, button in enumerate(buttons):
+        group = group_of(button)
+        if group in held:
+            raise ConfigError(f"task.actions.hold[{i}] is {button!r}, but {held[group]!r} is held too, and only one of "
+                              f"{_listed(GROUPS[group][1:])} can be pressed at a time.")
+        held[group] = button
 
 
 def _check_ranges(task: Task) -> None:

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mineonline.errors import CollectorError
+from mineonline.experience.storage import MemoryStorage, Storage
 from mineonline.experience.wire import Timing
-from mineonline.fragment import Episode, Fragments, concatenate
+from mineonline.fragment import Episode, Fragments
 
 
 @dataclass
@@ -52,8 +53,11 @@ class Share:
 
 @dataclass
 class _Entry:
-    fragment: Fragments
+    place: int
+    """In the storage."""
     version: int
+    origin: tuple[int, int]
+    """Environment and sequence number: the same in every run, whenever the fragment arrives."""
     uses: int = 0
 
 
@@ -61,14 +65,18 @@ class FragmentBuffer:
     """Between the receiver thread (`put`) and the training loop (`take`).
 
     `capacity`: fragments. `max_staleness`: versions. `max_reuse`: uses of a fragment; above 1, an iteration draws at
-    random (seeded) from what is there, otherwise the oldest come first.
+    random from what is there, by `seed` and version alone, otherwise the oldest come first. `storage`: where
+    fragments wait; it has room for `capacity`. None is this process's memory.
     """
 
-    def __init__(self, *, capacity: int, max_staleness: int, max_reuse: int, seed: int) -> None:
+    def __init__(
+        self, *, capacity: int, max_staleness: int, max_reuse: int, seed: int, storage: Storage | None = None
+    ) -> None:
         self._capacity = capacity
         self._max_staleness = max_staleness
         self._max_reuse = max_reuse
-        self._random = np.random.default_rng(seed)
+        self._seed = seed
+        self._storage = storage if storage is not None else MemoryStorage()
         self._entries: list[_Entry] = []
         self._arrivals = Arrivals()
         self._version = 0
@@ -84,13 +92,18 @@ class FragmentBuffer:
         timing: Timing,
         stop: threading.Event,
     ) -> None:
-        """Add one fragment (B = 1). Waits while the buffer is full, until `take` makes room or `stop` is set."""
+        """Add one fragment (B = 1). Waits while the buffer is full, until `take` makes room.
+
+        When `stop` is set meanwhile, the fragment is not added: nobody will take it.
+        """
         began = time.monotonic()
         with self._condition:
             self.last_arrival = began
-            while len(self._entries) >= self._capacity and not stop.is_set():
+            while len(self._storage) >= self._capacity:
                 self._drop_stale()
-                if len(self._entries) >= self._capacity:
+                if len(self._storage) >= self._capacity:
+                    if stop.is_set():
+                        return
                     self._condition.wait(0.1)
             arrivals = self._arrivals
             arrivals.full_s += time.monotonic() - began
@@ -99,7 +112,8 @@ class FragmentBuffer:
             arrivals.episodes.extend(episodes)
             arrivals.timings.append(timing)
             arrivals.collectors.add(collector_id)
-            self._entries.append(_Entry(fragment, int(fragment.version_B)))
+            origin = int(fragment.env_B), int(fragment.sequence_B)
+            self._entries.append(_Entry(self._storage.keep(fragment), int(fragment.version_B), origin))
             self._condition.notify_all()
 
     @property
@@ -119,7 +133,7 @@ class FragmentBuffer:
             self._arrivals.dropped[reason] += 1
 
     def take(self, count: int, version: int, give_up: Callable[[], bool]) -> Share | None:
-        """`count` fragments no more than `max_staleness` versions older than `version`.
+        """`count` fragments no more than `max_staleness` versions older than `version`, by environment and sequence.
 
         Waits until they are there. Asks `give_up` at least every 0.2 s: True ends the wait with None; it may raise.
         """
@@ -134,27 +148,44 @@ class FragmentBuffer:
                     return None
                 self._condition.wait(0.2)
                 self._drop_stale()
-            chosen = self._choose(count)
-            lag_B = [version - entry.version for entry in chosen]
-            reuse_B = [entry.uses for entry in chosen]
-            for entry in chosen:
-                entry.uses += 1
-            self._entries = [entry for entry in self._entries if entry.uses < self._max_reuse]
+            chosen = self._choose(count, version)
+            taken = {entry.place for entry in chosen}
+            self._entries = [entry for entry in self._entries if entry.place not in taken]
             arrivals, self._arrivals = self._arrivals, Arrivals()
-            self._condition.notify_all()
         wait_s = time.monotonic() - began
         self._waits_since = float("inf")
-        return Share(concatenate([entry.fragment for entry in chosen]), lag_B, reuse_B, wait_s, arrivals)
+        # outside the lock: meanwhile the receiver fills what room there is, and the chosen keep their places
+        fragments = self._storage.gather([entry.place for entry in chosen])
+        share = Share(fragments, [version - e.version for e in chosen], [e.uses for e in chosen], wait_s, arrivals)
+        with self._condition:
+            for entry in chosen:
+                entry.uses += 1
+                if entry.uses < self._max_reuse:
+                    self._entries.append(entry)
+                else:
+                    self._storage.release(entry.place)
+            self._condition.notify_all()
+        return share
 
-    def _choose(self, count: int) -> list[_Entry]:
+    def _choose(self, count: int, version: int) -> list[_Entry]:
+        """Remembers nothing, so that a resumed run chooses as this one would have."""
         if self._max_reuse == 1:
-            return self._entries[:count]
-        return [self._entries[i] for i in self._random.permutation(len(self._entries))[:count]]
+            return sorted(self._entries[:count], key=_origin)
+        known = sorted(self._entries, key=_origin)
+        drawn = np.random.default_rng((self._seed, version)).permutation(len(known))[:count]
+        return [known[i] for i in sorted(drawn)]
 
     def _drop_stale(self) -> None:
-        fresh = [entry for entry in self._entries if self._version - entry.version <= self._max_staleness]
-        self._arrivals.dropped["stale"] += len(self._entries) - len(fresh)
-        self._entries = fresh
+        stale = [entry for entry in self._entries if self._version - entry.version > self._max_staleness]
+        if stale:
+            self._entries = [entry for entry in self._entries if self._version - entry.version <= self._max_staleness]
+            for entry in stale:
+                self._storage.release(entry.place)
+            self._arrivals.dropped["stale"] += len(stale)
+
+
+def _origin(entry: _Entry) -> tuple[int, int]:
+    return entry.origin
 
 
 def check_silence(silent_s: float, limit_s: float, hint: str) -> None:

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-import numpy as np
 import zmq
 from tensordict import TensorDictBase
 from torch import Tensor
@@ -25,9 +24,10 @@ from torchrl.collectors import MultiSyncCollector
 
 from mineonline.envs.contract import VectorEnv
 from mineonline.errors import CollectorError
+from mineonline.experience.episodes import EpisodeCount
 from mineonline.experience.rollout import FragmentCollector, RolloutSettings, TorchrlEnv, worker_log_file
 from mineonline.experience.wire import WIRE_VERSION, Header, Timing, encode
-from mineonline.fragment import Episode, LeafSpec
+from mineonline.fragment import LeafSpec
 from mineonline.policies.actor import Actor
 from mineonline.processes import die_with_parent, tail
 
@@ -152,11 +152,7 @@ class FragmentSender:
         self._run_id = run_id
         self._collector_id = collector_id
         self._schema = schema
-        self._statistics = statistics
-        self._task = task
-        self._return_N = np.zeros(environments)
-        self._length_N = np.zeros(environments, np.int64)
-        self._partial_N = np.full(environments, staggered)
+        self._episodes = EpisodeCount(environments, statistics=statistics, task=task, staggered=staggered)
         self._batch_began = time.perf_counter()
         self._sent_s = 0.0
 
@@ -174,7 +170,7 @@ class FragmentSender:
         )
         self._batch_began = now
         for n in range(len(batch["env_B"])):
-            episodes = self._finished_episodes(batch, n)
+            episodes = self._episodes.finished(batch, n)
             header = Header(WIRE_VERSION, self._run_id, self._collector_id, self._schema, episodes, timing)
             frames = encode(header, {leaf.name: batch[leaf.name][n] for leaf in self._schema})
             while not self._push.poll(100, zmq.POLLOUT):
@@ -182,27 +178,6 @@ class FragmentSender:
             # no copy: the batch is this function's alone, and zmq keeps it until it is sent
             self._push.send_multipart(frames, copy=False)
         self._sent_s = time.perf_counter() - now
-
-    def _finished_episodes(self, batch: dict[str, Tensor], n: int) -> tuple[Episode, ...]:
-        reward_T = batch["reward_BT"][n].numpy().astype(np.float64)
-        decided_T = ~batch["final_BT"][n].numpy()
-        ended_T = (batch["terminated_BT"][n] | batch["truncated_BT"][n]).numpy()
-        episodes = []
-        start = 0
-        for end in [*(np.flatnonzero(ended_T) + 1), len(reward_T)]:
-            self._return_N[n] += (reward_T * decided_T)[start:end].sum()
-            self._length_N[n] += decided_T[start:end].sum()
-            if end and ended_T[end - 1] and end > start:
-                totals = batch["report.statistics_BTK"][n, end - 1].tolist()
-                crashed = bool(batch["report.crashed_BT"][n, end - 1])
-                statistics = dict(zip(self._statistics, totals, strict=True))
-                episode = Episode(float(self._return_N[n]), int(self._length_N[n]), self._task, statistics, crashed)
-                if not self._partial_N[n]:
-                    episodes.append(episode)
-                self._partial_N[n] = False
-                self._return_N[n] = self._length_N[n] = 0
-            start = end
-        return tuple(episodes)
 
 
 class Watchdog:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from mineonline.checkpoint_file import read_policy_state
+from mineonline.checkpoint_file import find_checkpoint, read_policy_state
 from mineonline.config import Config
 from mineonline.envs.contract import EnvSpec
+from mineonline.learning.cloning import Cloning
 from mineonline.learning.module import PPO
 from mineonline.policies.build import build_policy
 from mineonline.policies.policy import Policy
+from mineonline.recorded import RecordedFragments
 
 
 def build_learner(config: Config, spec: EnvSpec, *, bad_batch_file: Path, kind: Callable[..., PPO] = PPO) -> PPO:
-    """The learner at iteration 0. CheckpointError if `init_from` or `reference.checkpoint` cannot be used.
+    """The learner at iteration 0. CheckpointError or ConfigError if a file that the settings name cannot be used.
 
     Of a run that resumes these files are not read: its checkpoint holds everything.
     """
@@ -30,11 +32,20 @@ def build_learner(config: Config, spec: EnvSpec, *, bad_batch_file: Path, kind: 
             _load(reference, config.reference.checkpoint)
     return kind(
         policy, reference,
-        objective=config.objective, optimizer=config.optimizer, reference_settings=config.reference, cloning=None,
+        objective=config.objective, optimizer=config.optimizer, reference_settings=config.reference,
+        cloning=_cloning(config, spec),
         iterations=config.iterations, seed=config.seed, bad_batch_file=bad_batch_file,
     )  # fmt: skip
 
 
 def _load(policy: Policy, checkpoint: str) -> None:
-    policy.load_state_dict(read_policy_state(Path(checkpoint), policy))
+    policy.load_state_dict(read_policy_state(find_checkpoint(checkpoint, None), policy))
     policy.version.zero_()
+
+
+def _cloning(config: Config, spec: EnvSpec) -> Cloning | None:
+    if config.offline.folder is None:
+        return None
+    recorded = RecordedFragments(Path(config.offline.folder))
+    recorded.check_fits(spec)
+    return Cloning(recorded, coef=config.offline.coef, fragments=config.offline.fragments)

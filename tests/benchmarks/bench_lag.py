@@ -3,7 +3,7 @@
     python -m tests.benchmarks.bench_lag [seeds] [key=value ...]
 
 One process plays with weights that are 0, 2, 8 or 32 versions old and learns from it (`tests/synchronous.py`), on
-CartPole, 256 decisions a version. The figure is the mean return of all episodes that ended in the last fifth of
+CartPole, 512 decisions a version. The figure is the mean return of all episodes that ended in the last fifth of
 100,000 decisions (500 is the most that is possible). `recomputed` is MineStudio's way (`tests/recomputed_ppo.py`).
 """
 
@@ -23,9 +23,9 @@ from tests.recomputed_ppo import RecomputedPPO
 from tests.synchronous import Synchronous
 
 TASK = [
-    *CARTPOLE, "collector.workers=1", "collector.envs_per_worker=8", "fragment.length=32",
-    "buffer.fragments_per_iteration=8", "iterations=390", "objective.trace=0.9", "objective.entropy_coef=0",
-    "optimizer.learning_rate=5e-4", "optimizer.anneal=true", "optimizer.epochs=4", "optimizer.minibatches=2",
+    *CARTPOLE, "collector.workers=1", "collector.envs_per_worker=16", "fragment.length=32",
+    "buffer.fragments_per_iteration=16", "iterations=195", "objective.trace=0.8", "objective.entropy_coef=0",
+    "optimizer.learning_rate=1e-3", "optimizer.anneal=true", "optimizer.epochs=8", "optimizer.minibatches=2",
     "torch_threads=1",
 ]  # fmt: skip
 LAGS = (0, 2, 8, 32)
