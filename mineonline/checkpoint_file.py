@@ -111,8 +111,10 @@ def _load(file: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"checkpoint={file}: cannot be read; its {size} bytes are a truncated checkpoint, or none of mineonline's."
         ) from None
-    if not isinstance(checkpoint, dict) or not {"state_dict", "iteration"} <= set(checkpoint):
+    state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(state, dict) or f"{_PREFIX}version" not in state or "iteration" not in checkpoint:
         raise CheckpointError(f"checkpoint={file}: cannot be read; it holds no policy, so mineonline did not write it.")
+    assert isinstance(checkpoint, dict)
     return checkpoint
 
 

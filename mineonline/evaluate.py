@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 import torch
 
-from mineonline.checkpoint_file import find_checkpoint, read_policy_state
+from mineonline.checkpoint_file import find_checkpoint, read_iteration, read_policy_state
 from mineonline.command_line import report_errors
 from mineonline.config import Config, GymEnvConfig, WorldEnvConfig
 from mineonline.devices import check_device
@@ -107,7 +107,7 @@ def evaluate(arguments: Arguments) -> None:
             camera = camera_on(config, env)
             watch = Recording(camera, stack.enter_context(VideoFile(Path(arguments.video), camera.fps))).watch
         episodes = play(env, policy, arguments.episodes, best=arguments.best, watch=watch)
-    report(arguments, checkpoint, config.seed, int(policy.version), episodes)
+    report(arguments, checkpoint, config.seed, read_iteration(checkpoint), episodes)
 
 
 def report(arguments: Arguments, checkpoint: Path, seed: int, iteration: int, episodes: list[Episode]) -> None:

@@ -40,7 +40,8 @@ def checkpoint_of(run_dir, *overrides, version=0):
     policy.version.fill_(version)
     file = run_dir / "checkpoints" / "last.ckpt"
     file.parent.mkdir(parents=True)
-    torch.save({"state_dict": {f"policy.{name}": leaf for name, leaf in policy.state_dict().items()}}, file)
+    state = {f"policy.{name}": leaf for name, leaf in policy.state_dict().items()}
+    torch.save({"state_dict": state, "iteration": version}, file)
     (run_dir / "config.yaml").write_text(yaml.safe_dump(msgspec.to_builtins(config)))
     return file
 

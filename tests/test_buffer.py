@@ -15,7 +15,7 @@ from mineonline.fragment import Fragments, fragment_schema
 
 TIMING = Timing(0.0, 0.0, 0.0, 0.0)
 SPEC = EnvSpec(observation={"state": TensorSpec((1,), "float32")}, action={"action": 2})
-SCHEMA = fragment_schema(SPEC, {}, 2)
+SCHEMA = fragment_schema(SPEC, {}, {}, 2)
 
 
 def fragment(version, number=0, env=0):

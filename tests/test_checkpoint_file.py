@@ -28,7 +28,7 @@ def run_folder(run_dir, *, saved_s_ago=0.0, **files):
     state = torch.load(last, weights_only=True)
     last.unlink()
     for name, iteration in files.items():
-        state["state_dict"]["policy.version"].fill_(iteration)
+        state["iteration"] = iteration
         file = last.with_name(f"{name.strip('_')}.ckpt")
         torch.save(state, file)
         os.utime(file, (time.time() - saved_s_ago,) * 2)

@@ -20,7 +20,7 @@ MEMORY = {"state": TensorSpec((5,), "float32")}
 def random_fragments(count, seed, spec=SPEC, length=7):
     generator = torch.Generator().manual_seed(seed)
     leaves = {}
-    for leaf in fragment_schema(spec, MEMORY, length):
+    for leaf in fragment_schema(spec, MEMORY, {}, length):
         dtype = getattr(torch, leaf.dtype)
         leaves[leaf.name] = torch.randint(0, 2, (count, *leaf.shape), generator=generator).to(dtype)
         if dtype == torch.float32:
@@ -51,7 +51,7 @@ def test_fragments_come_back_as_they_were_in_any_order_over_files(tmp_path):
     everything = recorded(tmp_path / "set", 3, 1, 4)
     found = RecordedFragments(tmp_path / "set")
     assert len(found) == 8
-    assert found.schema == fragment_schema(SPEC, MEMORY, 7)
+    assert found.schema == fragment_schema(SPEC, MEMORY, {}, 7)
     assert found.envs == ("hunt_cow",)
     assert equal(found[torch.arange(8)], everything)
     some = torch.tensor([7, 0, 3, 3, 2, 5])

@@ -15,9 +15,9 @@ from mineonline.experience.storage import DiskStorage, MemoryStorage
 from mineonline.fragment import concatenate, fragment_schema
 from tests.test_recorded import MEMORY, SPEC, equal, random_fragments
 
-SCHEMA = fragment_schema(SPEC, MEMORY, 7)
+SCHEMA = fragment_schema(SPEC, MEMORY, {}, 7)
 LARGE = fragment_schema(
-    EnvSpec(observation={"image": TensorSpec((128, 128, 3), "uint8")}, action={"action": 2}), {}, length=64
+    EnvSpec(observation={"image": TensorSpec((128, 128, 3), "uint8")}, action={"action": 2}), {}, {}, length=64
 )
 
 

@@ -60,7 +60,8 @@ class RecordVideos(lightning.Callback):
             return
         assert isinstance(pl_module, PPO)
         self._look()
-        if pl_module.iteration % self._every == 0:
+        # the last iteration's turn comes when training has ended
+        if pl_module.iteration % self._every == 0 and pl_module.iteration < pl_module.iterations:
             self._begin(pl_module)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -93,7 +94,7 @@ class RecordVideos(lightning.Callback):
             )  # fmt: skip
             return
         try:
-            self._recorder = _Recorder(self._run_dir, module.policy)
+            self._recorder = _Recorder(self._run_dir, module.policy, module.iteration)
             self._newest = module.iteration
         except (OSError, RuntimeError) as error:  # no space, no process; torch.save raises RuntimeError for a full disk
             self._report(str(error))
@@ -136,15 +137,15 @@ class _Recorder:
     To be started by a thread that lives as long as the run: the kernel ends the process with the thread.
     """
 
-    def __init__(self, run_dir: Path, policy: Policy) -> None:
+    def __init__(self, run_dir: Path, policy: Policy, iteration: int) -> None:
         self.log = run_dir / "logs" / "videos.log"
-        self._video = run_dir / "videos" / f"{int(policy.version):06d}.mp4"
+        self._video = run_dir / "videos" / f"{iteration:06d}.mp4"
         for folder in (self.log.parent, self._video.parent):
             folder.mkdir(parents=True, exist_ok=True)
         # a file without a name vanishes with its last reader, even if this process is killed
         with tempfile.TemporaryFile(dir=self._video.parent) as weights, self.log.open("ab") as output:
             state = {f"policy.{name}": leaf.detach().cpu() for name, leaf in policy.state_dict().items()}
-            torch.save({"state_dict": state}, weights)
+            torch.save({"state_dict": state, "iteration": iteration}, weights)
             weights.flush()
             self._process = subprocess.Popen(
                 [
