@@ -106,7 +106,7 @@ def test_with_importance_weights_the_targets_are_those_of_v_trace(seed):
     reward, value, terminated, truncated, final = random_rows(2, 15, seed)
     weight = torch.rand(2, 15, generator=torch.Generator().manual_seed(seed))
     batch = fragments(reward, terminated, truncated, final, env=[0, 1], sequence=[0, 0])
-    found = advantages(batch, value, weight, discount=DISCOUNT, trace=TRACE) + value[:, :-1]
+    found = value[:, :-1] + weight * advantages(batch, value, weight, discount=DISCOUNT, trace=TRACE)
     for b in range(2):
         for s in range(15):
             if final[b, s]:

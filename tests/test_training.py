@@ -190,7 +190,11 @@ def test_gradients_that_stay_non_finite_end_the_run_and_save_the_fragments(start
     assert "Not finite in the fragments: reward_BT" in run.output
     assert "actor.0.weight" in run.output
     saved = torch.load(run_dir / "bad_batch-0.pt", weights_only=True)
-    assert not saved["reward_BT"].isfinite().all()
+    assert not saved["fragments"]["reward_BT"].isfinite().all()
+    replay = start(f"file={run_dir / 'bad_batch-0.pt'}", module="mineonline.replay")
+    assert replay.wait(60) == 0
+    assert "fragments: reward_BT has 1 of 128 not finite, the first at (0, 0)" in replay.output
+    assert "fragment 0 (environment 0), sequence 0: losses not finite: total, policy" in replay.output
     assert leaves_nothing(run_dir, within_s=5)
 
 

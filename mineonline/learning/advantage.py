@@ -24,25 +24,23 @@ def gae(
 ) -> Tensor:
     """Advantage of every row, (B, T) (Schulman et al. 2016, eq. 16).
 
-    `weight_BT`, if given, are truncated importance weights of the actions, with ρ = c: the result, added to the value,
-    is then the V-trace target (Espeholt et al. 2018, remark 1, with c scaled by `trace`).
+    With `weight_BT`, truncated importance weights ρ = c of the actions, what follows an action is corrected: ρ_t times
+    the result, added to the value, is the V-trace target (Espeholt et al. 2018, remark 1, with c scaled by `trace`).
 
     `value_BU[:, t + 1]` is the value of what row t led to. `terminated_BT` stops the bootstrap; `ended_BT` (terminated,
-    truncated, or a row without a decision) stops the trace. `next_advantage_B` is the advantage of row T, 0 where it
-    is not known. ValueError if the shapes do not fit.
+    truncated, or a row without a decision) stops the trace. `next_advantage_B` is the advantage of row T times its
+    weight, 0 where it is not known. ValueError if the shapes do not fit.
     """
     rows = reward_BT.shape
     if not (rows == terminated_BT.shape == ended_BT.shape and value_BU.shape == (rows[0], rows[1] + 1)):
         raise ValueError(f"rewards are {tuple(rows)}, values {tuple(value_BU.shape)}: expected (B, T) and (B, T + 1)")
     delta_BT = reward_BT + discount * value_BU[:, 1:] * ~terminated_BT - value_BU[:, :-1]
     decay_BT = discount * trace * ~ended_BT
-    if weight_BT is not None:
-        delta_BT = delta_BT * weight_BT
-        decay_BT = decay_BT * weight_BT
-    advantage_B = next_advantage_B
+    weighted_B = next_advantage_B
     columns = []
     for t in range(rows[1] - 1, -1, -1):
-        advantage_B = delta_BT[:, t] + decay_BT[:, t] * advantage_B
+        advantage_B = delta_BT[:, t] + decay_BT[:, t] * weighted_B
+        weighted_B = advantage_B if weight_BT is None else weight_BT[:, t] * advantage_B
         columns.append(advantage_B)
     return torch.stack(columns[::-1], dim=1)
 
@@ -66,7 +64,8 @@ def advantages(
         ready_B = pending_B & ~(follows_B & pending_B[successor_B.clamp(min=0)])
         index = ready_B.nonzero().squeeze(1)
         known = follows_B[index]
-        next_advantage_B[index[known]] = result_BT[successor_B[index[known]], 0]
+        after = successor_B[index[known]]
+        next_advantage_B[index[known]] = result_BT[after, 0] * (1.0 if weight_BT is None else weight_BT[after, 0])
         result_BT[index] = gae(
             fragments.reward_BT[index], value_BU[index], fragments.terminated_BT[index], ended_BT[index],
             next_advantage_B[index], None if weight_BT is None else weight_BT[index], discount=discount, trace=trace,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Protocol, TypedDict
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 import lightning
 import numpy as np
@@ -54,6 +54,15 @@ class IterationOutput(TypedDict):
     """Before the iteration, in units of reward."""
     losses: list[Losses]
     """Of each optimiser step that was taken, without graph."""
+
+
+class Prepared(NamedTuple):
+    """What an iteration learns from, on the CPU (the reference's logits: on the learner's device)."""
+
+    sequences: Sequences
+    advantage_BT: Tensor
+    return_BT: Tensor
+    value_BU: Tensor
 
 
 class PPO(lightning.LightningModule):
@@ -137,19 +146,8 @@ class PPO(lightning.LightningModule):
         if self.optimizer.anneal:
             for group in optimizer.param_groups:
                 group["lr"] = self.optimizer.learning_rate * max(0.0, 1 - self.iteration / self.iterations)
-        found, logits = self._look_at(fragments)
-        advantage_BT, return_BT = self.targets(fragments, found)
-        decided_BT = ~fragments.final_BT
-        if self.objective.normalize_advantage:
-            mean, mean_square = self._moments(advantage_BT[decided_BT])
-            deviation = (mean_square - mean**2).clamp(min=0).sqrt()
-            advantage_BT = ((advantage_BT - mean) / (deviation + 1e-8)).float()
-        if self.objective.normalize_value:
-            self.policy.value.update(*self._moments(return_BT[decided_BT]), decay=self.objective.value_decay)
-        sequences = cut(
-            fragments, self._context(fragments), found,
-            return_BT=return_BT, advantage_BT=advantage_BT, reference_logits=logits,
-        )  # fmt: skip
+        prepared = self.prepare(fragments)
+        sequences = prepared.sequences
         losses, norms, skipped = [], [], 0
         generator = self._generator()
         for index in self._minibatches(len(sequences), generator):
@@ -164,22 +162,42 @@ class PPO(lightning.LightningModule):
                 losses.append(each)
                 norms.append(self._norm)
         self._end_iteration()
-        self._log(losses, norms, skipped, found.value_BU[:, :-1][decided_BT], return_BT[decided_BT])
-        return {"advantage_BT": advantage_BT, "return_BT": return_BT, "value_BU": found.value_BU, "losses": losses}
+        decided_BT = ~fragments.final_BT
+        self._log(losses, norms, skipped, prepared.value_BU[:, :-1][decided_BT], prepared.return_BT[decided_BT])
+        return {
+            "advantage_BT": prepared.advantage_BT, "return_BT": prepared.return_BT, "value_BU": prepared.value_BU,
+            "losses": losses,
+        }  # fmt: skip
+
+    def prepare(self, fragments: Fragments) -> Prepared:
+        """All that is known before the first optimiser step; updates the statistics of the returns."""
+        found, logits = self._look_at(fragments)
+        advantage_BT, return_BT = self.targets(fragments, found)
+        decided_BT = ~fragments.final_BT
+        if self.objective.normalize_advantage:
+            mean, mean_square = self._moments(advantage_BT[decided_BT])
+            deviation = (mean_square - mean**2).clamp(min=0).sqrt()
+            advantage_BT = ((advantage_BT - mean) / (deviation + 1e-8)).float()
+        if self.objective.normalize_value:
+            self.policy.value.update(*self._moments(return_BT[decided_BT]), decay=self.objective.value_decay)
+        sequences = cut(
+            fragments, self._context(fragments), found,
+            return_BT=return_BT, advantage_BT=advantage_BT, reference_logits=logits,
+        )  # fmt: skip
+        return Prepared(sequences, advantage_BT, return_BT, found.value_BU)
 
     def targets(self, fragments: Fragments, found: FirstPass) -> tuple[Tensor, Tensor]:
         """Advantages (before they are normalised) and returns, (B, T) each, in units of reward."""
         settings = self.objective
-        weight_BT = None
-        if settings.kind == "vtrace":
-            weight_BT = importance_weight(
-                found.log_prob_BT, fragments.log_prob_BT,
-                largest=settings.weight_max, log_ratio_max=settings.log_ratio_max,
-            )  # fmt: skip
+        value_BT = found.value_BU[:, :-1]
+        if settings.kind != "vtrace":
+            advantage_BT = advantages(fragments, found.value_BU, discount=settings.discount, trace=settings.trace)
+            return advantage_BT, value_BT + advantage_BT
+        weight_BT = self._weight(found.log_prob_BT, fragments.log_prob_BT)
         advantage_BT = advantages(
             fragments, found.value_BU, weight_BT, discount=settings.discount, trace=settings.trace
         )
-        return advantage_BT, advantage_BT + found.value_BU[:, :-1]
+        return advantage_BT, value_BT + weight_BT * advantage_BT
 
     def surrogate(self, log_prob_BT: Tensor, part: Sequences) -> tuple[Tensor, Tensor]:
         """Loss of the policy in every row, and the ratio that was clipped."""
@@ -188,12 +206,15 @@ class PPO(lightning.LightningModule):
         anchor_BT = part.behaviour_log_prob_BT if on_policy else part.proximal_log_prob_BT
         ratio_BT = clamped_exp(log_prob_BT - anchor_BT, settings.log_ratio_max)
         loss_BT = clipped_surrogate(ratio_BT, part.advantage_BT, settings.clip)
-        if settings.kind == "decoupled":
-            loss_BT = loss_BT * importance_weight(
-                anchor_BT, part.behaviour_log_prob_BT,
-                largest=settings.weight_max, log_ratio_max=settings.log_ratio_max,
-            )  # fmt: skip
+        if not on_policy:
+            loss_BT = loss_BT * self._weight(anchor_BT, part.behaviour_log_prob_BT)
         return loss_BT, ratio_BT
+
+    def _weight(self, proximal_BT: Tensor, behaviour_BT: Tensor) -> Tensor:
+        settings = self.objective
+        return importance_weight(
+            proximal_BT, behaviour_BT, largest=settings.weight_max, log_ratio_max=settings.log_ratio_max
+        )
 
     def losses(self, part: Sequences, rows: Rows) -> Losses:
         """What a part of a minibatch, on this device, adds to the minibatch's losses."""
@@ -273,7 +294,7 @@ class PPO(lightning.LightningModule):
         raise LearningError(
             f"{self._bad_steps_in_a_row} optimiser steps in a row had gradients that are not finite: those of "
             f"{', '.join(self._bad_parameters)}. Not finite in the fragments: {', '.join(bad_data) or 'nothing'}. "
-            f"Look closer with `python -m mineonline.replay {self._bad_batch_file}`; often a lower "
+            f"Look closer with `python -m mineonline.replay file={self._bad_batch_file}`; often a lower "
             "optimizer.learning_rate helps, or rewards are wrong."
         )
 
@@ -306,7 +327,7 @@ class PPO(lightning.LightningModule):
         """Mean and mean square over all ranks, float64 on the CPU."""
         x = x.double()
         sums = torch.stack([x.sum(), (x * x).sum(), torch.tensor(x.numel(), dtype=torch.float64)]).to(self.device)
-        if self.trainer.world_size > 1:
+        if torch.distributed.is_initialized():
             torch.distributed.all_reduce(sums)
         total, squares, count = sums.cpu()
         return total / count, squares / count

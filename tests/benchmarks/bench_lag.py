@@ -1,6 +1,6 @@
 """How well does each objective stand fragments of old weights? Return after a fixed number of decisions at forced lag.
 
-    python -m tests.benchmarks.bench_lag [seeds] [key=value ...]
+    python -m tests.benchmarks.bench_lag [seeds] [lags=0,2,8,32] [kinds=recomputed,ppo,...] [key=value ...]
 
 One process plays with weights that are 0, 2, 8 or 32 versions old and learns from it (`tests/synchronous.py`), on
 CartPole, 512 decisions a version. The figure is the mean return of all episodes that ended in the last fifth of
@@ -28,17 +28,18 @@ TASK = [
     "optimizer.learning_rate=1e-3", "optimizer.anneal=true", "optimizer.epochs=8", "optimizer.minibatches=2",
     "torch_threads=1",
 ]  # fmt: skip
-LAGS = (0, 2, 8, 32)
-KINDS = ("recomputed", "ppo", "decoupled", "vtrace")
 
 
 def main() -> None:
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 and sys.argv[1].isdigit() else 3
-    overrides = [argument for argument in sys.argv[1:] if "=" in argument]
+    given = dict(argument.split("=", 1) for argument in sys.argv[1:] if "=" in argument)
+    lags = [int(lag) for lag in given.pop("lags", "0,2,8,32").split(",")]
+    kinds = given.pop("kinds", "recomputed,ppo,decoupled,vtrace").split(",")
+    overrides = [f"{key}={value}" for key, value in given.items()]
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
-    for lag in LAGS:
-        for kind in KINDS if lag else ("ppo",):  # without lag all are the same, bit for bit
+    for lag in lags:
+        for kind in kinds if lag else ("ppo",):  # without lag all are the same, bit for bit
             began = time.monotonic()
             returns = [final_return(kind, lag, seed, overrides) for seed in range(seeds)]
             print(
