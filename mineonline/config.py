@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -448,6 +449,10 @@ def _explain(message: str, values: Mapping[str, Any]) -> str:
     kind = re.search(r"Invalid value '(.+?)'", text)
     if kind and key.endswith("kind"):
         return f"{key}={kind.group(1)}: there is no such {key.split('.')[0]}."
+    word = re.search(r"Invalid enum value '(.+?)'", text)
+    if word:
+        plain_key = key.partition("[")[0]
+        return f"{plain_key}={word.group(1)}: there is no such choice.{_suggest(word.group(1), _choices(key))}"
     found: Any = values
     for part in key.split("."):
         found = found.get(part) if isinstance(found, Mapping) else found
@@ -456,18 +461,34 @@ def _explain(message: str, values: Mapping[str, Any]) -> str:
 
 def _suggest(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {close[0]}?" if close else f" Known here: {', '.join(known)}."
+    hint = f" Did you mean {close[0]}?" if close else ""
+    return f"{hint} There are: {', '.join(known)}."
 
 
 def _field_names(section: str) -> list[str]:
     """Names of the settings directly under `section` ("" is the top), over all variants of that section."""
-    hints = {field.name: field.type for field in msgspec.structs.fields(Config)}
+    return [field.name for field in _fields(section)]
+
+
+def _fields(section: str) -> list[msgspec.structs.FieldInfo]:
     if not section:
-        return list(hints)
-    variants = getattr(hints.get(section.split(".")[0]), "__args__", (hints.get(section.split(".")[0]),))
+        return list(msgspec.structs.fields(Config))
+    hint = next((field.type for field in _fields("") if field.name == section.split(".")[0]), None)
+    variants = [hint, *typing.get_args(hint)]
     return [
-        field.name
+        field
         for variant in variants
         if isinstance(variant, type) and issubclass(variant, msgspec.Struct)
         for field in msgspec.structs.fields(variant)
     ]
+
+
+def _choices(key: str) -> list[str]:
+    """What a key whose values are words may be."""
+    section, _, name = re.sub(r"\[.*", "", key).rpartition(".")
+    hints = [field.type for field in _fields(section) if field.name == name]
+    return [str(choice) for hint in hints for each in [hint, *typing.get_args(hint)] for choice in _words(each)]
+
+
+def _words(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()

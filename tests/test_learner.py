@@ -276,7 +276,7 @@ def test_checkpoints_are_kept_at_the_iterations_that_were_asked_for(tmp_path):
      (["collector.mode=lockstep", "collector.envs_per_worker=7"], "Set buffer.fragments_per_iteration=14"),
      (["objective.weight_max=0"], "objective.weight_max=0: must be more than 0"),
      (["reference.kl_coef=-1"], "reference.kl_coef=-1: must be 0 or more"),
-     (["objective.kind=grpo"], "objective.kind='grpo'")],
+     (["objective.kind=grpo"], "objective.kind=grpo: there is no such choice. There are: ppo, decoupled, vtrace")],
 )  # fmt: skip
 def test_settings_that_cannot_work_are_refused(overrides, message):
     with pytest.raises(ConfigError, match=message):

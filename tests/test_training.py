@@ -226,15 +226,24 @@ def test_a_killed_worker_is_replaced_and_training_goes_on(start, tmp_path):
     assert "worker 0 ended with exit code -9" in (run_dir / "logs" / "collector-0.log").read_text()
 
 
-def test_when_the_trainer_is_killed_its_collectors_and_sockets_go_too(start, tmp_path):
+def test_when_the_trainer_is_killed_its_collectors_and_sockets_go_too_and_its_run_goes_on(start, tmp_path):
     run_dir = tmp_path / "run"
-    run = start(*QUICK, "iterations=100000", f"run_dir={run_dir}")
-    run.wait_for(lambda: rows(run_dir) > 1, 120)
+    run = start(*QUICK, "iterations=100000", "checkpointing.every=3", f"run_dir={run_dir}")
+    run.wait_for(lambda: rows(run_dir) > 4, 120)
     sockets = Path((run_dir / "join").read_text().removeprefix("ipc://")).parent
     assert sockets.is_dir()
     run.process.kill()
     assert leaves_nothing(run_dir, within_s=8)
     assert not sockets.exists()
+    before = read_metrics(run_dir / "metrics.csv")
+    saved = int(weights(run_dir)["policy.version"])
+    again = start(f"checkpoint={run_dir}", f"iterations={saved + 2}")
+    assert again.wait(120) == 0, again.output
+    after = read_metrics(run_dir / "metrics.csv")
+    assert [int(row["iteration"]) for row in after] == list(range(1, saved + 3))
+    assert after[:saved] == before[:saved]
+    steps = [float(row["env_steps"]) for row in after]
+    assert steps == sorted(set(steps))  # goes on counting
 
 
 def test_collectors_join_a_run_that_started_none_and_leave_when_it_is_complete(start, tmp_path):
