@@ -31,5 +31,6 @@ def build_policy(config: Config, spec: EnvSpec) -> Policy:
             head = JointHead(config.policy.hidden_size, config.task.actions)
         return TinyPolicy(
             spec.observation["image"], head,
-            hidden_size=config.policy.hidden_size, recurrent=config.policy.memory == "gru",
+            channels=config.policy.channels, hidden_size=config.policy.hidden_size,
+            recurrent=config.policy.memory == "gru",
         )  # fmt: skip
