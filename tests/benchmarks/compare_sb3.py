@@ -7,9 +7,9 @@
 
 Both get the same network, initialisation, number of environments, rollout, minibatch size, epochs, learning rate and
 loss coefficients. Ours is the real program with its collector processes. Scored alike: the mean return of the last
-100 training episodes, and of 20 fresh episodes (the same for both) with sampled actions; for Crafter also the score of
-all training episodes. Ours is worse if its mean over seeds is lower by more than the spread, which is the standard
-deviation over seeds of both, pooled.
+100 training episodes, of all of them (how fast it was learnt), and of 20 fresh episodes (the same for both) with
+sampled actions; for Crafter also the score of all training episodes. Ours is worse if its mean over seeds is lower by
+more than the spread, which is the standard deviation over seeds of both, pooled.
 
 What stays different: ours learns from a policy that is a version or more behind; its minibatches hold fragments of
 consecutive steps where stable-baselines3 shuffles steps; its advantages are normalised over an iteration, theirs over a
@@ -107,6 +107,8 @@ class Outcome(NamedTuple):
 
     last: float
     """Mean return of the last training episodes."""
+    all: float
+    """Mean return of all training episodes."""
     fresh: float
     """Mean return of the fresh episodes."""
     score: float | None
@@ -299,6 +301,7 @@ def outcome_of(done: Sequence[dict[str, float]], policy: Policy, config: Config,
     env.close()
     return Outcome(
         last=statistics.mean(episode["return"] for episode in done[-LAST_EPISODES:]),
+        all=statistics.mean(episode["return"] for episode in done),
         fresh=statistics.mean(episode.episode_return for episode in fresh),
         score=score, episodes=len(done), wall_s=wall_s,
     )  # fmt: skip
@@ -307,7 +310,8 @@ def outcome_of(done: Sequence[dict[str, float]], policy: Policy, config: Config,
 def _row(outcome: Outcome) -> str:
     score = "" if outcome.score is None else f"  score {outcome.score:5.2f} %"
     return (
-        f"  last {LAST_EPISODES} {outcome.last:8.2f}  fresh {FRESH_EPISODES} {outcome.fresh:8.2f}{score}  "
+        f"  last {LAST_EPISODES} {outcome.last:8.2f}  all {outcome.all:8.2f}  "
+        f"fresh {FRESH_EPISODES} {outcome.fresh:8.2f}{score}  "
         f"{outcome.episodes:5} episodes  {outcome.wall_s:5.0f} s  lag {outcome.lag:.2f}  "
         f"dropped {100 * outcome.dropped:.1f} %"
     )
@@ -316,7 +320,7 @@ def _row(outcome: Outcome) -> str:
 def print_verdict(name: str, case: Case, outcomes: dict[str, list[Outcome]]) -> None:
     """Mean and standard deviation over seeds, and whether ours is worse by more than the pooled deviation."""
     print(f"{name}, {case.steps:,} steps, {case.seeds} seeds: mean ± standard deviation over seeds")
-    for measure in ("last", "fresh", "score"):
+    for measure in ("last", "all", "fresh", "score"):
         values = {system: [getattr(o, measure) for o in found] for system, found in outcomes.items()}
         if None in values["ours"]:
             continue
