@@ -14,6 +14,9 @@ more than the spread, which is the standard deviation over seeds of both, pooled
 What stays different: ours learns from a policy that is a version or more behind; its minibatches hold fragments of
 consecutive steps where stable-baselines3 shuffles steps; its advantages are normalised over an iteration, theirs over a
 minibatch. The value loss has a factor of 1/2 in ours alone, so its coefficient is doubled.
+
+`buffer.max_staleness=0` shows ours without lag: what is not of the newest weights is dropped, and does not count as a
+step of the comparison.
 """
 
 from __future__ import annotations
