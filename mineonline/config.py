@@ -42,7 +42,16 @@ class GymEnvConfig(_Section, frozen=True, tag="gym", tag_field="kind"):
     """Passed to `gymnasium.make`."""
 
 
-EnvConfig = WorldEnvConfig | GymEnvConfig
+class CrafterEnvConfig(_Section, frozen=True, tag="crafter", tag_field="kind"):
+    """Crafter (Hafner 2021): 64x64 pictures and 17 actions."""
+
+    time_limit_steps: int
+    """Steps after which an episode is truncated; published results use 10000."""
+    video_size: tuple[int, int]
+    """Width and height of the frames of videos, in pixels."""
+
+
+EnvConfig = WorldEnvConfig | GymEnvConfig | CrafterEnvConfig
 
 
 class TinyPolicyConfig(_Section, frozen=True, tag="tiny", tag_field="kind"):
@@ -56,6 +65,8 @@ class TinyPolicyConfig(_Section, frozen=True, tag="tiny", tag_field="kind"):
     """Width of the last layer, and of the recurrent state."""
     zero_initial_value: bool
     """Begin with value 0 everywhere instead of small random values: for a policy that was trained before."""
+    channels: list[int]
+    """Channels of the three convolutions."""
 
 
 class MlpPolicyConfig(_Section, frozen=True, tag="mlp", tag_field="kind"):
@@ -263,7 +274,7 @@ class Config(_Section, frozen=True):
     """Checkpoint whose policy the run begins with; everything else begins anew."""
     env: EnvConfig
     task: Task | None
-    """None for environments that bring their own (`env=gym`)."""
+    """None for environments that bring their own (`env=gym`, `env=crafter`)."""
     policy: PolicyConfig
     collector: CollectorConfig
     fragment: FragmentConfig
@@ -309,6 +320,7 @@ def parse_config(data: Mapping[str, Any]) -> Config:
 def check_config(config: Config) -> None:
     """Raise ConfigError where settings that are each legal cannot work together."""
     positive = {
+        **({"env.time_limit_steps": config.env.time_limit_steps} if isinstance(config.env, CrafterEnvConfig) else {}),
         "iterations": config.iterations,
         "collector.workers": config.collector.workers,
         "collector.envs_per_worker": config.collector.envs_per_worker,
@@ -405,8 +417,13 @@ def _check_policy_fits(config: Config) -> None:
     sizes = config.policy.hidden_sizes if isinstance(config.policy, MlpPolicyConfig) else [config.policy.hidden_size]
     if not sizes or min(sizes) < 1:
         raise ConfigError(f"policy: hidden sizes are {sizes}; each must be at least 1.")
-    if isinstance(config.env, WorldEnvConfig) and not isinstance(config.policy, TinyPolicyConfig):
-        raise ConfigError("policy=mlp reads vectors, but env=world shows pictures. Use policy=tiny.")
+    if not isinstance(config.env, GymEnvConfig) and not isinstance(config.policy, TinyPolicyConfig):
+        env = msgspec.to_builtins(config.env)["kind"]
+        raise ConfigError(f"policy=mlp reads vectors, but env={env} shows pictures. Use policy=tiny.")
+    if isinstance(config.policy, TinyPolicyConfig):
+        channels = config.policy.channels
+        if len(channels) != 3 or min(channels) < 1:
+            raise ConfigError(f"policy.channels={channels}: must be three numbers of at least 1.")
 
 
 def _check_lockstep(config: Config) -> None:

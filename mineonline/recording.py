@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mineonline.config import Config, GymEnvConfig, WorldEnvConfig
+from mineonline.config import Config, CrafterEnvConfig, GymEnvConfig, WorldEnvConfig
 from mineonline.envs.actions import CAMERA_DEGREES, GROUPS, masked_buttons
 from mineonline.envs.contract import Action, Step, VectorEnv
 from mineonline.envs.gym import GymEnv
@@ -19,11 +19,13 @@ from mineonline.errors import EnvError
 from mineonline.frames import Caption, Controls, Frame, Overlay, VideoFile
 
 if TYPE_CHECKING:  # numba: half a second that gym does not need
+    from mineonline.envs.crafter import CrafterEnv
     from mineonline.envs.world import WorldEnv
 
 WORLD_FPS = 20
 """Ticks of the game in a second."""
 GYM_FPS = 30
+CRAFTER_FPS = 10
 
 
 Watch = Callable[[NDArray[np.float32], Action, Step], None]
@@ -119,6 +121,28 @@ class GymCamera:
         """Nothing goes on by itself."""
 
 
+class CrafterCamera:
+    """A picture after every step of a Crafter environment, at `size` (width, height)."""
+
+    fps = CRAFTER_FPS
+
+    def __init__(self, env: CrafterEnv, size: tuple[int, int]) -> None:
+        from mineonline.envs.crafter import ACTIONS  # a package that only its users install
+
+        self._env = env
+        self._size = size
+        self._names: tuple[str, ...] = ACTIONS
+
+    def frames(self) -> list[Frame]:
+        return [self._env.render(0, *self._size)]
+
+    def controls(self, action: Action) -> Controls | str:
+        return self._names[int(action["action"][0])]
+
+    def close(self) -> None:
+        """Nothing goes on by itself."""
+
+
 class Recording:
     """The first episode of environment 0, into a video."""
 
@@ -149,6 +173,8 @@ def camera_on(config: Config, env: VectorEnv) -> Camera:
     if isinstance(config.env, WorldEnvConfig):
         assert config.task is not None
         return WorldCamera(cast("WorldEnv", env), config.task, config.env.video_size)
+    if isinstance(config.env, CrafterEnvConfig):
+        return CrafterCamera(cast("CrafterEnv", env), config.env.video_size)
     if isinstance(env, FilmedGymEnv):
         return GymCamera(env)
     raise EnvError(f"env={msgspec.to_builtins(config.env)['kind']} cannot be recorded. Leave video=... out.")

@@ -35,7 +35,8 @@ def choose_run_dir(settings: Mapping[str, Any]) -> Path:
         return Path(settings["run_dir"]).absolute()
     if settings["checkpoint"] is not None:
         return run_dir_of(Path(settings["checkpoint"]))
-    label = settings["task"]["name"] if settings["env"]["kind"] == "world" else str(settings["env"]["id"])
+    kind = settings["env"]["kind"]
+    label = settings["task"]["name"] if kind == "world" else settings["env"]["id"] if kind == "gym" else kind
     return Path("runs", label, time.strftime("%Y-%m-%d_%H-%M-%S")).absolute()
 
 

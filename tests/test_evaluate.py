@@ -129,6 +129,17 @@ def test_a_video_of_a_gymnasium_environment_shows_every_step(tmp_path, capsys):
     assert "return" in capsys.readouterr().out
 
 
+def test_a_video_of_crafter_shows_every_step_at_the_size_of_videos(tmp_path, capsys):
+    checkpoint = checkpoint_of(tmp_path / "run", "env=crafter", "env.time_limit_steps=12")
+    video = tmp_path / "crafter.mp4"
+    evaluate(parse_arguments([f"checkpoint={checkpoint}", "episodes=2", f"video={video}"]))
+    frames, rate = frames_of(video)
+    assert (len(frames), rate) == (12, 10)
+    assert frames[0].shape[1] == 576
+    assert yellow_pixels(frames[-1]) > 10
+    assert "achievement/collect_wood" in capsys.readouterr().out
+
+
 def test_the_overlay_leaves_the_middle_of_the_picture_alone():
     frame = np.full((360, 640, 3), 90, np.uint8)
     overlay = Overlay(20)

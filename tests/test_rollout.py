@@ -128,7 +128,9 @@ def test_the_learner_finds_the_log_probabilities_and_values_that_the_worker_note
     env.close()
 
 
-@pytest.mark.parametrize("overrides", [CARTPOLE, ["env.image_size=[40,36]"]], ids=["gym", "world"])
+@pytest.mark.parametrize(
+    "overrides", [CARTPOLE, ["env.image_size=[40,36]"], ["env=crafter"]], ids=["gym", "world", "crafter"]
+)
 def test_torchrl_accepts_every_environment(overrides):
     env = TorchrlEnv(build_env(config_of(*overrides), num_envs=2, first_index=0))
     check_env_specs(env)

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from mineonline.config import Config, GymEnvConfig, WorldEnvConfig
+from mineonline.config import Config, CrafterEnvConfig, GymEnvConfig, WorldEnvConfig
 from mineonline.envs.contract import EnvSpec, VectorEnv
 from mineonline.envs.gym import GymEnv, gym_spec
 
 
 def prepare(config: Config) -> None:
-    """Do once what every process would otherwise do by itself when it builds an environment: compile the world."""
+    """Do once what every process would otherwise do by itself when it builds an environment: compile its loops."""
     if isinstance(config.env, WorldEnvConfig):
         from mineonline.envs.world import warm_up
 
         warm_up()
+    elif isinstance(config.env, CrafterEnvConfig):
+        from mineonline.envs import crafter
+
+        crafter.warm_up()
 
 
 def env_spec(config: Config) -> EnvSpec:
     """What the policy must fit, without starting anything that lasts."""
     if isinstance(config.env, GymEnvConfig):
         return gym_spec(config.env.id, config.env.kwargs)
+    if isinstance(config.env, CrafterEnvConfig):
+        from mineonline.envs import crafter  # a package that only its users install
+
+        return crafter.SPEC
     from mineonline.envs.world import WorldEnv  # numba: half a second that gym does not need
 
     assert config.task is not None
@@ -29,6 +37,12 @@ def build_env(config: Config, *, num_envs: int, first_index: int) -> VectorEnv:
     """`num_envs` environments; `first_index` is the global index of the first, which decides their seeds."""
     if isinstance(config.env, GymEnvConfig):
         return GymEnv(config.env.id, config.env.kwargs, num_envs=num_envs, seed=config.seed, first_index=first_index)
+    if isinstance(config.env, CrafterEnvConfig):
+        from mineonline.envs.crafter import CrafterEnv
+
+        return CrafterEnv(
+            num_envs=num_envs, length=config.env.time_limit_steps, seed=config.seed, first_index=first_index
+        )
     from mineonline.envs.world import WorldEnv
 
     assert config.task is not None

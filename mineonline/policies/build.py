@@ -41,8 +41,8 @@ def build_policy(config: Config, spec: EnvSpec) -> Policy:
             head = JointHead(config.policy.hidden_size, config.task.actions)
         return TinyPolicy(
             spec.observation["image"], head,
-            hidden_size=config.policy.hidden_size, recurrent=config.policy.memory == "gru",
-            zero_initial_value=config.policy.zero_initial_value,
+            channels=config.policy.channels, hidden_size=config.policy.hidden_size,
+            recurrent=config.policy.memory == "gru", zero_initial_value=config.policy.zero_initial_value,
         )  # fmt: skip
 
 

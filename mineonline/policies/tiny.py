@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,31 +16,39 @@ from mineonline.policies.value import ValueHead
 
 
 class TinyPolicy(Policy):
-    """Three convolutions and a linear layer, with a GRU behind them if `recurrent`.
+    """Three convolutions of `channels` and a linear layer, with a GRU behind them if `recurrent`.
 
     `head` reads `hidden_size` features. ConfigError if the picture is too small for the convolutions (36 pixels).
     """
 
     def __init__(
-        self, image: TensorSpec, head: Head, *, hidden_size: int, recurrent: bool, zero_initial_value: bool
+        self,
+        image: TensorSpec,
+        head: Head,
+        *,
+        channels: Sequence[int],
+        hidden_size: int,
+        recurrent: bool,
+        zero_initial_value: bool,
     ) -> None:
         super().__init__({"gru": TensorSpec((hidden_size,), "float32")} if recurrent else None)
-        height, width, channels = image.shape
+        height, width, colours = image.shape
+        first, second, third = channels
         if min(height, width) < 36:
             raise ConfigError(
                 f"policy=tiny needs pictures of at least 36x36 pixels, but they are {width}x{height}. "
                 "Raise env.image_size."
             )
         self.encoder = nn.Sequential(
-            nn.Conv2d(channels, 16, 8, stride=4), nn.ReLU(),
-            nn.Conv2d(16, 32, 4, stride=2), nn.ReLU(),
-            nn.Conv2d(32, 32, 3), nn.ReLU(),
+            nn.Conv2d(colours, first, 8, stride=4), nn.ReLU(),
+            nn.Conv2d(first, second, 4, stride=2), nn.ReLU(),
+            nn.Conv2d(second, third, 3), nn.ReLU(),
         )  # fmt: skip
         for layer in self.encoder:
             if isinstance(layer, nn.Conv2d):
                 orthogonal_(layer, math.sqrt(2))
         with torch.no_grad():
-            size = self.encoder(torch.zeros(1, channels, height, width)).numel()
+            size = self.encoder(torch.zeros(1, colours, height, width)).numel()
         self.linear = nn.Linear(size, hidden_size)
         orthogonal_(self.linear, math.sqrt(2))
         self.gru = nn.GRU(hidden_size, hidden_size, batch_first=True) if recurrent else None
