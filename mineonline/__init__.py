@@ -8,7 +8,7 @@ Processes, and the two paths between them:
     │ worker processes (torchrl)          │  PATH 1       │ receiver thread                     │
     │   experience/rollout.py             │  experience   │   experience/receiver.py, wire.py   │
     │   N environments + policy copy      │ ────────────▶ │ fragment buffer                     │
-    │     ▼ shared memory                 │  PUSH ▶ PULL  │   experience/buffer.py              │
+    │     ▼ shared memory                 │  DEALER▶ROUTER│   experience/buffer.py              │
     │ experience/collector.py             │  to all ranks │ datamodule   experience/datamodule  │
     │   sends fragments, waits when full  │               │ learner      learning/module.py     │
     │                                     │  PATH 2       │   one PPO iteration a training_step │

@@ -35,9 +35,10 @@ from mineonline.devices import check_device
 from mineonline.envs.build import build_env, env_spec, prepare
 from mineonline.errors import CollectorError, ConfigError, MineonlineError, WireError
 from mineonline.experience.collector import FragmentSender, Watchdog, Workers
+from mineonline.experience.links import RankLinks
 from mineonline.experience.rollout import RolloutSettings
 from mineonline.join import DONE_FILE, JOIN_FILE, Welcome, join
-from mineonline.network import KEYS_FILE, Keys, connect
+from mineonline.network import KEYS_FILE, Keys
 from mineonline.policies.build import build_actor
 from mineonline.record import RecordArguments, record
 from mineonline.weights.message import weights_schema
@@ -154,14 +155,14 @@ def collect(
             context, welcome.weights, keys, run_id=welcome.run_id, schema=weights_schema(actor.state_dict())
         )
         stack.callback(subscriber.close)
-        push = connect(context, zmq.PUSH, list(welcome.experience), keys, {zmq.SNDHWM: 1, zmq.IMMEDIATE: 1})
-        stack.callback(push.close, 0)
+        links = RankLinks(context, welcome.experience, keys)
+        stack.callback(links.close)
         watchdog = Watchdog()
         stack.callback(watchdog.close)
         watchdog.feed(collector.start_timeout_s)
         workers = stack.enter_context(Workers(partial(build_env, config), actor, settings, workers=collector.workers))
         sender = FragmentSender(
-            push, run_id=welcome.run_id, collector_id=welcome.collector_id, schema=settings.schema(actor),
+            links, run_id=welcome.run_id, collector_id=welcome.collector_id, schema=settings.schema(actor),
             staggered=isinstance(config.env, WorldEnvConfig),
             statistics=spec.statistics, task=config.task.name if config.task else "", environments=environments,
         )  # fmt: skip

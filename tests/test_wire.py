@@ -1,5 +1,8 @@
 """The experience message, over real sockets."""
 
+import time
+from contextlib import suppress
+
 import msgspec
 import pytest
 import torch
@@ -9,6 +12,7 @@ from mineonline.envs.contract import EnvSpec, TensorSpec
 from mineonline.errors import WireError
 from mineonline.experience.buffer import FragmentBuffer
 from mineonline.experience.collector import FragmentSender
+from mineonline.experience.links import WINDOW, RankLinks
 from mineonline.experience.receiver import Receiver
 from mineonline.experience.wire import WIRE_VERSION, Header, Timing, decode, encode
 from mineonline.fragment import Episode, LeafSpec, fragment_schema
@@ -121,7 +125,7 @@ def test_the_receiver_counts_what_it_refuses_and_goes_on(tmp_path):
         receiver = Receiver(
             network, buffer, rank=0, run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS
         )
-        push = connect(network.context, zmq.PUSH, [receiver.address], None)
+        push = connect(network.context, zmq.DEALER, [receiver.address], None)
         good = received(encode(header(), leaves()))
         for message in ([b"random"], good, received(encode(header(run_id="foreign"), leaves())), good[:-1], good):
             push.send_multipart(message)
@@ -139,15 +143,76 @@ def test_a_message_larger_than_any_fragment_is_cut_off_without_being_read(tmp_pa
         receiver = Receiver(
             network, buffer, rank=0, run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS
         )
-        attacker = connect(network.context, zmq.PUSH, [receiver.address], None)
+        attacker = connect(network.context, zmq.DEALER, [receiver.address], None)
         attacker.send(bytes(8 * 2**20))
-        honest = connect(network.context, zmq.PUSH, [receiver.address], None)
+        honest = connect(network.context, zmq.DEALER, [receiver.address], None)
         honest.send_multipart(received(encode(header(), leaves())))
         share = buffer.take(1, 0, lambda: False)
         assert share.arrivals.dropped["refused"] == 0
         attacker.close()
         honest.close()
         receiver.close()
+
+
+def test_few_fragments_are_under_way_however_small_they_are(tmp_path):
+    """A full buffer stops the collector at once, not when the kernel's socket buffers are full."""
+    buffer = FragmentBuffer(capacity=3, max_staleness=1000, max_reuse=1, seed=0)
+    with Network(None, tmp_path) as network:
+        receiver = Receiver(
+            network, buffer, rank=0, run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS
+        )
+        links = RankLinks(network.context, [receiver.address], None)
+
+        def give_up():
+            if time.monotonic() > deadline:
+                raise TimeoutError
+
+        deadline = time.monotonic() + 2
+        with suppress(TimeoutError):
+            for sent in range(100):  # noqa: B007
+                links.send(encode(header(), leaves()), give_up)
+        assert sent == 3 + WINDOW
+        deadline = time.monotonic() + 10
+        buffer.take(3, 0, lambda: False)
+        for _ in range(3):
+            links.send(encode(header(), leaves()), give_up)
+        links.close()
+        receiver.close()
+
+
+def test_a_rank_that_is_full_does_not_keep_fragments_from_another(tmp_path):
+    buffers = [FragmentBuffer(capacity=size, max_staleness=1000, max_reuse=1, seed=0) for size in (1, 50)]
+    with Network(None, tmp_path) as network:
+        receivers = [
+            Receiver(network, buffer, rank=rank, run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS)
+            for rank, buffer in enumerate(buffers)
+        ]
+        links = RankLinks(network.context, [receiver.address for receiver in receivers], None)
+        for _ in range(1 + WINDOW + 20):
+            links.send(encode(header(), leaves()), lambda: None)
+        assert buffers[1].take(20, 0, lambda: False) is not None
+        assert buffers[0].waiting == 1
+        links.close()
+        for receiver in receivers:
+            receiver.close()
+
+
+def test_a_connection_that_broke_and_came_back_is_used_again(tmp_path):
+    """The answers to what was under way never come."""
+    with Network(None, tmp_path) as network:
+        router = network.bind(zmq.ROUTER, "test")
+        address = network.address_of(router)
+        links = RankLinks(network.context, [address], None)
+        for _ in range(WINDOW):
+            links.send([b"fragment"], lambda: None)
+        assert router.poll(2000)
+        router.close(linger=0)
+        again = network.bind(zmq.ROUTER, "test")
+        assert network.address_of(again) == address
+        links.send([b"another"], lambda: None)
+        assert again.poll(5000)
+        links.close()
+        again.close()
 
 
 def test_schemas_survive_the_wire():
@@ -157,10 +222,10 @@ def test_schemas_survive_the_wire():
 def test_finished_episodes_are_reported_with_their_return_length_and_statistics_over_fragments(tmp_path):
     """One environment, two fragments of 7 rows; the cut at row 4 has its last observation in row 5."""
     with Network(None, tmp_path) as network:
-        pull = network.bind(zmq.PULL, "test")
-        push = connect(network.context, zmq.PUSH, [network.address_of(pull)], None)
+        router = network.bind(zmq.ROUTER, "test")
+        links = RankLinks(network.context, [network.address_of(router)], None)
         sender = FragmentSender(
-            push, run_id="run", collector_id=0, schema=SCHEMA, statistics=STATISTICS, task="hunt", environments=1
+            links, run_id="run", collector_id=0, schema=SCHEMA, statistics=STATISTICS, task="hunt", environments=1
         )
         heard = []
         for _ in range(2):
@@ -175,13 +240,12 @@ def test_finished_episodes_are_reported_with_their_return_length_and_statistics_
             batch["report.crashed_BT"] = batch["truncated_BT"]
             batch["report.env_s"] = batch["report.policy_s"] = torch.zeros(1)
             sender.send(batch, alive=lambda: None)
-            assert pull.poll(2000)
-            got, _ = decode(
-                pull.recv_multipart(copy=False), run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS
-            )
+            assert router.poll(2000)
+            _, *frames = router.recv_multipart(copy=False)
+            got, _ = decode(frames, run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS)
             heard += got.episodes
-        push.close()
-        pull.close()
+        links.close()
+        router.close()
     assert heard == [
         Episode(2.0, 2, "hunt", {"kill_entity/cow": 1.0}, crashed=False),
         Episode(12.0, 3, "hunt", {"kill_entity/cow": 4.0}, crashed=True),

@@ -1,6 +1,6 @@
 """PATH 1, second station, the collector process: torchrl's workers make fragments, and they go to the trainer.
 
-    worker w: policy copy + N environments --shared memory--> this process --PUSH--> every rank, in turn
+    worker w: policy copy + N environments --shared memory--> this process --DEALER--> every rank, in turn
                                                      newest weights, between batches only
 
 Experience is never dropped here: when the ranks' buffers are full, sending waits, and so do the workers.
@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-import zmq
 from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.collectors import MultiSyncCollector
@@ -25,6 +24,7 @@ from torchrl.collectors import MultiSyncCollector
 from mineonline.envs.contract import VectorEnv
 from mineonline.errors import CollectorError
 from mineonline.experience.episodes import EpisodeCount
+from mineonline.experience.links import RankLinks
 from mineonline.experience.rollout import FragmentCollector, RolloutSettings, TorchrlEnv, worker_log_file
 from mineonline.experience.wire import WIRE_VERSION, Header, Timing, encode
 from mineonline.fragment import LeafSpec
@@ -137,7 +137,7 @@ class FragmentSender:
 
     def __init__(
         self,
-        push: zmq.Socket[bytes],
+        links: RankLinks,
         *,
         run_id: str,
         collector_id: int,
@@ -148,7 +148,7 @@ class FragmentSender:
         staggered: bool = False,
     ) -> None:
         """`staggered`: the first episode of each environment begins in the middle, and is not reported."""
-        self._push = push
+        self._links = links
         self._run_id = run_id
         self._collector_id = collector_id
         self._schema = schema
@@ -173,10 +173,8 @@ class FragmentSender:
             episodes = self._episodes.finished(batch, n)
             header = Header(WIRE_VERSION, self._run_id, self._collector_id, self._schema, episodes, timing)
             frames = encode(header, {leaf.name: batch[leaf.name][n] for leaf in self._schema})
-            while not self._push.poll(100, zmq.POLLOUT):
-                alive()
             # no copy: the batch is this function's alone, and zmq keeps it until it is sent
-            self._push.send_multipart(frames, copy=False)
+            self._links.send(frames, alive)
         self._sent_s = time.perf_counter() - now
 
 

@@ -1,4 +1,7 @@
-"""PATH 1, where the trainer begins: one PULL socket a rank, read by a thread of its own into the buffer."""
+"""PATH 1, where the trainer begins: one ROUTER socket a rank, read by a thread of its own into the buffer.
+
+Each message is answered when it was taken in (or refused), which is what lets its collector send another: `links.py`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import zmq
 
 from mineonline.errors import WireError
 from mineonline.experience.buffer import FragmentBuffer
+from mineonline.experience.links import TAKEN, WINDOW
 from mineonline.experience.wire import decode
 from mineonline.fragment import LeafSpec
 from mineonline.network import Network
@@ -32,8 +36,8 @@ class Receiver:
         statistics: tuple[str, ...],
     ) -> None:
         largest = 2**20 + max(leaf_bytes(leaf) for leaf in schema)
-        # few fragments wait in the socket: what waits there grows old, unseen by the limit on staleness
-        self._socket = network.bind(zmq.PULL, f"experience-{rank}", options={zmq.RCVHWM: 2, zmq.MAXMSGSIZE: largest})
+        options: dict[int, int] = {zmq.RCVHWM: WINDOW, zmq.MAXMSGSIZE: largest}
+        self._socket = network.bind(zmq.ROUTER, f"experience-{rank}", options=options)
         self.address = network.address_of(self._socket)
         self._buffer = buffer
         self._run_id = run_id
@@ -58,7 +62,7 @@ class Receiver:
         while not self._stop.is_set():
             if not self._socket.poll(200):
                 continue
-            frames = self._socket.recv_multipart(copy=False)
+            sender, *frames = self._socket.recv_multipart(copy=False)
             try:
                 header, fragment = decode(
                     frames, run_id=self._run_id, schema=self._schema, actions=self._actions, statistics=self._statistics
@@ -66,8 +70,9 @@ class Receiver:
             except WireError as error:
                 log.warning("refused a message: %s", error)
                 self._buffer.refuse("refused")
-                continue
-            self._buffer.put(fragment, header.collector_id, header.episodes, header.timing, self._stop)
+            else:
+                self._buffer.put(fragment, header.collector_id, header.episodes, header.timing, self._stop)
+            self._socket.send_multipart([sender, TAKEN])
 
 
 def leaf_bytes(leaf: LeafSpec) -> int:

@@ -303,7 +303,9 @@ class PPO(lightning.LightningModule):
 
     def _look_at(self, fragments: Fragments) -> tuple[FirstPass, Tensor | None]:
         """The first pass over all fragments, part by part so that memory stays small; and the reference's logits."""
-        context = self._context(fragments)
+        length = fragments.reward_BT.shape[1]
+        # without memory there is nothing to carry: all rows at once
+        context = self._context(fragments) if self.policy.memory_spec else length
         found, logits = [], []
         for index in torch.arange(len(fragments)).chunk(self.optimizer.minibatches * self.optimizer.accumulate):
             part = fragments[index].to(self.device)

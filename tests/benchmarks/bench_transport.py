@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.bench_transport [rounds]
 
-Fragments: a process sends fragments of 64 pictures of 128x128 through PUSH to the receiver thread of another (encode,
-ipc or tcp with CURVE, decode, checks), until they are in the buffer. Target: 0.25 of memcpy on ipc. (0.16 is what plain
-tcp reaches; ours is always encrypted.)
+Fragments: a process sends fragments of 64 pictures of 128x128 through `RankLinks` to the receiver thread of another
+(encode, ipc or tcp with CURVE, decode, checks), until they are in the buffer. Target: 0.25 of memcpy on ipc.
+(0.16 is what plain tcp reaches; ours is always encrypted.)
 Weights: 20 MB from the publisher until four subscriber processes have applied them. Target: 20 memcpy of 20 MB.
 """
 
@@ -23,6 +23,7 @@ import zmq
 
 from mineonline.envs.contract import EnvSpec, TensorSpec
 from mineonline.experience.buffer import FragmentBuffer
+from mineonline.experience.links import RankLinks
 from mineonline.experience.receiver import Receiver
 from mineonline.experience.wire import WIRE_VERSION, Header, Timing, encode
 from mineonline.fragment import fragment_schema
@@ -88,12 +89,12 @@ def fragments_bytes_per_s(host: str | None) -> float:
 
 def send(address: str, folder: str) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    push = connect(context, zmq.PUSH, [address], Keys.load(Path(folder) / KEYS_FILE), {zmq.SNDHWM: 1, zmq.IMMEDIATE: 1})
+    links = RankLinks(context, [address], Keys.load(Path(folder) / KEYS_FILE))
     leaves = {leaf.name: torch.zeros(leaf.shape, dtype=getattr(torch, leaf.dtype)) for leaf in SCHEMA}
     leaves["observation.image"].random_(0, 256)
     header = Header(WIRE_VERSION, "bench", 0, SCHEMA, (), Timing(0, 0, 0, 0))
     while True:
-        push.send_multipart(encode(header, leaves), copy=False)
+        links.send(encode(header, leaves), lambda: None)
 
 
 def weights_s() -> float:
