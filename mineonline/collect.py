@@ -8,6 +8,7 @@ With `checkpoint=<file> record=<folder> fragments=<number>` it plays by itself a
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import shutil
@@ -19,6 +20,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 from mineonline.processes import die_with_parent, own_temporary_folder, show_run_dir
 from mineonline.supervisor import CONFIG_EXIT_CODE, LOG_VARIABLE, PARENT_VARIABLE
@@ -175,24 +177,29 @@ def collect(
         while newest.tensors is None:
             newest.look()
             time.sleep(0.05)
-        lockstep = collector.mode == "lockstep"
-        for batch in _with_newest_weights(workers, newest, alive if lockstep else None):
+        lockstep = None
+        if collector.mode == "lockstep":
+            share = config.buffer.fragments_per_iteration // (collector.count * environments)
+            lockstep = _Lockstep(share, alive)
+        for batch in _with_newest_weights(workers, newest, lockstep):
             sender.send(batch, alive)
             alive()
 
 
-def _with_newest_weights(
-    workers: Workers, newest: _Newest, wait: Callable[[], None] | None
-) -> Iterator[dict[str, Tensor]]:
-    """Batches of fragments; new weights are applied between them.
+class _Lockstep(NamedTuple):
+    """Play as many batches with one version of the weights as an iteration learns from, then wait for the next."""
 
-    With `wait`, each batch is played with weights that no batch was played with before; it is called while they are
-    not there, and may raise to give up.
-    """
+    batches: int
+    wait: Callable[[], None]
+    """Called while the next weights are not there; may raise to give up."""
+
+
+def _with_newest_weights(workers: Workers, newest: _Newest, lockstep: _Lockstep | None) -> Iterator[dict[str, Tensor]]:
+    """Batches of fragments; new weights are applied between them."""
     batches = iter(workers)
-    while True:
-        while wait is not None and newest.tensors is None:
-            wait()
+    for number in itertools.count():
+        while lockstep is not None and number % lockstep.batches == 0 and newest.tensors is None:
+            lockstep.wait()
             time.sleep(0.002)
         if newest.tensors is not None:
             workers.update_weights(newest.tensors)

@@ -90,7 +90,8 @@ class CollectorConfig(_Section, frozen=True):
     """Processes of each collector that step environments, each with its own copy of the policy."""
     mode: Literal["async", "lockstep"]
     """`async`: collectors play on while the learner learns (lag 1 and more). `lockstep`: they wait for the weights that
-    each batch leads to (lag 0, half the speed); with one trainer process, a run is then a function of its seed."""
+    an iteration's fragments lead to (lag 0, half the speed); with one trainer process, a run is then a function of its
+    seed."""
     envs_per_worker: int
     """Environments that one worker steps, and the batch size of its policy."""
     device: str
@@ -429,17 +430,17 @@ def _check_policy_fits(config: Config) -> None:
 def _check_lockstep(config: Config) -> None:
     if config.collector.mode != "lockstep":
         return
-    batch = config.collector.count * config.collector.workers * config.collector.envs_per_worker
-    if config.buffer.fragments_per_iteration != batch:
+    environments = config.collector.count * config.collector.workers * config.collector.envs_per_worker
+    if not environments or config.buffer.fragments_per_iteration % environments:
         raise ConfigError(
-            f"collector.mode=lockstep: an iteration must learn from one fragment of each environment, but "
-            f"buffer.fragments_per_iteration={config.buffer.fragments_per_iteration} and there are {batch} "
-            f"environments (collector.count x workers x envs_per_worker). Set buffer.fragments_per_iteration={batch}."
+            f"collector.mode=lockstep: an iteration must learn from equally many fragments of each environment, but "
+            f"buffer.fragments_per_iteration={config.buffer.fragments_per_iteration} and there are {environments} "
+            "environments (collector.count x workers x envs_per_worker). Give a multiple of these."
         )
     if config.objective.value_warmup or config.buffer.max_reuse > 1:
         raise ConfigError(
-            "collector.mode=lockstep waits for new weights after every batch, which objective.value_warmup does not "
-            "publish and buffer.max_reuse does not need. Set them to 0 and 1, or collector.mode=async."
+            "collector.mode=lockstep waits for new weights after each iteration's share, which objective.value_warmup "
+            "does not publish and buffer.max_reuse does not need. Set them to 0 and 1, or collector.mode=async."
         )
 
 

@@ -36,6 +36,7 @@ class Synchronous:
         self.returns: list[list[float]] = []
         """Of the episodes that ended in each iteration."""
         self._folder = folder
+        self._batches = config.buffer.fragments_per_iteration // (config.collector.workers * per_worker)
         self._iterations = config.iterations
         self._lag = lag
         self._published: deque[dict[str, torch.Tensor]] = deque(maxlen=lag + 1)
@@ -58,9 +59,15 @@ class Synchronous:
         return fit(self.learner, self.play, self._iterations, self._folder)
 
     def play(self) -> Share:
-        """One fragment of every environment."""
+        """As many fragments of every environment as an iteration learns from, by environment."""
         self._published.append({name: leaf.clone() for name, leaf in self.learner.published().items()})
         self._actor.load_state_dict(self._published[0])
+        self.returns.append([])
+        batches = [self._batch() for _ in range(self._batches)]
+        every = concatenate(batches)
+        return fresh(every[torch.argsort(every.env_B, stable=True)])
+
+    def _batch(self) -> Fragments:
         parts = []
         for number, player in enumerate(self._players):
             torch.set_rng_state(self._random[number])
@@ -70,10 +77,9 @@ class Synchronous:
             parts.append(Fragments.from_leaves(leaves))
         fragments = concatenate(parts)
         self._note_returns(fragments)
-        return fresh(fragments)
+        return fragments
 
     def _note_returns(self, fragments: Fragments) -> None:
-        self.returns.append([])
         ended_BT = fragments.terminated_BT | fragments.truncated_BT
         reward_BT = fragments.reward_BT * ~fragments.final_BT
         for t in range(reward_BT.shape[1]):

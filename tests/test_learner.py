@@ -273,7 +273,7 @@ def test_checkpoints_are_kept_at_the_iterations_that_were_asked_for(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [(["optimizer.context_length=5"], "does not divide fragment.length=12"),
-     (["collector.mode=lockstep", "collector.envs_per_worker=7"], "Set buffer.fragments_per_iteration=14"),
+     (["collector.mode=lockstep", "collector.envs_per_worker=7"], "there are 14 environments"),
      (["objective.weight_max=0"], "objective.weight_max=0: must be more than 0"),
      (["reference.kl_coef=-1"], "reference.kl_coef=-1: must be 0 or more"),
      (["objective.kind=grpo"], "objective.kind=grpo: there is no such choice. There are: ppo, decoupled, vtrace")],

@@ -14,10 +14,13 @@ LOCKSTEP = [
 WORLD = ["policy.memory=gru", "env.image_size=[40,36]", "task.time_limit_ticks=40", "reference.kl_coef=0.1"]
 
 
-@pytest.mark.parametrize("task", [CARTPOLE, WORLD], ids=["CartPole", "world with memory and a reference"])
+TWO_BATCHES = [*CARTPOLE, "buffer.fragments_per_iteration=8"]
+
+
+@pytest.mark.parametrize("task", [TWO_BATCHES, WORLD], ids=["CartPole", "world with memory and a reference"])
 def test_a_distributed_run_without_lag_equals_synchronous_ppo_bit_for_bit(start, tmp_path, task):
-    run = start(*task, *LOCKSTEP, f"run_dir={tmp_path / 'run'}")
-    alone = Synchronous(config_of(*task, *LOCKSTEP), folder=tmp_path).run()
+    run = start(*LOCKSTEP, *task, f"run_dir={tmp_path / 'run'}")
+    alone = Synchronous(config_of(*LOCKSTEP, *task), folder=tmp_path).run()
     assert run.wait(120) == 0, run.output
     distributed = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert distributed.keys() == alone.state_dict().keys()

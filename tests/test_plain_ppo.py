@@ -14,7 +14,7 @@ from tests.synchronous import Synchronous
 # episodes of at most 12 steps: time limits, deaths and cut episodes at the ends of fragments are all there
 SETTINGS = [
     *CARTPOLE, "+env.kwargs.max_episode_steps=12", "policy.hidden_sizes=[8,8]", "collector.workers=1",
-    "collector.envs_per_worker=6", "fragment.length=14", "buffer.fragments_per_iteration=12", "optimizer.minibatches=2",
+    "collector.envs_per_worker=6", "fragment.length=14", "buffer.fragments_per_iteration=6", "optimizer.minibatches=2",
     "optimizer.weight_decay=0.01", "objective.entropy_coef=0.02", "iterations=3", "seed=5",
 ]  # fmt: skip
 NAMES = {

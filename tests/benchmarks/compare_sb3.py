@@ -11,12 +11,10 @@ loss coefficients. Ours is the real program with its collector processes. Scored
 sampled actions; for Crafter also the score of all training episodes. Ours is worse if its mean over seeds is lower by
 more than the spread, which is the standard deviation over seeds of both, pooled.
 
-What stays different: ours learns from a policy that is a version or more behind; its minibatches hold fragments of
-consecutive steps where stable-baselines3 shuffles steps; its advantages are normalised over an iteration, theirs over a
-minibatch. The value loss has a factor of 1/2 in ours alone, so its coefficient is doubled.
+What stays different: ours learns from a policy that is a version or more behind; its advantages are normalised over an
+iteration, theirs over a minibatch. The value loss has a factor of 1/2 in ours alone, so its coefficient is doubled.
 
-`buffer.max_staleness=0` shows ours without lag: what is not of the newest weights is dropped, and does not count as a
-step of the comparison.
+`collector.mode=lockstep` shows ours without lag.
 """
 
 from __future__ import annotations
@@ -190,6 +188,7 @@ def overrides_of(case: Case, seed: int) -> list[str]:
         f"optimizer.learning_rate={case.learning_rate}",
         f"optimizer.anneal={case.anneal}",
         "optimizer.eps=1e-5",
+        "optimizer.context_length=1",
         "optimizer.weight_decay=0",
         f"optimizer.max_grad_norm={case.grad_norm}",
         f"optimizer.epochs={case.epochs}",
