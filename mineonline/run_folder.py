@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from mineonline.config import Config, parse_config
+from mineonline.config import Config
+from mineonline.config_parsing import parse_config
 from mineonline.errors import CheckpointError, ConfigError
 from mineonline.processes import RUN_DIR_VARIABLE, is_shown
 

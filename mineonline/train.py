@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from mineonline import command_line
 from mineonline.checkpoint_file import find_checkpoint
-from mineonline.config import parse_config
+from mineonline.config_parsing import parse_config
 from mineonline.errors import ConfigError
 from mineonline.processes import show_run_dir
 from mineonline.run_folder import choose_run_dir, saved_overrides

@@ -30,7 +30,8 @@ from mineonline.callbacks.statistics import Statistics
 from mineonline.callbacks.stopping import StopOnSignal
 from mineonline.callbacks.videos import RecordVideos
 from mineonline.checkpoint_file import read_iteration, read_policy_state
-from mineonline.config import Config, check_shares, parse_config, trainer_threads
+from mineonline.config import Config, trainer_threads
+from mineonline.config_parsing import check_shares, parse_config
 from mineonline.devices import check_device
 from mineonline.envs.build import env_spec
 from mineonline.envs.contract import EnvSpec

@@ -16,7 +16,8 @@ import torch
 import yaml
 
 from mineonline.command_line import compose_settings
-from mineonline.config import Config, parse_config
+from mineonline.config import Config
+from mineonline.config_parsing import parse_config
 from mineonline.envs.build import env_spec
 from mineonline.policies.build import build_policy
 from mineonline.processes import RUN_DIR_VARIABLE

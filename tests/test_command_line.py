@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mineonline.command_line import CONF_DIR, compose_settings, merge_overrides
-from mineonline.config import parse_config
+from mineonline.config_parsing import parse_config
 from mineonline.devices import check_device
 from mineonline.errors import ConfigError
 from tests.conftest import CARTPOLE, config_of

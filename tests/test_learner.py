@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mineonline.callbacks.checkpoints import SaveCheckpoints
-from mineonline.config import check_shares
+from mineonline.config_parsing import check_shares
 from mineonline.errors import ConfigError
 from mineonline.learning.cloning import Cloning
 from mineonline.learning.module import PPO

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mineonline.command_line import compose_settings
-from mineonline.config import parse_config
+from mineonline.config_parsing import parse_config
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
