@@ -7,18 +7,23 @@ from pathlib import Path
 from mineonline.metrics import read_metrics
 
 
-def print_summary(run_dir: Path, version: int, wall_s: float, *, stopped: bool) -> None:
+_PANELS_A_ROW = 4
+
+
+def print_summary(run_dir: Path, iteration: int, wall_s: float, *, stopped: bool) -> None:
     """Print how it went and where things lie, and draw `curve.png`."""
     file = run_dir / "metrics.csv"
     rows = read_metrics(file) if file.exists() else []
-    print(f"\n{'stopped' if stopped else 'finished'} after {version} iterations in {_duration(wall_s)}")
+    print(f"\n{'stopped' if stopped else 'finished'} after {iteration} iterations in {_duration(wall_s)}")
     if rows:
         last = rows[-1]
         print(f"  {float(last['env_steps']):,.0f} decisions in {float(last['episodes']):,.0f} episodes")
-        for name in [column for column in last if column.startswith("episode/") and column != "episode/crashed"]:
+        names = [column for column in last if column.startswith("episode/") and column != "episode/crashed"]
+        width = max(len(name) for name in names) - len("episode/")
+        for name in names:
             known = [float(row[name]) for row in rows if row[name] not in ("", "nan")]
             if known:
-                print(f"  {name.removeprefix('episode/'):<24} first {known[0]:8.2f}   last {known[-1]:8.2f}")
+                print(f"  {name.removeprefix('episode/'):<{width}} first {known[0]:8.2f}   last {known[-1]:8.2f}")
         draw_curve(rows, run_dir / "curve.png")
         print(f"  learning curve  {run_dir / 'curve.png'}")
     print(f"  metrics         {file}")
@@ -40,8 +45,12 @@ def draw_curve(rows: list[dict[str, str]], file: Path) -> None:
     columns = [
         name for name in rows[-1] if name.startswith("episode/") and name not in ("episode/crashed", "episode/length")
     ]
-    figure, axes = pyplot.subplots(1, len(columns), figsize=(5 * len(columns), 3.5), squeeze=False)
-    for axis, name in zip(axes[0], columns, strict=True):
+    wide = min(_PANELS_A_ROW, len(columns))
+    high = -(-len(columns) // wide)
+    figure, axes = pyplot.subplots(high, wide, figsize=(5 * wide, 3.5 * high), squeeze=False)
+    for axis in axes.flat[len(columns) :]:
+        axis.set_axis_off()
+    for axis, name in zip(axes.flat, columns, strict=False):
         points = [(float(row["env_steps"]), float(row[name])) for row in rows if row[name] not in ("", "nan")]
         axis.plot([x for x, _ in points], [y for _, y in points])
         axis.set_xlabel("decisions")
