@@ -6,7 +6,6 @@ from pathlib import Path
 
 from mineonline.metrics import read_metrics
 
-
 _PANELS_A_ROW = 4
 
 
