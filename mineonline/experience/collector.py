@@ -80,11 +80,11 @@ class Workers:
     def update_weights(self, tensors: dict[str, Tensor]) -> None:
         """Give all workers new weights. Only between two batches: during one, fragments would mix two versions.
 
-        ChildProcessError if a worker is dead, for which torchrl would wait for ever.
+        CollectorError if a worker is dead, for which torchrl would wait for ever.
         """
-        dead = [w for w, process in enumerate(self._collector.procs) if not process.is_alive()]
-        if dead:
-            raise ChildProcessError(f"worker {dead[0]} died (exit code {self._collector.procs[dead[0]].exitcode})")
+        failure = self._first_failure()
+        if failure is not None:
+            raise CollectorError(failure)
         self._actor.load_state_dict(tensors)
         self._collector.update_policy_weights_(self._actor)
 
@@ -94,11 +94,11 @@ class Workers:
             try:
                 batch: TensorDictBase = next(batches)
             except (RuntimeError, ValueError, EOFError) as error:
-                raise CollectorError(self._first_failure(error)) from None
+                raise CollectorError(self._first_failure() or str(error)) from None
             yield {name: leaf.flatten(0, 1) for name, leaf in batch.items() if isinstance(leaf, Tensor)}
 
-    def _first_failure(self, error: Exception) -> str:
-        """torchrl only says that a worker is gone; the reason is in the worker's log."""
+    def _first_failure(self) -> str | None:
+        """Why a worker is gone, if one is: torchrl does not say, the worker's log does."""
         for worker, process in enumerate(self._collector.procs):
             if not process.is_alive():
                 text = f"worker {worker} ended with exit code {process.exitcode}"
@@ -106,7 +106,7 @@ class Workers:
                     file = worker_log_file(self._log, worker)
                     text += f". The end of its log, {file}:\n{tail(file)}"
                 return text
-        return str(error)
+        return None
 
     def __enter__(self) -> Workers:
         return self
