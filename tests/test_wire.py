@@ -105,6 +105,7 @@ def test_missing_truncated_and_surplus_frames_are_refused():
         ("action.camera", -1, "outside 0..120"),
         ("reward_BT", float("nan"), "reward_BT is not finite"),
         ("log_prob_BT", float("inf"), "log_prob_BT is not finite"),
+        ("memory.gru", float("nan"), "memory.gru is not finite"),
     ],
 )
 def test_contents_that_would_harm_the_learner_are_refused(name, value, complaint):

@@ -88,10 +88,9 @@ def _check_values(fragment: Fragments, actions: Mapping[str, int]) -> None:
         action = fragment.action[name]
         if int(action.min()) < 0 or int(action.max()) >= classes:
             raise WireError(f"action.{name} lies outside 0..{classes - 1}")
-    for name in ("log_prob_BT", "value_BT", "reward_BT"):
-        if not bool(getattr(fragment, name).isfinite().all()):
-            raise WireError(f"{name} is not finite")
     for name, tensor in fragment.leaves():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise WireError(f"{name} is not finite")
         # torch reads any byte as a bool; one that is neither 0 nor 1 breaks its logic silently
         if tensor.dtype == torch.bool and int(tensor.view(torch.uint8).max()) > 1:
             raise WireError(f"{name} is not boolean")

@@ -277,9 +277,8 @@ class PPO(lightning.LightningModule):
             with nullcontext() if last else optimizer.toggle_model(sync_grad=False):
                 self.manual_backward(losses.total)
             shares.append(losses.detach())
-        return Losses(*(torch.stack(column).sum() for column in zip(*shares, strict=True)))._replace(
-            cloning=cloning.detach()
-        )
+        losses = Losses(*(torch.stack(column).sum() for column in zip(*shares, strict=True)))
+        return losses._replace(cloning=cloning.detach(), total=losses.total + cloning.detach())
 
     def _note_bad_step(self, fragments: Fragments) -> None:
         """LearningError after too many in a row."""
