@@ -21,11 +21,10 @@ Processes, and the two paths between them:
 - PATH 1 blocks when the learner is behind; nothing is dropped uncounted (record: fragment.py, message: wire.py, the
   window that keeps what is under way small: links.py).
 - PATH 2 overwrites: only the newest weights count (weights/message.py).
-- Without a trainer: record.py writes the fragments that a checkpoint's policy makes to disk, recorded.py reads them.
-- An iteration, in the learner: first pass and sequences (sequences.py), advantages (advantage.py), losses (objective.py,
-  cloning.py), steps (module.py).
-- Beside a run: `evaluate.py` scores and films a checkpoint, `record.py` writes what it plays to disk (recorded.py),
-  `replay.py` looks at fragments that broke learning.
+- An iteration, in the learner: first pass and sequences (sequences.py), advantages (advantage.py), losses
+  (objective.py, cloning.py), steps (module.py).
+- Beside a run: evaluate.py scores and films a checkpoint, record.py writes what it plays to disk, which recorded.py
+  reads, replay.py looks at fragments that broke learning.
 - `envs/contract.py` is what an environment is, `policies/policy.py` what a policy is, `config.py` what can be set.
 - What people extend: Lightning callbacks (the built-in ones: `callbacks/`), `conf/task/*.yaml`, policies, environments.
 
