@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mineonline.errors import CheckpointError
 from mineonline.policies.policy import Policy
@@ -24,18 +24,19 @@ RUNS = Path("runs")
 _PREFIX = "policy."
 
 
-def read_policy_state(file: Path, policy: Policy) -> dict[str, Tensor]:
+def read_policy_state(file: Path, policy: Policy, key: str = "checkpoint") -> dict[str, Tensor]:
     """The state of `policy` in a checkpoint, on the CPU, mapped from the file: leaves that nobody touches cost nothing.
 
-    CheckpointError with the file and the reason if it is absent, broken, or of a policy with other tensors.
+    CheckpointError with the file and the reason if it is absent, broken, or of a policy with other tensors. `key`: the
+    setting that named the file.
     """
-    found = _policy_state(file)
+    found = _policy_state(file, key)
     shapes = {name: tuple(leaf.shape) for name, leaf in found.items()}
     expected = {name: tuple(leaf.shape) for name, leaf in policy.state_dict().items()}
     if shapes != expected:
         wrong = next(name for name in {**expected, **shapes} if shapes.get(name) != expected.get(name))
         raise CheckpointError(
-            f"checkpoint={file} is of another policy: {wrong} is {shapes.get(wrong, 'absent')} there, but "
+            f"{key}={file} is of another policy: {wrong} is {shapes.get(wrong, 'absent')} there, but "
             f"{expected.get(wrong, 'absent')} here. Give the policy=... and env=... that it was trained with."
         )
     return found
@@ -46,7 +47,20 @@ def read_iteration(file: Path) -> int:
     return int(_load(file)["iteration"])
 
 
-def find_checkpoint(given: str, run_dir: str | None) -> Path:
+def check_resumes(file: Path, learner: nn.Module) -> None:
+    """CheckpointError if the learner of a checkpoint, whose policy fits, has other parts than `learner`."""
+    found, expected = set(_load(file)["state_dict"]), set(learner.state_dict())
+    if any(name.startswith("reference.") for name in found ^ expected):
+        has, lacks = ("has a", "has none") if found > expected else ("has no", "has one")
+        raise CheckpointError(
+            f"checkpoint={file} {has} reference policy, but this run {lacks}. Leave reference.kl_coef as it was, or "
+            "begin a new run with init_from=<checkpoint>."
+        )
+    if found != expected:
+        raise CheckpointError(f"checkpoint={file} is of another learner: {', '.join(sorted(found ^ expected)[:3])}.")
+
+
+def find_checkpoint(given: str, run_dir: str | None, key: str = "checkpoint") -> Path:
     """The file that `checkpoint=<given>` names, wherever a checkpoint is asked for.
 
     A run folder names its newest checkpoint, the one of most iterations. `latest` is that of `run_dir`, or without one
@@ -65,11 +79,11 @@ def find_checkpoint(given: str, run_dir: str | None) -> Path:
         good = list(_readable(run))
         if good:
             newest = max(good)
-            print(f"checkpoint={given}: {newest.file}, iteration {newest.iteration}", file=sys.stderr)
+            print(f"{key}={given}: {newest.file}, iteration {newest.iteration}", file=sys.stderr)
             return newest.file
     where = f"{RUNS.absolute()}/*/*/checkpoints" if anywhere else f"{folder}/checkpoints"
     raise CheckpointError(
-        f"checkpoint={given}: there is no checkpoint that can be read in {where}. "
+        f"{key}={given}: there is no checkpoint that can be read in {where}. "
         "Give checkpoint=<file>, or a run folder; without checkpoint=... a new run begins."
     )
 
@@ -98,26 +112,26 @@ def _last_saved_s(run: Path) -> float:
     return max(file.stat().st_mtime for file in _files(run))
 
 
-def _load(file: Path) -> dict[str, Any]:
+def _load(file: Path, key: str = "checkpoint") -> dict[str, Any]:
     if not file.is_file():
-        raise CheckpointError(f"checkpoint={file}: there is no such file.")
+        raise CheckpointError(f"{key}={file}: there is no such file.")
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except PermissionError as error:
-        raise CheckpointError(f"checkpoint={file}: cannot be read ({error.strerror}).") from None
+        raise CheckpointError(f"{key}={file}: cannot be read ({error.strerror}).") from None
     except Exception:  # noqa: BLE001 torch raises many kinds for a file that is not what it should be
         # torch's texts propose to load it without weights_only, which would run what the file says
         size = file.stat().st_size
         raise CheckpointError(
-            f"checkpoint={file}: cannot be read; its {size} bytes are a truncated checkpoint, or none of mineonline's."
+            f"{key}={file}: cannot be read; its {size} bytes are a truncated checkpoint, or none of mineonline's."
         ) from None
     state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or f"{_PREFIX}version" not in state or "iteration" not in checkpoint:
-        raise CheckpointError(f"checkpoint={file}: cannot be read; it holds no policy, so mineonline did not write it.")
+        raise CheckpointError(f"{key}={file}: cannot be read; it holds no policy, so mineonline did not write it.")
     assert isinstance(checkpoint, dict)
     return checkpoint
 
 
-def _policy_state(file: Path) -> dict[str, Tensor]:
-    state = _load(file)["state_dict"]
+def _policy_state(file: Path, key: str) -> dict[str, Tensor]:
+    state = _load(file, key)["state_dict"]
     return {name.removeprefix(_PREFIX): leaf for name, leaf in state.items() if name.startswith(_PREFIX)}

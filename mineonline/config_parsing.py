@@ -14,6 +14,8 @@ from mineonline.config import Config, CrafterEnvConfig, GymEnvConfig, MlpPolicyC
 from mineonline.envs.tasks import parse_task
 from mineonline.errors import ConfigError
 
+_PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed")
+
 
 def parse_config(data: Mapping[str, Any]) -> Config:
     """The typed settings of `data` (plain dicts and lists). ConfigError names the key that does not fit."""
@@ -33,7 +35,20 @@ def parse_config(data: Mapping[str, Any]) -> Config:
 
 
 def check_config(config: Config) -> None:
-    """Raise ConfigError where settings that are each legal cannot work together."""
+    """Raise ConfigError where a number cannot be meant, or settings that are each legal cannot work together."""
+    _check_numbers(config)
+    context = config.optimizer.context_length
+    if context and config.fragment.length % context:
+        raise ConfigError(
+            f"optimizer.context_length={context} does not divide fragment.length={config.fragment.length}. "
+            "Give a divisor, or 0 for the whole fragment."
+        )
+    _check_policy_fits(config)
+    _check_lockstep(config)
+    _check_trainer(config.trainer)
+
+
+def _check_numbers(config: Config) -> None:
     positive = {
         **({"env.time_limit_steps": config.env.time_limit_steps} if isinstance(config.env, CrafterEnvConfig) else {}),
         "iterations": config.iterations,
@@ -66,10 +81,17 @@ def check_config(config: Config) -> None:
         "reference.kl_decay": config.reference.kl_decay,
         "reference.refresh_every": config.reference.refresh_every,
         "offline.coef": config.offline.coef,
+        "torch_threads": config.torch_threads,
+        "buffer.capacity": config.buffer.capacity,
         "buffer.max_staleness": config.buffer.max_staleness,
+        "objective.entropy_coef": config.objective.entropy_coef,
+        "optimizer.learning_rate": config.optimizer.learning_rate,
+        "optimizer.eps": config.optimizer.eps,
+        "optimizer.weight_decay": config.optimizer.weight_decay,
+        "checkpointing.keep_every": config.checkpointing.keep_every,
         "video.every": config.video.every,
     }.items():
-        if amount < 0:
+        if not amount >= 0:
             raise ConfigError(f"{key}={amount:g}: must be 0 or more.")
     for key, seconds in {
         "buffer.silence_s": config.buffer.silence_s,
@@ -81,30 +103,28 @@ def check_config(config: Config) -> None:
     for key, share in {
         "objective.discount": config.objective.discount,
         "objective.trace": config.objective.trace,
-        "objective.value_decay": config.objective.value_decay,
     }.items():
         if not 0 <= share <= 1:
             raise ConfigError(f"{key}={share}: must lie between 0 and 1.")
+    if not 0 <= config.objective.value_decay < 1:
+        raise ConfigError(f"objective.value_decay={config.objective.value_decay}: must be 0 or more, and less than 1.")
     for key, limit in {
         "objective.clip": config.objective.clip,
         "objective.weight_max": config.objective.weight_max,
         "objective.log_ratio_max": config.objective.log_ratio_max,
         "optimizer.max_grad_norm": config.optimizer.max_grad_norm,
     }.items():
-        if limit <= 0:
+        if not limit > 0:
             raise ConfigError(f"{key}={limit:g}: must be more than 0.")
-    context = config.optimizer.context_length
-    if context and config.fragment.length % context:
-        raise ConfigError(
-            f"optimizer.context_length={context} does not divide fragment.length={config.fragment.length}. "
-            "Give a divisor, or 0 for the whole fragment."
-        )
-    _check_policy_fits(config)
-    _check_lockstep(config)
 
 
 def check_shares(config: Config, ranks: int) -> None:
     """Raise ConfigError if an iteration cannot be shared out evenly among `ranks` trainer processes."""
+    if config.collector.mode == "lockstep" and ranks > 1:
+        raise ConfigError(
+            f"collector.mode=lockstep with {ranks} ranks: fragments go to whichever rank has room, so that one rank "
+            "would wait for ever. Set trainer.devices=1, or collector.mode=async."
+        )
     total = config.buffer.fragments_per_iteration
     if total % ranks:
         raise ConfigError(
@@ -139,6 +159,17 @@ def _check_policy_fits(config: Config) -> None:
         channels = config.policy.channels
         if len(channels) != 3 or min(channels) < 1:
             raise ConfigError(f"policy.channels={channels}: must be three numbers of at least 1.")
+
+
+def _check_trainer(settings: Mapping[str, Any]) -> None:
+    precision = str(settings.get("precision", "32-true"))
+    if precision not in _PRECISIONS:
+        raise ConfigError(
+            f"trainer.precision={precision}: the weights must stay in full precision, as the collectors have them. "
+            f"There are: {', '.join(_PRECISIONS)}."
+        )
+    if settings.get("gradient_clip_val") is not None:
+        raise ConfigError("trainer.gradient_clip_val: gradients are clipped by optimizer.max_grad_norm. Set that.")
 
 
 def _check_lockstep(config: Config) -> None:

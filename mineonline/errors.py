@@ -7,6 +7,7 @@ MineonlineError
 ├── EnvError            an environment cannot be built
 ├── LearningError       gradients stay non-finite
 └── WireError           a message that was refused (counted by the receiver, never fatal there)
+    └── NotFiniteError  ... because of what its numbers are
 """
 
 import msgspec
@@ -41,3 +42,7 @@ class LearningError(MineonlineError):
 
 class WireError(MineonlineError):
     """A message that must not be trusted: wrong run, schema, size or content."""
+
+
+class NotFiniteError(WireError):
+    """A fragment with numbers that are not finite: of a broken environment, or of a policy that has diverged."""

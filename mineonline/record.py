@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from mineonline.checkpoint_file import find_checkpoint, read_policy_state
-from mineonline.config import Config, GymEnvConfig, WorldEnvConfig
+from mineonline.config import Config, WorldEnvConfig
 from mineonline.devices import check_device
 from mineonline.envs.build import build_env, env_spec, prepare
 from mineonline.envs.contract import EnvSpec
@@ -26,7 +26,7 @@ from mineonline.fragment import Episode, Fragments
 from mineonline.policies.actor import Actor
 from mineonline.policies.build import build_policy
 from mineonline.recorded import write
-from mineonline.run_folder import read_config
+from mineonline.run_folder import label_of, read_config
 
 log = logging.getLogger("mineonline.collect")
 
@@ -130,19 +130,12 @@ def _play(config: Config, spec: EnvSpec, actor: Actor, written: _Written, wanted
         for batch in workers:
             watchdog.feed(collector.batch_timeout_s)
             fragments = Fragments.from_leaves({name: batch[name] for name in names})
-            written.add(fragments, env=_env_name(config), actions=spec.action)
+            written.add(fragments, env=label_of(msgspec.to_builtins(config)), actions=spec.action)
             for n in range(environments):
                 written.episodes += episodes.finished(batch, n)
             log.info("%d of %d fragments", written.fragments, wanted)
             if written.fragments >= wanted:
                 return
-
-
-def _env_name(config: Config) -> str:
-    if isinstance(config.env, GymEnvConfig):
-        return config.env.id
-    assert config.task is not None
-    return config.task.name
 
 
 def _new_folder(folder: Path) -> Path:

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import hydra
 import msgspec
 import torch
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from mineonline.command_line import report_errors
 from mineonline.envs.build import env_spec
 from mineonline.errors import CheckpointError, ConfigError
+from mineonline.extensions import learner_kind
 from mineonline.fragment import Fragments
 from mineonline.learning.build import build_learner
 from mineonline.learning.module import PPO
@@ -43,7 +43,7 @@ def replay(file: Path) -> None:
     # `checkpoint`: no other file is read; recorded fragments have no part in what these do
     offline = msgspec.structs.replace(config.offline, folder=None)
     config = msgspec.structs.replace(config, checkpoint=str(file), offline=offline)
-    kind = hydra.utils.instantiate(config.learner, _partial_=True)
+    kind = learner_kind(config.learner)
     learner = build_learner(config, env_spec(config), bad_batch_file=file, kind=kind)
     learner.load_state_dict(saved["state_dict"])
     learner.iteration = saved["iteration"]

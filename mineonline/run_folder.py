@@ -36,9 +36,13 @@ def choose_run_dir(settings: Mapping[str, Any]) -> Path:
         return Path(settings["run_dir"]).absolute()
     if settings["checkpoint"] is not None:
         return run_dir_of(Path(settings["checkpoint"]))
+    return Path("runs", label_of(settings), time.strftime("%Y-%m-%d_%H-%M-%S")).absolute()
+
+
+def label_of(settings: Mapping[str, Any]) -> str:
+    """What is played, in a word: the task, or the environment if that brings its own."""
     kind = settings["env"]["kind"]
-    label = settings["task"]["name"] if kind == "world" else settings["env"]["id"] if kind == "gym" else kind
-    return Path("runs", label, time.strftime("%Y-%m-%d_%H-%M-%S")).absolute()
+    return str(settings["task"]["name"] if kind == "world" else settings["env"]["id"] if kind == "gym" else kind)
 
 
 def run_dir_of(checkpoint: Path) -> Path:

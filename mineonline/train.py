@@ -16,7 +16,6 @@ from omegaconf import DictConfig
 from mineonline import command_line
 from mineonline.checkpoint_file import find_checkpoint
 from mineonline.config_parsing import parse_config
-from mineonline.errors import ConfigError
 from mineonline.processes import show_run_dir
 from mineonline.run_folder import choose_run_dir, saved_overrides
 
@@ -43,17 +42,13 @@ def _run(composed: DictConfig) -> None:
 
 
 def _train(composed: DictConfig) -> None:
-    from mineonline.training import train  # seconds of imports, which a misspelt key should not wait for
+    # seconds of imports, which a misspelt key should not wait for
+    from mineonline.extensions import learner_kind, own_callbacks
+    from mineonline.training import train
 
-    try:
-        kind = hydra.utils.instantiate(composed.learner, _partial_=True)
-    except hydra.errors.InstantiationException as error:
-        raise ConfigError(f"learner: {str(error).splitlines()[0]}. Is its package installed?") from None
-    try:
-        callbacks = [hydra.utils.instantiate(callback) for callback in composed.callbacks]
-    except hydra.errors.InstantiationException as error:
-        raise ConfigError(f"callbacks: {str(error).splitlines()[0]}. Is its package installed?") from None
-    train(command_line.settings_of(composed), _stop, overrides=sys.argv[1:], kind=kind, callbacks=callbacks)
+    settings = command_line.settings_of(composed)
+    kind = learner_kind(settings["learner"])
+    train(settings, _stop, overrides=sys.argv[1:], kind=kind, callbacks=own_callbacks(settings["callbacks"]))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from mineonline.callbacks.progress import Progress
 from mineonline.callbacks.statistics import Statistics
 from mineonline.callbacks.stopping import StopOnSignal
 from mineonline.callbacks.videos import RecordVideos
-from mineonline.checkpoint_file import read_iteration, read_policy_state
+from mineonline.checkpoint_file import check_resumes, read_iteration, read_policy_state
 from mineonline.config import Config, trainer_threads
 from mineonline.config_parsing import check_shares, parse_config
 from mineonline.devices import check_device
@@ -82,6 +82,7 @@ def train(
     resume_at = 0
     if config.checkpoint:
         read_policy_state(Path(config.checkpoint), learner.policy)
+        check_resumes(Path(config.checkpoint), learner)
         resume_at = read_iteration(Path(config.checkpoint))
     if rank == 0:
         create_run_dir(run_dir, msgspec.to_builtins(config), list(overrides), config.checkpoint)
@@ -160,6 +161,7 @@ def _connect(
 
     def give_up() -> bool:
         receiver.check()
+        buffer.check_finite(config.optimizer.max_bad_steps)
         if centre is not None:
             centre.collectors.check()
             centre.desk.check()

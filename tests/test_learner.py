@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from mineonline.callbacks.checkpoints import SaveCheckpoints
+from mineonline.checkpoint_file import check_resumes
 from mineonline.config_parsing import check_shares
-from mineonline.errors import ConfigError
+from mineonline.envs.build import env_spec
+from mineonline.errors import CheckpointError, ConfigError, LearningError
+from mineonline.learning.build import build_learner
 from mineonline.learning.cloning import Cloning
 from mineonline.learning.module import PPO
 from mineonline.learning.sequences import first_pass, reference_logits
@@ -262,6 +265,49 @@ def test_mixed_precision_learns_and_keeps_the_weights_in_full_precision(tmp_path
     assert all(loss.isfinite() for outputs in seen.outputs for step in outputs["losses"] for loss in step)
 
 
+def test_a_gradient_whose_norm_overflows_is_counted_as_bad(tmp_path):
+    def huge(share):
+        return replace(share, fragments=replace(share.fragments, reward_BT=1e20 * share.fragments.reward_BT))
+
+    with pytest.raises(LearningError, match=r"2 optimiser steps in a row .* Not finite in the fragments: nothing"):
+        learn(tmp_path, 1, "optimizer.max_bad_steps=2", change=huge)
+
+
+def test_returns_that_are_not_finite_leave_the_statistics_alone(tmp_path):
+    def infinite(share):
+        rewards = torch.full_like(share.fragments.reward_BT, torch.inf)
+        return replace(share, fragments=replace(share.fragments, reward_BT=rewards))
+
+    learner = learn(tmp_path, 1, "objective.normalize_value=true", change=infinite)
+    assert all(leaf.isfinite().all() for leaf in learner.state_dict().values())
+
+
+def test_a_resumed_run_takes_the_optimizer_settings_that_are_given_now(tmp_path):
+    learn(tmp_path, 2, "optimizer.anneal=false")
+    changed = ["optimizer.learning_rate=1e-6", "optimizer.eps=1e-3", "optimizer.weight_decay=0.2"]
+    learner = learn(tmp_path, 3, "optimizer.anneal=false", *changed, checkpoint=tmp_path / "last.ckpt")
+    (group,) = learner.trainer.optimizers[0].param_groups
+    assert (group["lr"], group["eps"], group["weight_decay"]) == (1e-6, 1e-3, 0.2)
+
+
+def test_a_checkpoint_without_the_reference_that_a_run_wants_is_refused(tmp_path):
+    learn(tmp_path, 1)
+    wants = build_learner(config_of(*SETTINGS, "reference.kl_coef=1"), SPEC, bad_batch_file=tmp_path / "bad.pt")
+    with pytest.raises(CheckpointError, match="has no reference policy, but this run has one"):
+        check_resumes(tmp_path / "last.ckpt", wants)
+
+
+def test_recorded_actions_that_the_task_forbids_are_refused():
+    config = config_of("task=chop_tree", "env.image_size=[40,36]")  # holds attack
+    policy = build_policy(config, env_spec(config))
+    f = recorded(0).fragments
+    still = {"buttons": torch.zeros(B, T, dtype=torch.int64), "camera": torch.full((B, T), 60)}
+    image = torch.zeros(B, T + 1, 36, 40, 3, dtype=torch.uint8)
+    cloning = Cloning(replace(f, observation={"image": image}, action=still), coef=1.0, fragments=2)
+    with pytest.raises(ConfigError, match="forbidden by this run's task"):
+        cloning.loss(policy, torch.Generator())
+
+
 def test_checkpoints_are_kept_at_the_iterations_that_were_asked_for(tmp_path):
     learn(tmp_path, 6, callbacks=[SaveCheckpoints(tmp_path / "kept", every=100, keep_every=2)])
     assert sorted(file.name for file in (tmp_path / "kept").glob("0*")) == [
@@ -275,12 +321,24 @@ def test_checkpoints_are_kept_at_the_iterations_that_were_asked_for(tmp_path):
     [(["optimizer.context_length=5"], "does not divide fragment.length=12"),
      (["collector.mode=lockstep", "collector.envs_per_worker=7"], "there are 14 environments"),
      (["objective.weight_max=0"], "objective.weight_max=0: must be more than 0"),
+     (["objective.value_decay=1"], "objective.value_decay=1.0: must be 0 or more, and less than 1"),
+     (["buffer.capacity=-1"], "buffer.capacity=-1: must be 0 or more"),
+     (["optimizer.max_grad_norm=nan"], "optimizer.max_grad_norm=nan: must be more than 0"),
+     (["trainer.precision=bf16-true"], "There are: 32-true, 32, bf16-mixed, 16-mixed"),
+     (["+trainer.gradient_clip_val=1"], "Set that"),
      (["reference.kl_coef=-1"], "reference.kl_coef=-1: must be 0 or more"),
      (["objective.kind=grpo"], "objective.kind=grpo: there is no such choice. There are: ppo, decoupled, vtrace")],
 )  # fmt: skip
 def test_settings_that_cannot_work_are_refused(overrides, message):
     with pytest.raises(ConfigError, match=message):
         config_of(*SETTINGS, *overrides)
+
+
+def test_lockstep_with_two_ranks_is_refused():
+    config = config_of(*SETTINGS, "collector.mode=lockstep", "collector.workers=1", "collector.envs_per_worker=8")
+    check_shares(config, 1)
+    with pytest.raises(ConfigError, match=r"Set trainer\.devices=1"):
+        check_shares(config, 2)
 
 
 def test_minibatches_that_do_not_divide_the_sequences_are_refused():

@@ -36,9 +36,22 @@ def test_a_run_begins_from_another_ones_policy_and_learns_from_its_recorded_play
 
 def test_a_learner_or_a_set_that_is_not_there_is_named(start, tmp_path):
     run = start(*QUICK, "learner._target_=no_such_package.Learner")
+    other = start(*QUICK, "learner._target_=pathlib.Path")
     set_ = start(*QUICK, f"offline.folder={tmp_path / 'nothing'}")
     assert run.wait(60) == 1
     assert run.output.startswith("error: learner: ")
     assert "no_such_package" in run.output
+    assert other.wait(60) == 1
+    assert "learner._target_=pathlib.Path: must be a subclass of mineonline.learning.module.PPO" in other.output
     assert set_.wait(60) == 1
     assert "nothing: there is no such folder of recorded fragments" in set_.output
+
+
+def test_a_policy_that_diverges_ends_the_run_and_says_so(start, tmp_path):
+    run = start(
+        "env=gym", "env.id=tests.recall_env:Recall-v0", "policy=tiny", *SMALL, "video.every=0",
+        "optimizer.learning_rate=1e30", f"run_dir={tmp_path / 'run'}",
+    )  # fmt: skip
+    assert run.wait(120) == 1
+    # whichever is seen first: fragments that are refused, or gradients of those that were not
+    assert "The policy that plays has diverged" in run.output or "had gradients that are not finite" in run.output

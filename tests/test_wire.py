@@ -9,7 +9,7 @@ import torch
 import zmq
 
 from mineonline.envs.contract import EnvSpec, TensorSpec
-from mineonline.errors import WireError
+from mineonline.errors import LearningError, WireError
 from mineonline.experience.buffer import FragmentBuffer
 from mineonline.experience.collector import FragmentSender
 from mineonline.experience.links import WINDOW, RankLinks
@@ -214,6 +214,51 @@ def test_a_connection_that_broke_and_came_back_is_used_again(tmp_path):
         assert again.poll(5000)
         links.close()
         again.close()
+
+
+def test_who_waits_for_a_connection_that_broke_is_asked_whether_to_go_on(tmp_path):
+    """Even if its window is open."""
+    with Network(None, tmp_path) as network:
+        router = network.bind(zmq.ROUTER, "test")
+        links = RankLinks(network.context, [network.address_of(router)], None)
+        links.send([b"fragment"], lambda: None)
+        assert router.poll(2000)
+        router.close(linger=0)
+        time.sleep(0.3)
+
+        def give_up():
+            raise TimeoutError
+
+        with pytest.raises(TimeoutError):
+            links.send([b"another"], give_up)
+        links.close()
+
+
+def test_a_policy_that_diverged_is_named_instead_of_waited_for(tmp_path):
+    buffer = FragmentBuffer(capacity=4, max_staleness=1000, max_reuse=1, seed=0)
+    bad = leaves()
+    bad["log_prob_BT"][3] = float("nan")
+    with Network(None, tmp_path) as network:
+        receiver = Receiver(
+            network, buffer, rank=0, run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS
+        )
+        links = RankLinks(network.context, [receiver.address], None)
+        for message in (bad, bad, leaves(), bad, bad):
+            links.send(encode(header(), message), lambda: None)
+        buffer.take(1, 0, lambda: False)
+        buffer.check_finite(2)
+        for _ in range(WINDOW + 1):
+            links.send(encode(header(), bad), lambda: None)
+        with pytest.raises(LearningError, match=r"log_prob_BT is not finite\. The policy that plays has diverged"):
+            wait_for(lambda: buffer.check_finite(2))
+        links.close()
+        receiver.close()
+
+
+def wait_for(check):
+    for _ in range(100):
+        check()
+        time.sleep(0.05)
 
 
 def test_schemas_survive_the_wire():

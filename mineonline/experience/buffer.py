@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mineonline.errors import CollectorError
+from mineonline.errors import CollectorError, LearningError
 from mineonline.experience.storage import MemoryStorage, Storage
 from mineonline.experience.wire import Timing
 from mineonline.fragment import Episode, Fragments
@@ -83,6 +83,8 @@ class FragmentBuffer:
         self._condition = threading.Condition()
         self.last_arrival = time.monotonic()
         self._waits_since = float("inf")
+        self._not_finite_in_a_row = 0
+        self._not_finite = ""
 
     def put(
         self,
@@ -113,6 +115,7 @@ class FragmentBuffer:
             arrivals.timings.append(timing)
             arrivals.collectors.add(collector_id)
             origin = int(fragment.env_B), int(fragment.sequence_B)
+            self._not_finite_in_a_row = 0
             self._entries.append(_Entry(self._storage.keep(fragment), int(fragment.version_B), origin))
             self._condition.notify_all()
 
@@ -127,10 +130,24 @@ class FragmentBuffer:
         with self._condition:
             return len(self._entries)
 
-    def refuse(self, reason: str) -> None:
-        """Count a message that was not let in."""
+    def refuse(self, not_finite: str | None) -> None:
+        """Count a message that was not let in. `not_finite`: what was wrong, if that was a number."""
         with self._condition:
-            self._arrivals.dropped[reason] += 1
+            self._arrivals.dropped["refused"] += 1
+            if not_finite is not None:
+                self._not_finite_in_a_row += 1
+                self._not_finite = not_finite
+
+    def check_finite(self, most: int) -> None:
+        """LearningError if more than `most` fragments in a row were refused for numbers that are not finite."""
+        with self._condition:
+            count, what = self._not_finite_in_a_row, self._not_finite
+        if count > most:
+            raise LearningError(
+                f"the last {count} fragments were all refused: {what}. The policy that plays has diverged, or the "
+                "environments are broken. Lower optimizer.learning_rate and go on from an earlier checkpoint, or look "
+                "at the rewards."
+            )
 
     def take(self, count: int, version: int, give_up: Callable[[], bool]) -> Share | None:
         """`count` fragments no more than `max_staleness` versions older than `version`, by environment and sequence.

@@ -45,12 +45,9 @@ class RankLinks:
 
         Waits while no rank has room, and calls `alive` at least every 0.1 s; `alive` may raise to give up.
         """
-        while (rank := self._choose()) is None:
+        while not self._try(frames):
             self._poller.poll(100)
             alive()
-        self._room[rank] -= 1
-        self._next = (rank + 1) % len(self._links)
-        self._links[rank].send_multipart(frames, copy=False)
 
     def close(self) -> None:
         """Close all connections; what was not sent is lost."""
@@ -59,6 +56,19 @@ class RankLinks:
             monitor.close(linger=0)
             link.close(linger=0)
 
+    def _try(self, frames: list[Any]) -> bool:
+        rank = self._choose()
+        if rank is None:
+            return False
+        try:
+            self._links[rank].send_multipart(frames, zmq.DONTWAIT, copy=False)
+        except zmq.Again:  # the connection is gone; its window opens when it is back
+            self._room[rank] = 0
+            return False
+        self._room[rank] -= 1
+        self._next = (rank + 1) % len(self._links)
+        return True
+
     def _choose(self) -> int | None:
         for rank, (link, monitor) in enumerate(zip(self._links, self._monitors, strict=True)):
             while monitor.poll(0):
@@ -66,6 +76,7 @@ class RankLinks:
                 self._room[rank] = WINDOW
             while link.poll(0):
                 link.recv()
-                self._room[rank] += 1
+                # an answer that a broken connection left behind must not widen the window
+                self._room[rank] = min(WINDOW, self._room[rank] + 1)
         order = [(self._next + i) % len(self._links) for i in range(len(self._links))]
         return next((rank for rank in order if self._room[rank] > 0), None)

@@ -10,7 +10,7 @@ import threading
 
 import zmq
 
-from mineonline.errors import WireError
+from mineonline.errors import NotFiniteError, WireError
 from mineonline.experience.buffer import FragmentBuffer
 from mineonline.experience.links import TAKEN, WINDOW
 from mineonline.experience.wire import decode
@@ -69,7 +69,7 @@ class Receiver:
                 )
             except WireError as error:
                 log.warning("refused a message: %s", error)
-                self._buffer.refuse("refused")
+                self._buffer.refuse(str(error) if isinstance(error, NotFiniteError) else None)
             else:
                 self._buffer.put(fragment, header.collector_id, header.episodes, header.timing, self._stop)
             self._socket.send_multipart([sender, TAKEN])

@@ -12,7 +12,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from mineonline.errors import DECODE_ERRORS, WireError
+from mineonline.errors import DECODE_ERRORS, NotFiniteError, WireError
 from mineonline.fragment import Episode, Fragments, LeafSpec
 
 WIRE_VERSION = 1
@@ -90,7 +90,7 @@ def _check_values(fragment: Fragments, actions: Mapping[str, int]) -> None:
             raise WireError(f"action.{name} lies outside 0..{classes - 1}")
     for name, tensor in fragment.leaves():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise WireError(f"{name} is not finite")
+            raise NotFiniteError(f"{name} is not finite")
         # torch reads any byte as a bool; one that is neither 0 nor 1 breaks its logic silently
         if tensor.dtype == torch.bool and int(tensor.view(torch.uint8).max()) > 1:
             raise WireError(f"{name} is not boolean")

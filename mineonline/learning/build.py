@@ -23,13 +23,13 @@ def build_learner(config: Config, spec: EnvSpec, *, bad_batch_file: Path, kind: 
     policy = build_policy(config, spec)
     resumes = config.checkpoint is not None
     if config.init_from is not None and not resumes:
-        _load(policy, config.init_from)
+        _load(policy, config.init_from, "init_from")
     reference = None
     if config.reference.kl_coef:
         reference = build_policy(config, spec)
         reference.load_state_dict(policy.state_dict())
         if config.reference.checkpoint is not None and not resumes:
-            _load(reference, config.reference.checkpoint)
+            _load(reference, config.reference.checkpoint, "reference.checkpoint")
     return kind(
         policy, reference,
         objective=config.objective, optimizer=config.optimizer, reference_settings=config.reference,
@@ -38,8 +38,8 @@ def build_learner(config: Config, spec: EnvSpec, *, bad_batch_file: Path, kind: 
     )  # fmt: skip
 
 
-def _load(policy: Policy, checkpoint: str) -> None:
-    policy.load_state_dict(read_policy_state(find_checkpoint(checkpoint, None), policy))
+def _load(policy: Policy, checkpoint: str, key: str) -> None:
+    policy.load_state_dict(read_policy_state(find_checkpoint(checkpoint, None, key), policy, key))
     policy.version.zero_()
 
 

@@ -10,8 +10,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from mineonline.errors import ConfigError
 from mineonline.fragment import Fragments
 from mineonline.policies.policy import Policy
+
+_FORBIDDEN = -1e6
+"""A log-probability that no action has unless a mask forbids it, in nats."""
 
 
 class FragmentSet(Protocol):
@@ -40,4 +44,9 @@ class Cloning:
         observation = {name: leaf[:, :-1] for name, leaf in drawn.observation.items()}
         output = policy(observation, drawn.first_BU[:, :-1], policy.initial_memory(len(drawn)))
         log_prob_BT = policy.head.log_prob(output.logits, drawn.action)
+        if bool((log_prob_BT[~drawn.final_BT] < _FORBIDDEN).any()):
+            raise ConfigError(
+                "offline.folder: recorded actions are forbidden by this run's task (task.actions). Give the task that "
+                "they were recorded with, or record others."
+            )
         return -self._coef * log_prob_BT[~drawn.final_BT].mean()

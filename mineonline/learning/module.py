@@ -143,9 +143,7 @@ class PPO(lightning.LightningModule):
         fragments = batch.fragments
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
-        if self.optimizer.anneal:
-            for group in optimizer.param_groups:
-                group["lr"] = self.optimizer.learning_rate * max(0.0, 1 - self.iteration / self.iterations)
+        self._set_optimizer(optimizer)
         prepared = self.prepare(fragments)
         sequences = prepared.sequences
         losses, norms, skipped = [], [], 0
@@ -154,7 +152,7 @@ class PPO(lightning.LightningModule):
             optimizer.zero_grad()
             each = self._backward(optimizer, sequences, index, generator)
             optimizer.step()
-            if self._bad_parameters:
+            if not self._norm.isfinite():
                 skipped += 1
                 self._note_bad_step(fragments)
             else:
@@ -179,7 +177,9 @@ class PPO(lightning.LightningModule):
             deviation = (mean_square - mean**2).clamp(min=0).sqrt()
             advantage_BT = ((advantage_BT - mean) / (deviation + 1e-8)).float()
         if self.objective.normalize_value:
-            self.policy.value.update(*self._moments(return_BT[decided_BT]), decay=self.objective.value_decay)
+            moments = self._moments(return_BT[decided_BT])
+            if all(moment.isfinite() for moment in moments):  # of all ranks: they decide alike
+                self.policy.value.update(*moments, decay=self.objective.value_decay)
         sequences = cut(
             fragments, self._context(fragments), found,
             return_BT=return_BT, advantage_BT=advantage_BT, reference_logits=logits,
@@ -253,7 +253,6 @@ class PPO(lightning.LightningModule):
             learnt = {id(parameter) for parameter in self.policy.value_parameters()}
             _forget_gradients(parameter for parameter in self.policy.parameters() if id(parameter) not in learnt)
         self._norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.optimizer.max_grad_norm)
-        self._bad_parameters = []
         if not self._norm.isfinite():
             self._bad_parameters = [name for name, leaf in self.policy.named_parameters() if not _is_finite(leaf.grad)]
             _forget_gradients(self.policy.parameters())
@@ -290,11 +289,12 @@ class PPO(lightning.LightningModule):
             {"fragments": dict(fragments.leaves()), "state_dict": self.state_dict(), "iteration": self.iteration},
             self._bad_batch_file,
         )
+        names = ", ".join(self._bad_parameters) or "all together, whose norm overflows"
         raise LearningError(
-            f"{self._bad_steps_in_a_row} optimiser steps in a row had gradients that are not finite: those of "
-            f"{', '.join(self._bad_parameters)}. Not finite in the fragments: {', '.join(bad_data) or 'nothing'}. "
-            f"Look closer with `python -m mineonline.replay file={self._bad_batch_file}`; often a lower "
-            "optimizer.learning_rate helps, or rewards are wrong."
+            f"{self._bad_steps_in_a_row} optimiser steps in a row had gradients that are not finite: those of {names}. "
+            f"Not finite in the fragments: {', '.join(bad_data) or 'nothing'}. Look closer with "
+            f"`python -m mineonline.replay file={self._bad_batch_file}`; often a lower optimizer.learning_rate helps, "
+            "or rewards are wrong."
         )
 
     def _context(self, fragments: Fragments) -> int:
@@ -332,6 +332,13 @@ class PPO(lightning.LightningModule):
             torch.distributed.all_reduce(sums)
         total, squares, count = sums.cpu()
         return total / count, squares / count
+
+    def _set_optimizer(self, optimizer: LightningOptimizer) -> None:
+        """From the settings, and not from the checkpoint that a run went on from."""
+        settings = self.optimizer
+        left = max(0.0, 1 - self.iteration / self.iterations) if settings.anneal else 1.0
+        for group in optimizer.param_groups:
+            group.update(lr=left * settings.learning_rate, eps=settings.eps, weight_decay=settings.weight_decay)
 
     def _end_iteration(self) -> None:
         if not self.warms_up:
