@@ -42,7 +42,7 @@ def test_the_default_command_leaves_a_complete_run_folder_and_no_process(start, 
     assert leaves_nothing(run_dir)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_saves_a_checkpoint_and_leaves_nothing_and_the_run_goes_on_from_it(start, tmp_path, number):
     run_dir = tmp_path / "run"
     run = start(*QUICK, "iterations=100000", f"run_dir={run_dir}")
@@ -87,6 +87,7 @@ def test_the_latest_run_goes_on_as_the_same_run_of_wandb_which_asks_nothing(star
     assert {name.rpartition("-")[2] for name in sessions} == {(run_dir / "wandb_id").read_text()}
 
 
+@pytest.mark.slow
 def test_a_run_that_lightning_ends_early_saves_its_last_iteration_and_goes_on(start, tmp_path):
     run_dir = tmp_path / "run"
     steps = 2 * 4 * 3  # epochs, minibatches, iterations
@@ -98,6 +99,7 @@ def test_a_run_that_lightning_ends_early_saves_its_last_iteration_and_goes_on(st
     assert rows(run_dir) == 5
 
 
+@pytest.mark.slow
 def test_another_run_is_not_overwritten_by_resuming_into_its_folder(start, tmp_path):
     for name in ("a", "b"):
         assert start(*QUICK, "iterations=1", f"run_dir={tmp_path}/{name}").wait(120) == 0
@@ -261,6 +263,7 @@ def test_collectors_join_a_run_that_started_none_and_leave_when_it_is_complete(s
     assert leaves_nothing(run_dir)
 
 
+@pytest.mark.slow
 def test_the_trainer_gives_its_own_collectors_the_keys_for_tcp(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*QUICK, "iterations=3", "network.host=127.0.0.1", f"run_dir={run_dir}")
@@ -277,7 +280,7 @@ def test_collectors_join_over_tcp_with_the_keys_in_the_run_folder(start, tmp_pat
     assert collector.wait(15) == 0, collector.output
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_collectors_find_the_trainer_again_that_ended_and_was_resumed(start, tmp_path, number):
     run_dir = tmp_path / "run"
     arguments = [*QUICK, "collector.count=0", "checkpointing.every=1", f"run_dir={run_dir}"]
