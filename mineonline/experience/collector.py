@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import FrameType
 
 from tensordict import TensorDictBase
 from torch import Tensor
@@ -42,7 +43,8 @@ BuildEnv = Callable[..., VectorEnv]
 class Workers:
     """The collector's workers. Iterating gives batches of fragments: name -> (W x N, ...), freshly allocated.
 
-    The first error of a worker is raised from the iterator. Use as a context manager: leaving it ends the workers
+    Belongs to the main thread, where the death of a worker is raised at once. The first error of a worker is raised
+    from the iterator. Use as a context manager: leaving it ends the workers
     within 2 s, whatever they do.
     """
 
@@ -76,15 +78,14 @@ class Workers:
             if isinstance(error, Exception):
                 raise CollectorError(f"a worker could not start: {error}") from None
             raise
+        # torchrl waits for ever for a worker that dies while it takes new weights in
+        signal.signal(signal.SIGCHLD, self._look_at_workers)
 
     def update_weights(self, tensors: dict[str, Tensor]) -> None:
         """Give all workers new weights. Only between two batches: during one, fragments would mix two versions.
 
-        CollectorError if a worker is dead, for which torchrl would wait for ever.
+        CollectorError if a worker is dead.
         """
-        failure = self._first_failure()
-        if failure is not None:
-            raise CollectorError(failure)
         self._actor.load_state_dict(tensors)
         self._collector.update_policy_weights_(self._actor)
 
@@ -96,6 +97,13 @@ class Workers:
             except (RuntimeError, ValueError, EOFError) as error:
                 raise CollectorError(self._first_failure() or str(error)) from None
             yield {name: leaf.flatten(0, 1) for name, leaf in batch.items() if isinstance(leaf, Tensor)}
+
+    def _look_at_workers(self, number: int, frame: FrameType | None) -> None:
+        """A child has ended: CollectorError, wherever the main thread waits, if it was a worker."""
+        failure = self._first_failure()
+        if failure is not None:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # once is enough: others may follow on the way out
+            raise CollectorError(failure)
 
     def _first_failure(self) -> str | None:
         """Why a worker is gone, if one is: torchrl does not say, the worker's log does."""
@@ -117,6 +125,7 @@ class Workers:
 
     def _end(self) -> None:
         """Workers ignore SIGTERM, and have nothing that must be put in order."""
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for process in multiprocessing.active_children():
             process.kill()
 
