@@ -22,7 +22,7 @@ from mineonline.errors import CheckpointError, ConfigError
 from mineonline.extensions import learner_kind
 from mineonline.fragment import Fragments
 from mineonline.learning.build import build_learner
-from mineonline.learning.module import PPO
+from mineonline.learning.module import PPO, is_finite
 from mineonline.learning.objective import Rows
 from mineonline.learning.sequences import Sequences
 from mineonline.run_folder import CONFIG_FILE, read_config
@@ -94,7 +94,7 @@ def _print_sequences(learner: PPO, sequences: Sequences, fragments: Fragments) -
         losses = learner.losses(part, Rows(part.decided_BT, part.decided_BT.sum()))
         losses.total.backward()  # type: ignore[no-untyped-call]
         names = [name for name, loss in losses._asdict().items() if not loss.isfinite()]
-        gradients = [n for n, p in learner.policy.named_parameters() if p.grad is not None and not _finite(p.grad)]
+        gradients = [n for n, p in learner.policy.named_parameters() if not is_finite(p.grad)]
         if names or gradients:
             count += 1
             b, k = divmod(s, per_fragment)
@@ -110,7 +110,7 @@ def _name_modules(policy: nn.Module) -> Iterator[None]:
 
     def look(name: str, inputs: tuple[Any, ...], output: Any) -> None:
         tensors = [x for x in inputs if isinstance(x, Tensor)]
-        if isinstance(output, Tensor) and not named and not _finite(output) and all(map(_finite, tensors)):
+        if isinstance(output, Tensor) and not named and not is_finite(output) and all(map(is_finite, tensors)):
             named.append(name)
             print(f"  policy: {name} makes of finite numbers what is not finite")
 
@@ -124,10 +124,6 @@ def _name_modules(policy: nn.Module) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _finite(x: Tensor) -> bool:
-    return bool(x.isfinite().all())
 
 
 if __name__ == "__main__":

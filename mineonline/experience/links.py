@@ -27,9 +27,9 @@ class RankLinks:
     """The collector's end: sends each fragment to the next rank that has room for it. Belongs to one thread."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], addresses: Sequence[str], keys: Keys | None) -> None:
-        self._links = [
-            connect(context, zmq.DEALER, [], keys, {zmq.SNDHWM: WINDOW, zmq.IMMEDIATE: 1}) for _ in addresses
-        ]
+        # twice the window: only a connection that is gone ever refuses a fragment
+        options: dict[int, int] = {zmq.SNDHWM: 2 * WINDOW, zmq.IMMEDIATE: 1}
+        self._links = [connect(context, zmq.DEALER, [], keys, options) for _ in addresses]
         # a window opens with each handshake: what was under way on a connection that broke is lost, and not answered
         self._monitors = [link.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED) for link in self._links]
         for link, address in zip(self._links, addresses, strict=True):

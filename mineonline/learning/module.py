@@ -254,7 +254,7 @@ class PPO(lightning.LightningModule):
             _forget_gradients(parameter for parameter in self.policy.parameters() if id(parameter) not in learnt)
         self._norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.optimizer.max_grad_norm)
         if not self._norm.isfinite():
-            self._bad_parameters = [name for name, leaf in self.policy.named_parameters() if not _is_finite(leaf.grad)]
+            self._bad_parameters = [name for name, leaf in self.policy.named_parameters() if not is_finite(leaf.grad)]
             _forget_gradients(self.policy.parameters())
 
     def _backward(
@@ -284,7 +284,7 @@ class PPO(lightning.LightningModule):
         self._bad_steps_in_a_row += 1
         if self._bad_steps_in_a_row < self.optimizer.max_bad_steps:
             return
-        bad_data = [name for name, leaf in fragments.leaves() if not _is_finite(leaf)]
+        bad_data = [name for name, leaf in fragments.leaves() if not is_finite(leaf)]
         torch.save(
             {"fragments": dict(fragments.leaves()), "state_dict": self.state_dict(), "iteration": self.iteration},
             self._bad_batch_file,
@@ -366,5 +366,6 @@ def _forget_gradients(parameters: Iterator[torch.nn.Parameter]) -> None:
         parameter.grad = None
 
 
-def _is_finite(leaf: Tensor | None) -> bool:
+def is_finite(leaf: Tensor | None) -> bool:
+    """Whether all of a tensor is, or there is none."""
     return leaf is None or bool(leaf.isfinite().all())
