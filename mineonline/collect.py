@@ -32,9 +32,10 @@ import msgspec
 import zmq
 from torch import Tensor
 
-from mineonline.config import Config, WorldEnvConfig
+from mineonline.config import Config
 from mineonline.devices import check_device
-from mineonline.envs.build import build_env, env_spec, prepare
+from mineonline.envs.build import build_env, env_spec, is_staggered, prepare
+from mineonline.envs.minestudio.requirements import FOLDER_VARIABLE, home
 from mineonline.errors import CollectorError, ConfigError, MineonlineError, WireError
 from mineonline.experience.collector import FragmentSender, Watchdog, Workers
 from mineonline.experience.links import RankLinks
@@ -91,6 +92,8 @@ def main() -> None:
         show_run_dir(Path(arguments.run).absolute(), "mineonline.collect")
     for number in _LEAVING:
         signal.signal(number, _leave)
+    # MineStudio's default lies in the temporary folder, which becomes this process's own
+    os.environ.setdefault(FOLDER_VARIABLE, str(home()))
     if isinstance(arguments, RecordArguments):
         own_temporary_folder()
         record(arguments)
@@ -165,7 +168,7 @@ def collect(
         workers = stack.enter_context(Workers(partial(build_env, config), actor, settings, workers=collector.workers))
         sender = FragmentSender(
             links, run_id=welcome.run_id, collector_id=welcome.collector_id, schema=settings.schema(actor),
-            staggered=isinstance(config.env, WorldEnvConfig),
+            staggered=is_staggered(config),
             statistics=spec.statistics, task=config.task.name if config.task else "", environments=environments,
         )  # fmt: skip
         newest = _Newest(subscriber, moved)

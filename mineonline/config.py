@@ -45,7 +45,33 @@ class CrafterEnvConfig(_Section, frozen=True, tag="crafter", tag_field="kind"):
     """Width and height of the frames of videos, in pixels."""
 
 
-EnvConfig = WorldEnvConfig | GymEnvConfig | CrafterEnvConfig
+class MineStudioEnvConfig(_Section, frozen=True, tag="minestudio", tag_field="kind"):
+    """MineStudio's simulator: Minecraft 1.16.5."""
+
+    engine: Literal["minecraft", "world"]
+    """`minecraft`: the real one (Java, a screen, about 3 GB of memory an environment). `world`: the embedded world,
+    served in its place over the same protocol, to try a configuration without these."""
+    image_size: tuple[int, int]
+    """Width and height of the picture that the policy sees, in pixels: MineStudio's `obs_size`."""
+    render_size: tuple[int, int]
+    """The same of the engine's window, from which it is made, and of videos. Minecraft's is 640x360."""
+    host_starts: int
+    """Engines that may start at the same time on a host, over all of a user's processes: it takes a core a minute."""
+    start_timeout_s: float
+    """An episode that has not begun after so long is a hang: the simulator is replaced. Several times what the engine
+    takes to start."""
+    step_timeout_s: float
+    """The same of a decision. Several times what `task.action_repeat` ticks take."""
+    restart_interval_s: float
+    """A simulator older than that is replaced when its episode ends: engines leak memory. 0: never."""
+    max_fast_resets: int
+    """After so many fast resets in a row the land is made anew, with another seed. 0: never."""
+    max_failures: int
+    """The collector gives up when the simulator of an environment has failed so many times without a decision in
+    between."""
+
+
+EnvConfig = WorldEnvConfig | GymEnvConfig | CrafterEnvConfig | MineStudioEnvConfig
 
 
 class TinyPolicyConfig(_Section, frozen=True, tag="tiny", tag_field="kind"):

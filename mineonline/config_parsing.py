@@ -10,7 +10,14 @@ from typing import Any, Literal
 
 import msgspec
 
-from mineonline.config import Config, CrafterEnvConfig, GymEnvConfig, MlpPolicyConfig, TinyPolicyConfig
+from mineonline.config import (
+    Config,
+    CrafterEnvConfig,
+    GymEnvConfig,
+    MineStudioEnvConfig,
+    MlpPolicyConfig,
+    TinyPolicyConfig,
+)
 from mineonline.envs.tasks import parse_task
 from mineonline.errors import ConfigError
 
@@ -28,7 +35,7 @@ def parse_config(data: Mapping[str, Any]) -> Config:
         config = msgspec.convert({**values, "task": None}, Config, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(str(error), values)) from None
-    if env_kind == "world":
+    if env_kind in ("world", "minestudio"):
         config = msgspec.structs.replace(config, task=parse_task(task or {}))
     check_config(config)
     return config
@@ -44,6 +51,7 @@ def check_config(config: Config) -> None:
             "Give a divisor, or 0 for the whole fragment."
         )
     _check_policy_fits(config)
+    _check_minestudio(config)
     _check_lockstep(config)
     _check_trainer(config.trainer)
 
@@ -159,6 +167,26 @@ def _check_policy_fits(config: Config) -> None:
         channels = config.policy.channels
         if len(channels) != 3 or min(channels) < 1:
             raise ConfigError(f"policy.channels={channels}: must be three numbers of at least 1.")
+
+
+def _check_minestudio(config: Config) -> None:
+    env = config.env
+    if not isinstance(env, MineStudioEnvConfig):
+        return
+    for key in ("host_starts", "max_failures"):
+        if getattr(env, key) < 1:
+            raise ConfigError(f"env.{key}={getattr(env, key)}: must be at least 1.")
+    for key in ("restart_interval_s", "max_fast_resets"):
+        if not getattr(env, key) >= 0:
+            raise ConfigError(f"env.{key}={getattr(env, key):g}: must be 0 or more.")
+    for key in ("start_timeout_s", "step_timeout_s"):
+        if not getattr(env, key) > 0:
+            raise ConfigError(f"env.{key}={getattr(env, key):g}: must be more than 0 seconds.")
+    if env.step_timeout_s >= config.collector.batch_timeout_s:
+        raise ConfigError(
+            f"env.step_timeout_s={env.step_timeout_s:g}: a simulator that hangs is replaced after that, but its whole "
+            f"collector already after collector.batch_timeout_s={config.collector.batch_timeout_s:g}. Give less."
+        )
 
 
 def _check_trainer(settings: Mapping[str, Any]) -> None:

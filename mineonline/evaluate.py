@@ -23,10 +23,11 @@ import torch
 
 from mineonline.checkpoint_file import find_checkpoint, read_iteration, read_policy_state
 from mineonline.command_line import report_errors
-from mineonline.config import Config, GymEnvConfig, WorldEnvConfig
+from mineonline.config import Config, GymEnvConfig, MineStudioEnvConfig, WorldEnvConfig
 from mineonline.devices import check_device
 from mineonline.envs.build import build_env, env_spec
 from mineonline.envs.contract import VectorEnv
+from mineonline.envs.minestudio.env import MineStudioEnv
 from mineonline.errors import ConfigError
 from mineonline.fragment import Episode
 from mineonline.frames import VideoFile
@@ -146,13 +147,14 @@ def play(env: VectorEnv, policy: Policy, episodes: int, *, best: bool, watch: Wa
     """
     device = policy.version.device
     remaining_N = np.array([len(range(n, episodes, env.num_envs)) for n in range(env.num_envs)])
-    active_N = remaining_N > 0
-    first_N = np.ones(env.num_envs, np.bool_)
     return_N, length_N = np.zeros(env.num_envs), np.zeros(env.num_envs, np.int64)
     memory = policy.initial_memory(env.num_envs)
-    observation = env.reset(first_N)
+    observation = env.reset(np.ones(env.num_envs, np.bool_))
+    waiting_N = env.waiting_N.copy()
+    first_N = ~waiting_N
     done: list[Episode] = []
-    while active_N.any():
+    while remaining_N.any():
+        active_N = (remaining_N > 0) & ~waiting_N
         seen = {name: torch.from_numpy(array).unsqueeze(1).to(device) for name, array in observation.items()}
         output = policy(seen, torch.from_numpy(first_N).unsqueeze(1).to(device), memory)
         memory = output.memory
@@ -169,9 +171,10 @@ def play(env: VectorEnv, policy: Policy, episodes: int, *, best: bool, watch: Wa
             done.append(Episode(float(return_N[n]), int(length_N[n]), "", statistics, bool(step.crashed_N[n])))
         return_N[ended_N], length_N[ended_N] = 0.0, 0
         remaining_N -= ended_N
-        active_N = remaining_N > 0
-        first_N = ended_N & active_N
-        observation = env.reset(first_N) if first_N.any() else step.observation
+        begins_N = ended_N & (remaining_N > 0)
+        observation = env.reset(begins_N) if begins_N.any() else step.observation
+        first_N = (begins_N | waiting_N) & ~env.waiting_N
+        waiting_N = env.waiting_N.copy()
     return done
 
 
@@ -228,6 +231,9 @@ def _build_env(config: Config, *, num_envs: int, filmed: bool) -> VectorEnv:
         return WorldEnv(
             config.task, num_envs=num_envs, image_size=config.env.image_size, seed=config.seed, first_index=FIRST_INDEX
         )
+    if isinstance(config.env, MineStudioEnvConfig):
+        assert config.task is not None
+        return MineStudioEnv(config.env, config.task, num_envs=num_envs, seed=config.seed, first_index=FIRST_INDEX)
     if isinstance(config.env, GymEnvConfig) and filmed:
         return FilmedGymEnv(config.env, num_envs=num_envs, seed=config.seed, first_index=FIRST_INDEX)
     return build_env(config, num_envs=num_envs, first_index=FIRST_INDEX)

@@ -2,10 +2,11 @@
 
 Axes: B fragments, T rows. `_BU` tensors have U = T + 1 rows: the last is what the last action led to.
 
-A row is one decision, with one exception. When an episode is cut (a time limit, a crash), its true last observation
-gets a row of its own, marked in `final_BT`: no action was executed there and no loss reads it, but its value is what
-the cut step bootstraps from, with the policy's memory of the whole episode. So the row after a row is always what the
-row led to, unless that one terminated:
+A row is one decision, with two exceptions, marked in `final_BT`: no action was executed there and no loss reads them.
+When an episode is cut (a time limit, a crash), its true last observation gets a row of its own: its value is what the
+cut step bootstraps from, with the policy's memory of the whole episode. And while the next episode has not begun
+(Minecraft takes seconds), there are rows that mean nothing. So the row after a row is always what the row led to,
+unless that one terminated:
 
     row          t        t+1      t+2                    row          t           t+1
     decision     last     -        first of the next      decision     last        first of the next
@@ -52,7 +53,7 @@ class Fragments:
     truncated_BT: Tensor
     """bool: the episode was cut here; row T + 1 holds its last observation."""
     final_BT: Tensor
-    """bool: the row holds the last observation of a cut episode and no decision."""
+    """bool: the row holds no decision, but the last observation of an episode."""
     memory: TensorDict
     """Name -> (B, *shape): the policy's memory before row 0."""
     reference_memory: TensorDict

@@ -14,9 +14,9 @@ from pathlib import Path
 import msgspec
 
 from mineonline.checkpoint_file import find_checkpoint, read_policy_state
-from mineonline.config import Config, WorldEnvConfig
+from mineonline.config import Config
 from mineonline.devices import check_device
-from mineonline.envs.build import build_env, env_spec, prepare
+from mineonline.envs.build import build_env, env_spec, is_staggered, prepare
 from mineonline.envs.contract import EnvSpec
 from mineonline.errors import ConfigError
 from mineonline.experience.collector import Watchdog, Workers
@@ -119,7 +119,7 @@ def _play(config: Config, spec: EnvSpec, actor: Actor, written: _Written, wanted
     environments = collector.workers * collector.envs_per_worker
     episodes = EpisodeCount(
         environments, statistics=spec.statistics, task=config.task.name if config.task else "",
-        staggered=isinstance(config.env, WorldEnvConfig),
+        staggered=is_staggered(config),
     )  # fmt: skip
     names = [leaf.name for leaf in settings.schema(actor)]
     with ExitStack() as stack:

@@ -14,6 +14,7 @@ from mineonline.config import Config, CrafterEnvConfig, GymEnvConfig, WorldEnvCo
 from mineonline.envs.actions import CAMERA_DEGREES, GROUPS, masked_buttons
 from mineonline.envs.contract import Action, Step, VectorEnv
 from mineonline.envs.gym import GymEnv
+from mineonline.envs.minestudio.env import MineStudioEnv
 from mineonline.envs.tasks import Task
 from mineonline.errors import EnvError
 from mineonline.frames import Caption, Controls, Frame, Overlay, VideoFile
@@ -47,6 +48,19 @@ class Camera(Protocol):
         """Stop taking pictures."""
 
 
+class Keys:
+    """What environment 0's action presses, under a task's mask."""
+
+    def __init__(self, task: Task) -> None:
+        self._buttons = masked_buttons(task.actions.forbid, task.actions.hold)
+
+    def of(self, action: Action) -> Controls:
+        choices = zip(GROUPS.values(), self._buttons[action["buttons"][0]], strict=True)
+        pressed = frozenset(names[choice] for names, choice in choices if choice)
+        down, right = CAMERA_DEGREES[action["camera"][0]] if "camera" in pressed else (0.0, 0.0)
+        return Controls(pressed, float(down), float(right))
+
+
 class WorldCamera:
     """A picture of every tick of world 0, at `size` (width, height)."""
 
@@ -55,7 +69,7 @@ class WorldCamera:
     def __init__(self, env: WorldEnv, task: Task, size: tuple[int, int]) -> None:
         self._env = env
         self._size = size
-        self._buttons = masked_buttons(task.actions.forbid, task.actions.hold)
+        self._keys = Keys(task)
         self._tick = 0
         self._frames: list[Frame] = []
         env.on_tick = self._shoot
@@ -65,10 +79,7 @@ class WorldCamera:
         return taken
 
     def controls(self, action: Action) -> Controls | str:
-        choices = zip(GROUPS.values(), self._buttons[action["buttons"][0]], strict=True)
-        pressed = frozenset(names[choice] for names, choice in choices if choice)
-        down, right = CAMERA_DEGREES[action["camera"][0]] if "camera" in pressed else (0.0, 0.0)
-        return Controls(pressed, float(down), float(right))
+        return self._keys.of(action)
 
     def close(self) -> None:
         self._env.on_tick = None
@@ -78,6 +89,26 @@ class WorldCamera:
         if tick != self._tick:  # it stands still after the end of the episode, while other worlds go on
             self._tick = tick
             self._frames.append(self._env.render(0, *self._size))
+
+
+class MineStudioCamera:
+    """The engine's picture of every tick of simulator 0."""
+
+    fps = WORLD_FPS
+
+    def __init__(self, env: MineStudioEnv, task: Task) -> None:
+        self._env = env
+        self._keys = Keys(task)
+        env.filmed = True
+
+    def frames(self) -> list[Frame]:
+        return list(self._env.frames)
+
+    def controls(self, action: Action) -> Controls | str:
+        return self._keys.of(action)
+
+    def close(self) -> None:
+        self._env.filmed = False
 
 
 class FilmedGymEnv(GymEnv):
@@ -173,6 +204,9 @@ def camera_on(config: Config, env: VectorEnv) -> Camera:
     if isinstance(config.env, WorldEnvConfig):
         assert config.task is not None
         return WorldCamera(cast("WorldEnv", env), config.task, config.env.video_size)
+    if isinstance(env, MineStudioEnv):
+        assert config.task is not None
+        return MineStudioCamera(env, config.task)
     if isinstance(config.env, CrafterEnvConfig):
         return CrafterCamera(cast("CrafterEnv", env), config.env.video_size)
     if isinstance(env, FilmedGymEnv):

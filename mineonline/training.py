@@ -33,7 +33,7 @@ from mineonline.checkpoint_file import check_resumes, read_iteration, read_polic
 from mineonline.config import Config, trainer_threads
 from mineonline.config_parsing import check_shares, parse_config
 from mineonline.devices import check_device
-from mineonline.envs.build import env_spec
+from mineonline.envs.build import check_ready, env_spec
 from mineonline.envs.contract import EnvSpec
 from mineonline.errors import ConfigError
 from mineonline.experience.buffer import FragmentBuffer, check_silence
@@ -77,6 +77,7 @@ def train(
     check_shares(config, trainer.world_size)
     if rank == 0 and config.collector.count > 0:
         check_device("collector.device", config.collector.device)
+        check_ready(config)
     spec = env_spec(config)
     learner = build_learner(config, spec, bad_batch_file=run_dir / f"bad_batch-{rank}.pt", kind=kind)
     resume_at = 0

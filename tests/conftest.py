@@ -25,6 +25,7 @@ from mineonline.processes import RUN_DIR_VARIABLE
 # small tensors on two cores: a second thread would mostly wait for the first
 torch.set_num_threads(1)
 
+ROOT = Path(__file__).resolve().parent.parent
 CARTPOLE = ["env=gym", "env.id=CartPole-v1", "policy=mlp", "video.every=0"]
 SMALL = ["collector.workers=1", "collector.envs_per_worker=8", "fragment.length=16", "buffer.fragments_per_iteration=8"]
 
@@ -64,12 +65,11 @@ class Run:
 
     def __init__(self, folder: Path, *arguments: str, module: str = "mineonline.train") -> None:
         self.output_file = folder / f"output-{time.monotonic_ns()}.txt"
-        root = Path(__file__).resolve().parent.parent
         with self.output_file.open("wb") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
                 stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True,
-                env={**os.environ, "PYTHONPATH": str(root)},
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
             )  # fmt: skip
 
     @property

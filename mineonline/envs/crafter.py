@@ -46,6 +46,7 @@ class CrafterEnv:
     def __init__(self, *, num_envs: int, length: int, seed: int, first_index: int = 0) -> None:
         self.spec = SPEC
         self.num_envs = num_envs
+        self.waiting_N = np.zeros(num_envs, np.bool_)
         self._envs = [crafter.Env(size=IMAGE_SIZE, length=length, seed=0) for _ in range(num_envs)]
         self._seed = seed
         self._first_index = first_index

@@ -22,6 +22,7 @@ class GymEnv:
         self._envs = [_make(env_id, kwargs) for _ in range(num_envs)]
         self.spec = _spec(env_id, self._envs[0])
         self.num_envs = num_envs
+        self.waiting_N = np.zeros(num_envs, np.bool_)
         self._seed = seed
         self._first_index = first_index
         self._episode_N = np.zeros(num_envs, np.int64)

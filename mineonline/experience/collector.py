@@ -180,6 +180,8 @@ class FragmentSender:
         self._batch_began = now
         for n in range(len(batch["env_B"])):
             episodes = self._episodes.finished(batch, n)
+            if not episodes and bool(batch["final_BT"][n].all()):
+                continue  # it waited for an episode all the time: nothing can be learnt
             header = Header(WIRE_VERSION, self._run_id, self._collector_id, self._schema, episodes, timing)
             frames = encode(header, {leaf.name: batch[leaf.name][n] for leaf in self._schema})
             # no copy: the batch is this function's alone, and zmq keeps it until it is sent

@@ -139,8 +139,9 @@ class Player:
         self._observation = observation
         self._memory = actor.policy.initial_memory(n)
         self._reference_memory = actor.reference.initial_memory(n) if actor.reference else {}
-        self._first_N = torch.ones(n, dtype=torch.bool)
-        self._final_N = torch.zeros(n, dtype=torch.bool)
+        self._waiting_N = torch.from_numpy(vector.waiting_N.copy())
+        self._cut_N = torch.zeros(n, dtype=torch.bool)
+        self._first_N = ~self._waiting_N
         self._sequence = 0
 
     @torch.no_grad()
@@ -158,23 +159,26 @@ class Player:
         for t in range(self._length):
             action, decision = self._decide(t)
             before = time.perf_counter()
-            step = vector.step({k: v[:, 0].cpu().numpy() for k, v in action.items()}, ~self._final_N.numpy())
+            idle_N = self._cut_N | self._waiting_N
+            step = vector.step({k: v[:, 0].cpu().numpy() for k, v in action.items()}, ~idle_N.numpy())
             # a death begins anew at once; after a cut, the last observation gets the row in between
-            begins_N = torch.from_numpy(step.terminated_N) | self._final_N
+            begins_N = torch.from_numpy(step.terminated_N) | self._cut_N
             row: dict[str, Any] = {
                 **decision,
                 "reward_BT": torch.from_numpy(step.reward_N),
                 "terminated_BT": torch.from_numpy(step.terminated_N),
                 "truncated_BT": torch.from_numpy(step.truncated_N),
-                "final_BT": self._final_N,
+                "final_BT": idle_N,
                 "report.statistics_BTK": torch.from_numpy(step.statistics_NK),
                 "report.crashed_BT": torch.from_numpy(step.crashed_N),
             }
             for name, value in row.items():
                 leaves[name][:, t] = value
-            self._final_N = torch.from_numpy(step.truncated_N.copy())
-            self._first_N = begins_N
+            self._cut_N = torch.from_numpy(step.truncated_N.copy())
             self._observation = vector.reset(begins_N.numpy()) if begins_N.any() else step.observation
+            waiting_N = torch.from_numpy(vector.waiting_N.copy())
+            self._first_N = (begins_N | self._waiting_N) & ~waiting_N
+            self._waiting_N = waiting_N
             env_s += time.perf_counter() - before
         self._write_observation(self._length)
         self._sequence += 1

@@ -1,0 +1,138 @@
+"""A task in MineStudio's own terms: the callbacks of a `MinecraftSim`.
+
+Imports MineStudio: for the simulator's process alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+from minestudio.simulator.callbacks import (
+    CommandsCallback,
+    FastResetCallback,
+    GateRewardsCallback,
+    JudgeResetCallback,
+    MaskActionsCallback,
+    MinecraftCallback,
+    RewardsCallback,
+    SummonMobsCallback,
+    VoxelsCallback,
+)
+
+from mineonline.envs.actions import GROUPS, group_of
+from mineonline.envs.names import BIOMES
+from mineonline.envs.opening import inventory_commands
+from mineonline.envs.tasks import ActionMask, Reward, Task
+from mineonline.errors import ConfigError
+
+
+class AddedReward(MinecraftCallback):  # type: ignore[misc]
+    """Another callback, whose reward is added to what came before: MineStudio's own overwrite it."""
+
+    def __init__(self, callback: MinecraftCallback) -> None:
+        self.callback = callback
+
+    def after_reset(self, sim: Any, obs: Any, info: Any) -> Any:
+        return self.callback.after_reset(sim, obs, info)
+
+    def after_step(self, sim: Any, obs: Any, reward: float, terminated: bool, truncated: bool, info: Any) -> Any:
+        obs, own, terminated, truncated, info = self.callback.after_step(sim, obs, 0.0, terminated, truncated, info)
+        return obs, reward + own, terminated, truncated, info
+
+
+class UnitRewardsCallback(MinecraftCallback):  # type: ignore[misc]
+    """`Reward.per_unit`, which MineStudio lacks: pays for every unit that a rule's counters went up in a tick."""
+
+    def __init__(self, rule: Reward) -> None:
+        self.rule = rule
+
+    def after_reset(self, sim: Any, obs: Any, info: Any) -> Any:
+        self.seen = self._total(info)
+        self.left = float(self.rule.max_reward_times)
+        return obs, info
+
+    def after_step(self, sim: Any, obs: Any, reward: float, terminated: bool, truncated: bool, info: Any) -> Any:
+        total = self._total(info)
+        units = min(max(0.0, total - self.seen), self.left)
+        self.seen = total
+        self.left -= units
+        return obs, units * self.rule.reward, terminated, truncated, info
+
+    def _total(self, info: Any) -> float:
+        return sum(float(info[self.rule.event].get(thing, 0)) for thing in self.rule.objects)
+
+
+def callbacks_of(task: Task) -> list[MinecraftCallback]:
+    """All callbacks of a task, in their order; its own `callbacks` come last but for the time limit.
+
+    ConfigError if one of these cannot be made.
+    """
+    found: list[MinecraftCallback] = []
+    if task.reset == "new_terrain":
+        biomes = [task.biome] if task.biome else list(BIOMES)
+        found.append(FastResetCallback(biomes=biomes, random_tp_range=task.random_tp_range))
+    if task.inventory:
+        found.append(CommandsCallback(inventory_commands(task)))
+    if task.mobs:
+        found.append(
+            SummonMobsCallback([
+                {"name": m.name, "number": m.number, "range_x": list(m.range_x), "range_z": list(m.range_z)}
+                for m in task.mobs
+            ])
+        )  # fmt: skip
+    if task.commands:
+        found.append(CommandsCallback(list(task.commands)))
+    mask = mask_of(task.actions)
+    if mask:
+        found.append(MaskActionsCallback(**mask))
+    for place, rule in enumerate(task.rewards):
+        found.append(AddedReward(_reward(rule, place)))
+    if task.portal_reward:
+        found.append(VoxelsCallback())
+        found.append(AddedReward(GateRewardsCallback()))
+    found += [build(f"task.callbacks[{place}]", settings) for place, settings in enumerate(task.callbacks)]
+    found.append(JudgeResetCallback(task.time_limit_ticks))
+    return found
+
+
+def mask_of(actions: ActionMask) -> dict[str, Any]:
+    """MineStudio's names of the keys that a task never presses, or always."""
+    mask: dict[str, Any] = {}
+    for name in actions.forbid:
+        if name == "camera":
+            mask[name] = np.zeros(2)
+        else:
+            mask.update(dict.fromkeys(GROUPS["hotbar"][1:] if name == "hotbar" else (name,), 0))
+    for name in actions.hold:
+        # of keys that exclude one another, the held one wins
+        mask.update(dict.fromkeys(GROUPS[group_of(name)][1:], 0))
+        mask[name] = 1
+    return mask
+
+
+def build(path: str, settings: Any) -> Any:
+    """What `{_target_: package.Class, key: value}` describes, in lists and dicts too. ConfigError names `path`."""
+    if isinstance(settings, (list, tuple)):
+        return [build(f"{path}[{place}]", value) for place, value in enumerate(settings)]
+    if not isinstance(settings, dict):
+        return settings
+    values = {key: build(f"{path}.{key}", value) for key, value in settings.items()}
+    target = values.pop("_target_", None)
+    if target is None:
+        return values
+    module, _, name = str(target).rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)(**values)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path}._target_={target}: cannot be made: {type(error).__name__}: {error}") from error
+
+
+def _reward(rule: Reward, place: int) -> MinecraftCallback:
+    if rule.per_unit:
+        return UnitRewardsCallback(rule)
+    return RewardsCallback([{
+        "event": rule.event, "objects": list(rule.objects), "reward": rule.reward,
+        "max_reward_times": rule.max_reward_times, "identity": rule.identity or str(place),
+    }])  # fmt: skip

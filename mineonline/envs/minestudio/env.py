@@ -1,0 +1,274 @@
+"""N simulators behind the contract: each a process, stepped together, replaced when it dies, hangs or grows old.
+
+Axes: N environments, H height, W width, C channels, K statistics.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+from multiprocessing.connection import wait
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mineonline.config import MineStudioEnvConfig
+from mineonline.envs.actions import NUM_BUTTONS, NUM_CAMERA
+from mineonline.envs.contract import Action, EnvSpec, Observation, Step, TensorSpec
+from mineonline.envs.minestudio.messages import Begin, Close, Decide, Outcome, Ready, Starting
+from mineonline.envs.minestudio.process import Ended, SimulatorProcess
+from mineonline.envs.opening import episode_seed, first_time_limit, mission_seed
+from mineonline.envs.tasks import Task
+from mineonline.errors import EnvError
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 0.25
+"""How long a step without anyone to play waits for an episode to begin."""
+_LONGEST_PAUSE_S = 60.0
+
+
+class _Place:
+    """One environment: its simulator, what it waits for, and how often that failed."""
+
+    def __init__(self) -> None:
+        self.simulator: SimulatorProcess | None = None
+        self.order: Begin | None = None
+        """The episode that shall begin, or is beginning; None while one is played."""
+        self.asked = False
+        """The simulator has `order`."""
+        self.deadline = 0.0
+        self.failures = 0
+        self.episode = 0
+
+
+class MineStudioEnv:
+    """N of MineStudio's simulators on one task. Implements `VectorEnv`.
+
+    `reset` does not wait: an environment is in `waiting_N` until its episode has begun, which takes an engine a minute,
+    while the others play. A simulator that fails ends the episode (truncated, crashed) and is replaced after a pause
+    that doubles; EnvError after `config.max_failures` failures of one environment without a decision in between, or at
+    once for what no new engine would mend.
+    """
+
+    def __init__(
+        self, config: MineStudioEnvConfig, task: Task, *, num_envs: int, seed: int, first_index: int = 0,
+        stagger: bool = False,
+    ) -> None:  # fmt: skip
+        self.spec = spec_of(config, task)
+        self.num_envs = num_envs
+        self.waiting_N = np.zeros(num_envs, np.bool_)
+        self.frames: list[NDArray[np.uint8]] = []
+        """Pictures of environment 0 in the ticks of its last decision, while it is filmed."""
+        self.filmed = False
+        self._config, self._task = config, task
+        self._seed, self._first_index, self._stagger = seed, first_index, stagger
+        self._places = [_Place() for _ in range(num_envs)]
+        width, height = config.image_size
+        self._image = np.zeros((num_envs, height, width, 3), np.uint8)
+        self._statistics_NK = np.zeros((num_envs, len(self.spec.statistics)), np.float32)
+
+    def reset(self, which_N: NDArray[np.bool_]) -> Observation:
+        """Let episodes begin; those of `waiting_N` have not yet, and show their last observation."""
+        for n in np.flatnonzero(which_N).tolist():
+            place = self._places[n]
+            place.order = self._episode(n)
+            place.asked = False
+            place.episode += 1
+            self.waiting_N[n] = True
+            self._statistics_NK[n] = 0.0
+        self._begin_episodes(0.0)
+        return {"image": self._image}
+
+    def step(self, action: Action, active_N: NDArray[np.bool_]) -> Step:
+        """One decision of every active environment at the same time; waits for the slowest, but no longer than
+        `step_timeout_s`."""
+        active_N = np.asarray(active_N, np.bool_) & ~self.waiting_N
+        reward_N = np.zeros(self.num_envs, np.float32)
+        ended = {name: np.zeros(self.num_envs, np.bool_) for name in ("terminated", "truncated", "crashed")}
+        for n, outcome in self._decide(action, np.flatnonzero(active_N).tolist()).items():
+            if outcome is None:
+                ended["truncated"][n] = ended["crashed"][n] = True
+                continue
+            self._places[n].failures = 0
+            self._show(n, outcome.image)
+            reward_N[n], self._statistics_NK[n] = outcome.reward, outcome.statistics
+            ended["terminated"][n], ended["truncated"][n] = outcome.terminated, outcome.truncated
+            if n == 0:
+                self.frames = [self._picture(frame) for frame in outcome.frames]
+        self._begin_episodes(0.0 if active_N.any() else IDLE_S)
+        return Step(
+            observation={"image": self._image}, reward_N=reward_N, terminated_N=ended["terminated"],
+            truncated_N=ended["truncated"], crashed_N=ended["crashed"], statistics_NK=self._statistics_NK.copy(),
+        )  # fmt: skip
+
+    def close(self) -> None:
+        simulators = [place.simulator for place in self._places if place.simulator is not None]
+        for simulator in simulators:
+            with suppress(Ended):  # it is gone already
+                simulator.send(Close())
+        for simulator in simulators:
+            simulator.close()
+        for place in self._places:
+            place.simulator = None
+
+    def _episode(self, n: int) -> Begin:
+        index, place = self._first_index + n, self._places[n]
+        limit = self._task.time_limit_ticks
+        if self._stagger and place.episode == 0:
+            limit = first_time_limit(self._seed, index, limit)
+        land = 0 if self._task.reset == "same_terrain" else place.episode
+        simulator = place.simulator
+        hard = bool(
+            simulator and self._config.max_fast_resets and simulator.fast_resets >= self._config.max_fast_resets
+        )
+        return Begin(
+            mission_seed=mission_seed(self._seed, index, land),
+            episode_seed=episode_seed(self._seed, index, place.episode),
+            hard=hard, time_limit=limit,
+        )  # fmt: skip
+
+    def _decide(self, action: Action, playing: list[int]) -> dict[int, Outcome | None]:
+        """Have environments play a decision. None is the outcome of one that failed: its simulator is gone."""
+        buttons, camera = (_checked(action[name], limit, name) for name, limit in _LIMITS.items())
+        outcomes: dict[int, Outcome | None] = {}
+        self.frames = []
+        for n in playing:
+            try:
+                self._simulator(n).send(Decide(int(buttons[n]), int(camera[n]), self.filmed and n == 0))
+            except Ended as error:
+                self._fail(n, str(error))
+                outcomes[n] = None
+        deadline = time.monotonic() + self._config.step_timeout_s
+        while pending := [n for n in playing if n not in outcomes]:
+            readable = self._readable(pending, deadline - time.monotonic())
+            if not readable:
+                for n in pending:
+                    self._fail(n, f"no answer within env.step_timeout_s={self._config.step_timeout_s:g}")
+                    outcomes[n] = None
+            for n in readable:
+                try:
+                    outcomes[n] = self._simulator(n).receive()
+                except Ended as error:
+                    self._fail(n, str(error))
+                    outcomes[n] = None
+        return outcomes
+
+    def _begin_episodes(self, wait_s: float) -> None:
+        """Move on what waits: start simulators, ask them for episodes, show those that have begun.
+
+        Waits for the first of these, `wait_s` at most.
+        """
+        until = time.monotonic() + wait_s
+        while waiting := np.flatnonzero(self.waiting_N).tolist():
+            for n in waiting:
+                self._ask(n)
+            asked = [n for n in waiting if self._places[n].asked]
+            readable = self._readable(asked, max(0.0, until - time.monotonic()))
+            for n in readable:
+                self._hear(n)
+            for n in asked:
+                if n not in readable and time.monotonic() > self._places[n].deadline:
+                    self._fail(n, f"no episode within env.start_timeout_s={self._config.start_timeout_s:g}")
+            if not self.waiting_N.all() or time.monotonic() >= until:
+                return
+            if not asked:
+                time.sleep(min(0.05, wait_s))
+
+    def _ask(self, n: int) -> None:
+        """Give a waiting environment's simulator its order, once, and begin a new simulator where there is none."""
+        place = self._places[n]
+        if place.asked or (place.simulator is None and time.monotonic() < place.deadline):
+            return
+        if place.simulator is not None and self._is_old(n, place.simulator):
+            place.simulator.end()
+            place.simulator = None
+        if place.simulator is None:
+            place.simulator = SimulatorProcess(self._config, self._task)
+        place.asked = True
+        place.deadline = time.monotonic() + self._config.start_timeout_s
+        assert place.order is not None
+        try:
+            place.simulator.send(place.order)
+        except Ended as error:
+            self._fail(n, str(error))
+
+    def _hear(self, n: int) -> None:
+        """Take one message of a simulator that was asked for an episode."""
+        place = self._places[n]
+        try:
+            message = self._simulator(n).receive()
+        except Ended as error:
+            self._fail(n, str(error))
+            return
+        # until an engine starts it may have waited for others
+        place.deadline = time.monotonic() + self._config.start_timeout_s
+        if isinstance(message, Ready):
+            simulator, order = self._simulator(n), place.order
+            assert order is not None
+            simulator.fast_resets = 0 if order.hard else simulator.fast_resets + 1
+            place.order, place.asked = None, False
+            self.waiting_N[n] = False
+            self._show(n, message.image)
+        else:
+            assert isinstance(message, Starting), message
+
+    def _fail(self, n: int, reason: str) -> None:
+        """A simulator is no more: end its process, and wait before the next one starts."""
+        place = self._places[n]
+        if place.simulator is not None:
+            place.simulator.end()
+        place.simulator, place.asked = None, False
+        place.failures += 1
+        index = self._first_index + n
+        if place.failures >= self._config.max_failures:
+            raise EnvError(
+                f"the simulator of environment {index} failed {place.failures} times without a decision in between "
+                f"(env.max_failures). The last time: {reason}\n"
+                "Is this machine ready?  python -m mineonline.doctor  tells."
+            )
+        pause_s = min(2.0 ** (place.failures - 1), _LONGEST_PAUSE_S)
+        place.deadline = time.monotonic() + pause_s
+        log.warning("the simulator of environment %d failed and is replaced in %.0f s: %s", index, pause_s, reason)
+
+    def _is_old(self, n: int, simulator: SimulatorProcess) -> bool:
+        """Whether it shall be replaced; environments take their turns within the interval."""
+        interval = self._config.restart_interval_s
+        age = time.monotonic() - simulator.began
+        return interval > 0 and age > interval * (1 + n / self.num_envs / 2)
+
+    def _simulator(self, n: int) -> SimulatorProcess:
+        simulator = self._places[n].simulator
+        assert simulator is not None
+        return simulator
+
+    def _readable(self, which: list[int], wait_s: float) -> list[int]:
+        readers = {self._simulator(n).link.reader: n for n in which}
+        return [readers[reader] for reader in wait(list(readers), max(0.0, wait_s))]  # type: ignore[index]
+
+    def _show(self, n: int, image: bytes) -> None:
+        self._image[n] = np.frombuffer(image, np.uint8).reshape(self._image.shape[1:])
+
+    def _picture(self, frame: bytes) -> NDArray[np.uint8]:
+        width, height = self._config.render_size
+        return np.frombuffer(frame, np.uint8).reshape(height, width, 3)
+
+
+_LIMITS = {"buttons": NUM_BUTTONS, "camera": NUM_CAMERA}
+
+
+def spec_of(config: MineStudioEnvConfig, task: Task) -> EnvSpec:
+    """What a policy needs to be built; starts nothing."""
+    width, height = config.image_size
+    return EnvSpec(
+        observation={"image": TensorSpec((height, width, 3), "uint8")}, action=dict(_LIMITS),
+        statistics=task.statistics(),
+    )  # fmt: skip
+
+
+def _checked(classes: NDArray[np.int64], limit: int, name: str) -> NDArray[np.int64]:
+    classes = np.asarray(classes)
+    if classes.size and (classes.min() < 0 or classes.max() >= limit):
+        raise ValueError(f"action {name!r} must be 0 to {limit - 1}, but it is {classes.min()} to {classes.max()}")
+    return classes

@@ -1,0 +1,109 @@
+"""What a worker and a simulator's process say to each other, over a pair of pipes."""
+
+from __future__ import annotations
+
+from multiprocessing.connection import Connection
+from typing import Any
+
+import msgspec
+
+
+class _Message(msgspec.Struct, frozen=True, tag=True):
+    pass
+
+
+class Setup(_Message, frozen=True):
+    """To the simulator, once: what it shall be."""
+
+    task: dict[str, Any]
+    """As `tasks.parse_task` takes it."""
+    image_size: tuple[int, int]
+    """Width and height, pixels."""
+    render_size: tuple[int, int]
+    """The same of the engine's window."""
+    host_starts: int
+    """Engines of this host that may start at the same time."""
+
+
+class Begin(_Message, frozen=True):
+    """To the simulator: begin an episode. Answered by `Ready`, after `Starting` where an engine must be started."""
+
+    mission_seed: int
+    """Decides the land of a hard reset."""
+    episode_seed: int
+    """Decides all that callbacks draw."""
+    hard: bool
+    """Reset the engine, even if a fast reset would do."""
+    time_limit: int
+    """Ticks."""
+
+
+class Decide(_Message, frozen=True):
+    """To the simulator: play one decision. Answered by `Outcome`."""
+
+    buttons: int
+    camera: int
+    film: bool
+    """Return the picture of every tick."""
+
+
+class Close(_Message, frozen=True):
+    """To the simulator: end the engine and leave. Answered by the end of the process."""
+
+
+class Starting(_Message, frozen=True):
+    """An engine starts now: until here the simulator waited for others on this host."""
+
+
+class Ready(_Message, frozen=True):
+    """An episode has begun."""
+
+    image: bytes
+    """uint8 RGB of `image_size`, row by row."""
+
+
+class Outcome(_Message, frozen=True):
+    """What a decision led to, as `contract.Step` has it."""
+
+    image: bytes
+    reward: float
+    terminated: bool
+    truncated: bool
+    statistics: list[float]
+    frames: list[bytes]
+    """Of `render_size`, one a tick, if asked for."""
+
+
+class Failed(_Message, frozen=True):
+    """The simulator cannot go on; its process ends."""
+
+    reason: str
+    users: bool
+    """It is the user's to mend, for example an error in a callback: another engine would not help."""
+
+
+ToSimulator = Setup | Begin | Decide | Close
+ToWorker = Starting | Ready | Outcome | Failed
+
+
+class Link:
+    """One end of the pipes."""
+
+    def __init__(self, reader: int, writer: int, decode: Any) -> None:
+        """Descriptors, which it closes in the end; `decode`: the union of what it receives."""
+        self.reader = Connection(reader, writable=False)
+        self._writer = Connection(writer, readable=False)
+        self._decoder = msgspec.msgpack.Decoder(decode)
+
+    def send(self, message: ToSimulator | ToWorker) -> None:
+        """Waits while the pipe is full. BrokenPipeError if the other side is gone."""
+        self._writer.send_bytes(msgspec.msgpack.encode(message))
+
+    def receive(self) -> Any:
+        """Waits for a message. EOFError if the other side is gone."""
+        return self._decoder.decode(self.reader.recv_bytes())
+
+    def close(self) -> None:
+        """The other side reads an end."""
+        self.reader.close()
+        self._writer.close()

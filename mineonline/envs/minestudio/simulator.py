@@ -1,0 +1,254 @@
+"""The process of one simulator: MineStudio's unmodified `MinecraftSim`, played by the orders of a worker.
+
+    python -m mineonline.envs.minestudio.simulator <descriptor to read> <descriptor to write> <worker's process id>
+
+It may crash or hang: the worker (`env.py`) has a deadline for every order, and replaces it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import sys
+import traceback
+from contextlib import nullcontext
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from mineonline.envs.actions import BUTTON_TABLE, GROUP_NAMES, NO_CAMERA, encode_buttons
+from mineonline.envs.minestudio.java import SIMULATOR
+from mineonline.envs.minestudio.messages import (
+    Begin,
+    Close,
+    Decide,
+    Failed,
+    Link,
+    Outcome,
+    Ready,
+    Setup,
+    Starting,
+    ToSimulator,
+)
+from mineonline.envs.minestudio.starts import turn_to_start
+from mineonline.envs.tasks import Task, parse_task
+from mineonline.errors import ConfigError
+from mineonline.processes import die_with_parent
+
+_CAMERA, _ATTACK = GROUP_NAMES.index("camera"), GROUP_NAMES.index("attack")
+
+
+class Simulator:
+    """A `MinecraftSim` and the episode that it plays."""
+
+    def __init__(self, setup: Setup, link: Link) -> None:
+        from minestudio.simulator.callbacks import JudgeResetCallback
+
+        from mineonline.envs.minestudio.callbacks import callbacks_of
+
+        self._setup, self._link = setup, link
+        self._task: Task = parse_task(setup.task)
+        self._callbacks = callbacks_of(self._task)
+        self._judges = [c for c in self._callbacks if isinstance(c, JudgeResetCallback)]
+        self._sim: Any = None
+        self._base: dict[tuple[str, str], float] = {}
+        self._deaths = 0.0
+
+    def begin(self, order: Begin) -> bytes:
+        """Begin an episode; the picture that it begins with."""
+        random.seed(order.episode_seed)
+        np.random.seed(order.episode_seed & 0xFFFFFFFF)
+        if self._sim is None:
+            self._sim = self._make(order.mission_seed)
+        sim = self._sim
+        sim.np_random = np.random.default_rng(order.episode_seed)
+        starts = not sim.already_reset
+        if order.hard:
+            sim.already_reset = False
+        if not sim.already_reset or self._task.reset == "same_terrain":
+            sim.env.seed(order.mission_seed)
+        self._judges[-1].time_limit = order.time_limit
+        with turn_to_start(self._setup.host_starts) if starts else nullcontext():
+            if starts:
+                self._link.send(Starting())
+            observation, info = sim.reset()
+        self._base = {pair: _count(info, *pair) for pair in self._task.rewarded()}
+        self._deaths = _deaths(info)
+        return _bytes_of(observation["image"])
+
+    def decide(self, order: Decide) -> Outcome:
+        """Play the ticks of one decision, fewer if the episode ends before."""
+        repeat = self._task.action_repeat
+        reward, frames = 0.0, []
+        for tick in range(repeat):
+            cut = any(judge.time_step + 1 >= judge.time_limit for judge in self._judges)
+            action = _keys_of_tick(order, tick, repeat)
+            observation, paid, terminated, truncated, info = self._sim.step(action)
+            if "error" in info:
+                raise RuntimeError(f"the engine does not answer: {info['error']}")
+            reward += float(paid)
+            if order.film:
+                frames.append(_bytes_of(info["pov"]))
+            dead = info.get("health", 1) <= 0 or _deaths(info) > self._deaths
+            # MineStudio reports both for the engine's end of a mission, and a time limit as a termination
+            ends_itself = bool(terminated) and not cut and not truncated
+            terminated = dead or ends_itself
+            truncated = not terminated and (cut or bool(truncated))
+            if terminated or truncated:
+                break
+        return Outcome(
+            image=_bytes_of(observation["image"]), reward=reward, terminated=terminated, truncated=truncated,
+            statistics=self._statistics(info), frames=frames,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """End the engine, and let callbacks write what they keep."""
+        if self._sim is not None:
+            self._sim.close()
+
+    def _make(self, mission_seed: int) -> Any:
+        _look_after_engine()
+        from minestudio.simulator import MinecraftSim
+
+        return MinecraftSim(
+            action_type="agent",
+            obs_size=self._setup.image_size,
+            render_size=self._setup.render_size,
+            seed=mission_seed,
+            preferred_spawn_biome=self._task.biome,
+            callbacks=self._callbacks,
+        )
+
+    def _statistics(self, info: Any) -> list[float]:
+        totals = [_count(info, *pair) - base for pair, base in self._base.items()]
+        if self._task.portal_reward:
+            gate = next(c.callback for c in self._callbacks if hasattr(getattr(c, "callback", None), "gate_reward"))
+            totals.append(float(gate.prev_reward))
+        return totals
+
+
+def _keys_of_tick(order: Decide, tick: int, repeat: int) -> dict[str, Any]:
+    """The action of one tick of a decision: the camera moves on the first, attack is released on the last."""
+    choice_G = BUTTON_TABLE[order.buttons].copy()
+    camera = order.camera
+    if tick > 0:
+        choice_G[_CAMERA] = 0
+        camera = NO_CAMERA
+    if tick > 0 and tick == repeat - 1:
+        choice_G[_ATTACK] = 0
+    return {"buttons": np.array([encode_buttons(choice_G)]), "camera": np.array([camera])}
+
+
+def _count(info: Any, event: str, thing: str) -> float:
+    if event not in info:
+        raise ConfigError(
+            f"the engine's info has no {event!r}, for which the task pays (it has: {', '.join(sorted(info))}). "
+            "This engine is not that of MineStudio 1.1.6 (mcprec-6.13.jar)."
+        )
+    return float(info[event].get(thing, 0))
+
+
+def _deaths(info: Any) -> float:
+    """The count of the player's deaths, 0 where the engine does not keep it."""
+    if "health" not in info and "custom" not in info:
+        raise ConfigError(
+            "the engine's info has neither 'health' nor 'custom', so that no death could be seen. "
+            "This engine is not that of MineStudio 1.1.6 (mcprec-6.13.jar)."
+        )
+    return float(info.get("custom", {}).get("deaths", 0))
+
+
+def _bytes_of(picture: Any) -> bytes:
+    return np.ascontiguousarray(picture, np.uint8).tobytes()
+
+
+def _look_after_engine() -> None:
+    """Tell MineStudio that a process looks after its engine: it would start one that outlives this one by minutes.
+
+    `java.py` ends the engine at once. MineStudio notes such a process in its cache, which here is this simulator's own.
+    """
+    import diskcache
+
+    folder = Path(os.environ["MINESTUDIO_DIR"]) / f"{socket.gethostname()}_tmp" / "database"
+    folder.mkdir(parents=True)
+    with diskcache.Cache(str(folder), eviction_policy="none") as cache:
+        cache["daemon"] = (os.getpid(), os.getpid())
+
+
+def _blame(error: BaseException) -> type | None:
+    """The class of the callback whose own code raised; None if it was MineStudio or the engine."""
+    from minestudio.simulator.callbacks import MinecraftCallback
+
+    blamed: type | None = None
+    step: TracebackType | None = error.__traceback__
+    while step is not None:
+        owner = step.tb_frame.f_locals.get("self")
+        if isinstance(owner, MinecraftCallback):
+            blamed = type(owner)
+        elif "/minestudio/simulator/" in step.tb_frame.f_code.co_filename:
+            blamed = None
+        step = step.tb_next
+    return blamed
+
+
+def _failure(error: Exception) -> Failed:
+    if isinstance(error, ConfigError):
+        return Failed(str(error), users=True)
+    text = f"{type(error).__name__}: {error}"
+    blamed = _blame(error)
+    if blamed is None:
+        # what MineStudio raises for an engine that is gone tells nothing of it
+        return Failed(f"MineStudio's simulator failed: {text}", users=False)
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return Failed(
+        f"the callback {blamed.__module__}.{blamed.__name__} raised {text} (in {where.filename}, line {where.lineno}). "
+        "Mend it, or take it out of task.callbacks.",
+        users=True,
+    )
+
+
+def play(link: Link) -> None:
+    """Follow the worker's orders until it says `Close`, or is gone."""
+    setup = link.receive()
+    assert isinstance(setup, Setup), setup
+    simulator = Simulator(setup, link)
+    while True:
+        order = link.receive()
+        if isinstance(order, Begin):
+            link.send(Ready(simulator.begin(order)))
+        elif isinstance(order, Decide):
+            link.send(simulator.decide(order))
+        elif isinstance(order, Close):
+            simulator.close()
+            return
+
+
+def main() -> None:
+    """Leaves by `os._exit`: MineStudio's handlers would wait three seconds for an engine that `java.py` ends."""
+    reader, writer, worker = map(int, sys.argv[1:])
+    die_with_parent(worker)
+    os.environ[SIMULATOR] = str(os.getpid())
+    link = Link(reader, writer, ToSimulator)
+    try:
+        from mineonline.minestudio_package import restore_numpy_names
+
+        restore_numpy_names()
+        import cv2
+
+        cv2.setNumThreads(1)
+        play(link)
+    except (EOFError, BrokenPipeError):
+        pass  # the worker has left
+    except Exception as error:  # noqa: BLE001 - whatever it is, the worker must know before this process ends
+        traceback.print_exc()
+        link.send(_failure(error))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
