@@ -146,7 +146,7 @@ def test_the_same_terrain_stays_where_the_task_says_so():
 def test_every_biome_starts_on_dry_land_with_everyone_on_walkable_ground(biome):
     env = worlds(6, task={"biome": biome})
     env.reset(all_of(env))
-    for n, info in enumerate(env.infos(mob_range=8)):
+    for n, info in enumerate(env.infos(mobs=(-8, 8, -8, 8, -8, 8))):
         assert info["location_stats"]["biome_name"] == biome
         assert len(info["mobs"]) == 9
         player = env.world.player[n]
@@ -224,10 +224,10 @@ def test_statistics_are_the_counters_of_the_rewarded_events():
 def test_infos_are_fresh_and_have_what_minestudios_have():
     env = flat_env(mobs=1, tool="iron_sword")
     put_mob(env)
-    before = env.infos(voxel_range=1, mob_range=5)[0]
+    before = env.infos(voxels=(-1, 1) * 3, mobs=(-5, 5) * 3)[0]
     env.world.player[0]["pitch"] = 15.0
     press(env, "attack", "forward")
-    after = env.infos(voxel_range=1, mob_range=5)[0]
+    after = env.infos(voxels=(-1, 1) * 3, mobs=(-5, 5) * 3)[0]
     assert before["damage_dealt"] == {}
     assert after["damage_dealt"] == {"cow": 6}
     assert before["player_pos"]["z"] == MIDDLE + 0.5 < after["player_pos"]["z"]

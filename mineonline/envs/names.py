@@ -79,7 +79,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "pickup": ITEMS[1:],
     "craft_item": ITEMS[1:],
     "use_item": ITEMS[1:],
-    "break_item": TOOLS,
+    "break_item": (*TOOLS, "bow"),
     "custom": CUSTOM,
 }
 """Event -> the objects that it can happen to. `damage_dealt` counts hp, all others count occurrences."""

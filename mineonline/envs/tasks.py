@@ -83,7 +83,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str
     """The instruction, in words."""
     rewards: tuple[Reward, ...]
-    """At least one; what they pay adds up."""
+    """What they pay adds up; at least one, or none with `portal_reward`."""
     time_limit_ticks: int
     """An episode is truncated after so many ticks (20 a second); MineStudio's quick start uses 600."""
     biome: str | None = None
@@ -92,14 +92,30 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the player starts with; the first hotbar slot is in hand."""
     mobs: tuple[Mobs, ...] = ()
     """Who is around at the start."""
+    commands: tuple[str, ...] = ()
+    """Chat commands after the start, one a tick, for example `/give @p minecraft:bow 1` (MineStudio's
+    CommandsCallback). The embedded world knows those of `mineonline.envs.world.commands`, the real engine all."""
     actions: ActionMask = ActionMask()
     """Which buttons are forbidden or held."""
+    portal_reward: bool = False
+    """Pay each tick by what the score of the best obsidian portal frame within 7 blocks went up (MineStudio's
+    GateRewardsCallback): a point for each of its 14 blocks and one more for the 13th and the 14th, less a point for
+    each block inside it and a tenth for each block of obsidian around."""
     action_repeat: int = 1
-    """Ticks that one decision lasts, 1 to 20: the camera moves on the first only."""
+    """Ticks that one decision lasts, 1 to 20. The camera moves in the first only. With more than one, `attack` is
+    released in the last, unless `actions.hold` holds it: each decision that attacks is a fresh click, and what it mines
+    it begins anew."""
     reset: Literal["new_terrain", "same_terrain"] = "new_terrain"
-    """Whether each episode has a terrain of its own, or each environment keeps its first."""
+    """Whether each episode has a terrain of its own (MineStudio's FastResetCallback after the first), or each
+    environment begins its first again."""
+    random_tp_range: int = 1000
+    """How far apart, in blocks along x and z, new terrains lie at most (FastResetCallback's), 2 to 1,000,000."""
     spawn_near: str | None = None
-    """A block, for example `oak_log`, that the player starts next to and looks at; none starts in the open."""
+    """A block, for example `oak_log`, that the player starts next to and looks at; none starts in the open. Of the
+    embedded world alone: the real engine ignores it."""
+    callbacks: tuple[dict[str, Any], ...] = ()
+    """MineStudio callbacks, each by its `_target_` and arguments, that run after those of the keys above. For
+    env=minestudio alone: the embedded world refuses such a task."""
 
 
 def parse_task(data: Any) -> Task:
@@ -111,6 +127,7 @@ def parse_task(data: Any) -> Task:
     _check_ranges(task)
     _check_names(task)
     _check_held(task.actions.hold)
+    _check_words(task)
     return task
 
 
@@ -137,6 +154,20 @@ def _check_names(task: Task) -> None:
             _known(f"rewards[{i}].objects[{j}]", thing, names.EVENTS[rule.event], f"object of {rule.event}")
 
 
+def _check_words(task: Task) -> None:
+    """Only what holds for every engine: the real one has commands and callbacks that nobody could list here."""
+    for i, command in enumerate(task.commands):
+        if not command.startswith("/"):
+            raise ConfigError(f"task.commands[{i}] is {command!r}, but a chat command begins with a slash, for example "
+                              f"'/give @p minecraft:bow 1'.")
+    for i, callback in enumerate(task.callbacks):
+        target = callback.get("_target_")
+        if not isinstance(target, str) or not target:
+            found = f"_target_ {target!r}" if "_target_" in callback else f"only {_listed(callback) or 'nothing'}"
+            raise ConfigError(f"task.callbacks[{i}] has {found}, but it must name a class in _target_, for example "
+                              f"minestudio.simulator.callbacks.SpeedTestCallback.")
+
+
 def _check_held(buttons: tuple[str, ...]) -> None:
     """A class of buttons makes one choice in each group, and `inventory` excludes all others."""
     if "inventory" in buttons and set(buttons) != {"inventory"}:
@@ -153,7 +184,11 @@ def _check_held(buttons: tuple[str, ...]) -> None:
 def _check_ranges(task: Task) -> None:
     _within("time_limit_ticks", task.time_limit_ticks, 1, 1_000_000)
     _within("action_repeat", task.action_repeat, 1, 20)
-    _not_empty("rewards", task.rewards, "a list of at least one {event, objects, reward, max_reward_times}")
+    # RandomState.randint needs at least one number between the ends
+    _within("random_tp_range", task.random_tp_range, 2, 1_000_000)
+    if not task.portal_reward:
+        _not_empty("rewards", task.rewards, "a list of at least one {event, objects, reward, max_reward_times}, unless "
+                                            "portal_reward is true")
     for i, rule in enumerate(task.rewards):
         _not_empty(f"rewards[{i}].objects", rule.objects, "a list of at least one object")
         _within(f"rewards[{i}].max_reward_times", rule.max_reward_times, 1, 1_000_000)

@@ -96,6 +96,8 @@ for _kind in TOOL_KINDS:
         BLOW_HP[_item] = _BLOWS[_kind][_place][0]
         BLOW_TICKS[_item] = _TICKS_A_SECOND / _BLOWS[_kind][_place][1]
         STACK_SIZE[_item] = 1
+BOW, ARROW = ITEM_ID["bow"], ITEM_ID["arrow"]
+TOOL_USES[BOW] = 384
 _WORN = ("_helmet", "_chestplate", "_leggings", "_boots")
 for _name in ("bow", "flint_and_steel", *(name for name in ITEMS if name.endswith(_WORN))):
     STACK_SIZE[ITEM_ID[_name]] = 1

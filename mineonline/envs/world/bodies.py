@@ -1,4 +1,4 @@
-"""What the player sees of animals and of what lies on the ground: boxes, drawn over the land where they are nearer.
+"""What the player sees of animals, arrows and of what lies on the ground: boxes, where they are nearer than the land.
 
 Axes: P boxes of a model.
 """
@@ -70,8 +70,11 @@ for _kind, _name in enumerate(MOBS):
         _PICTURES[_kind, _part] = TEXTURE_ID[_side], TEXTURE_ID[_front]
 
 _LARGEST = 2.0
+_ARROW_BOX = np.array([-0.62, 0.05, -0.03, 0.03, -0.03, 0.03])
 _ITEM_BOX = np.array([-0.14, 0.14, 0.06, 0.34, -0.14, 0.14])
 _TEXELS_A_BLOCK = 20.0
+
+_ARROW_PICTURES = np.full(2, TEXTURE_ID["oak_planks"])
 
 Pose = tuple[float, float, float, float]
 """Sine and cosine of a body's yaw, then of its roll."""
@@ -209,3 +212,17 @@ def draw_drops(image: Image, depth: Depth, drop: Records, player: Record, atlas:
             body_eye = _into_body((eye[0] - stack.x, eye[1] - stack.y, eye[2] - stack.z), pose)
             pictures[:] = ITEM_TEXTURE + stack.item
             _draw_box(image, depth, _axes_in_body(axes, pose), body_eye, _ITEM_BOX, 0.0, pictures, atlas, 0.0)
+
+
+@kernel
+def draw_arrows(image: Image, depth: Depth, arrow: Records, player: Record, atlas: Atlas) -> None:
+    """Draw arrows as thin sticks along their flight."""
+    eye, axes = eye_of(player), view_axes(player)
+    for n in range(arrow.shape[0]):
+        shot = arrow[n]
+        if shot.state != 0:
+            pose = _pose(shot.bearing, shot.climb)
+            body_eye = _into_body((eye[0] - shot.x, eye[1] - shot.y, eye[2] - shot.z), pose)
+            _draw_box(
+                image, depth, _axes_in_body(axes, pose), body_eye, _ARROW_BOX, 0.0, _ARROW_PICTURES, atlas, 0.0
+            )

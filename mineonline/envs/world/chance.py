@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from mineonline.envs.world.jit import kernel
@@ -35,17 +37,13 @@ def below(player: Record, limit: int) -> int:
 
 
 @kernel
+def gauss(player: Record) -> float:
+    """A random number of the normal distribution."""
+    return math.sqrt(-2.0 * math.log(1.0 - uniform(player))) * math.cos(2.0 * math.pi * uniform(player))
+
+
+@kernel
 def lattice(seed: np.uint64, x: int, z: int) -> float:
     """A number in [0, 1) that belongs to a point of the plane."""
     key = np.uint64(seed) + np.uint64(x + 100_000) * _GOLDEN + np.uint64(z + 100_000) * _MIX_1
     return float(mix(key) >> np.uint64(11)) * _TO_UNIT
-
-
-def episode_seed(seed: int, index: int, episode: int) -> np.uint64:
-    """Where the random numbers of an episode begin: a function of these three numbers alone."""
-    state = np.uint64(0)
-    with np.errstate(over="ignore"):
-        for number in (seed, index, episode):
-            # a kernel hands back a Python integer
-            state = np.uint64(mix(state + _GOLDEN + np.uint64(number & 0xFFFFFFFFFFFFFFFF)))
-    return state

@@ -27,13 +27,14 @@ def _slab(start: float, direction: float, low: float, high: float) -> tuple[floa
 
 
 @kernel
-def distance_to_mob(mob: Record, player: Record) -> float:
-    """Along the view, to a mob's box; infinite if the view misses it."""
-    dx, dy, dz = view_direction(player)
-    half, height = BODY[mob.kind, 0], BODY[mob.kind, 1]
-    x0, x1 = _slab(player.x, dx, mob.x - half, mob.x + half)
-    y0, y1 = _slab(player.y + eye_height(player), dy, mob.y, mob.y + height)
-    z0, z1 = _slab(player.z, dz, mob.z - half, mob.z + half)
+def distance_to_mob(
+    mob: Record, x: float, y: float, z: float, dx: float, dy: float, dz: float, margin: float
+) -> float:
+    """Along a ray, to a mob's box with a margin around it; infinite if the ray misses it."""
+    half, height = BODY[mob.kind, 0] + margin, BODY[mob.kind, 1]
+    x0, x1 = _slab(x, dx, mob.x - half, mob.x + half)
+    y0, y1 = _slab(y, dy, mob.y - margin, mob.y + height + margin)
+    z0, z1 = _slab(z, dz, mob.z - half, mob.z + half)
     enter, leave = max(x0, y0, z0), min(x1, y1, z1)
     if leave < max(enter, 0.0):
         return np.inf
@@ -41,15 +42,24 @@ def distance_to_mob(mob: Record, player: Record) -> float:
 
 
 @kernel
-def look_at_mob(mobs: Records, player: Record, reach: float) -> int:
-    """The nearest living mob along the view within a distance, NOTHING if there is none."""
+def first_mob(
+    mobs: Records, x: float, y: float, z: float, dx: float, dy: float, dz: float, reach: float, margin: float
+) -> int:
+    """The nearest living mob along a ray of a direction of length 1, NOTHING if there is none within reach."""
     best, nearest = NOTHING, reach
     for m in range(mobs.shape[0]):
         if mobs[m].kind >= 0 and mobs[m].dying == 0:
-            distance = distance_to_mob(mobs[m], player)
+            distance = distance_to_mob(mobs[m], x, y, z, dx, dy, dz, margin)
             if distance <= nearest:
                 best, nearest = m, distance
     return best
+
+
+@kernel
+def look_at_mob(mobs: Records, player: Record, reach: float) -> int:
+    """`first_mob` along the view."""
+    dx, dy, dz = view_direction(player)
+    return first_mob(mobs, player.x, player.y + eye_height(player), player.z, dx, dy, dz, reach, 0.0)
 
 
 @kernel

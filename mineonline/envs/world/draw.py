@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mineonline.envs.world.art import Art
-from mineonline.envs.world.bodies import draw_drops, draw_mobs
+from mineonline.envs.world.bodies import draw_arrows, draw_drops, draw_mobs
 from mineonline.envs.world.camera import eye_of
 from mineonline.envs.world.hud import draw_hud
 from mineonline.envs.world.jit import kernel
@@ -21,9 +21,10 @@ def draw_one(world: World, art: Art, n: int, image: NDArray[np.uint8], depth: ND
     """What the player of world n sees, into `image` [height, width, 3]; `depth` [height, width] is scratch."""
     player = world.player[n]
     atlas = art.atlas[player.biome]
-    looked_at, _ = look_at_block(world.block[n], player, REACH)
+    looked_at, _, _ = look_at_block(world.block[n], player, REACH)
     draw_land(image, depth, world.block[n], world.roof[n], world.tile_roof[n], player, atlas, looked_at)
     draw_drops(image, depth, world.drop[n], player, atlas)
+    draw_arrows(image, depth, world.arrow[n], player, atlas)
     draw_mobs(image, depth, world.mob[n], player, atlas)
     eye = eye_of(player)
     draw_hud(image, player, world.slot[n], art.icons, is_water(world.block[n], eye[0], eye[1], eye[2]))

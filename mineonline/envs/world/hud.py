@@ -11,15 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mineonline.envs.world.blocks import NO_ITEM
+from mineonline.envs.world.bow import draw_power
 from mineonline.envs.world.inventory import held_item
 from mineonline.envs.world.jit import kernel
-from mineonline.envs.world.state import FULL_HEALTH, Record, Records
+from mineonline.envs.world.state import FULL_HEALTH, OFF_HAND, Record, Records
 from mineonline.envs.world.view import Image
 
 WIDTH, HEIGHT = 320.0, 180.0
 _BAR_LEFT, _BAR_TOP, _SLOT = 69.0, 158.0, 20.0
 _HEARTS_TOP, _HEART = 146.0, 8.0
 _HAND_LEFT, _HAND_TOP, _HAND = 226.0, 106.0, 76.0
+_OFF_HAND_LEFT, _OFF_HAND_TOP, _OFF_HAND = 38.0, 124.0, 52.0
 _PANEL_LEFT, _PANEL_TOP = 69.0, 40.0
 _SWING_TICKS = 6.0
 
@@ -109,9 +111,10 @@ def _draw_hearts(image: Image, health: float) -> None:
 
 @kernel
 def _draw_hand(image: Image, player: Record, item: int, icons: NDArray[np.uint8]) -> None:
-    """What the player holds, or its arm; both dip when it strikes."""
+    """What the player holds, or its arm; both dip when it strikes. A bow comes to the middle as it is drawn."""
     swing = math.sin(math.pi * player.swing / _SWING_TICKS)
-    left, top = _HAND_LEFT - 34.0 * swing, _HAND_TOP + 14.0 * swing
+    drawn = draw_power(player.draw_ticks)
+    left, top = _HAND_LEFT - 34.0 * swing - 40.0 * drawn, _HAND_TOP + 14.0 * swing - 8.0 * drawn
     if item != NO_ITEM:
         _draw_icon(image, icons[item], left, top, _HAND, True)
         return
@@ -144,6 +147,8 @@ def draw_hud(image: Image, player: Record, slot: Records, icons: NDArray[np.uint
     if eyes_in_water:
         _blend_all(image, _DEEP, 0.5)
     _draw_hand(image, player, held_item(slot, player), icons)
+    if slot[OFF_HAND].item != NO_ITEM:
+        _draw_icon(image, icons[slot[OFF_HAND].item], _OFF_HAND_LEFT, _OFF_HAND_TOP, _OFF_HAND, False)
     if player.hurt > 0:
         _blend_all(image, _BLOOD, 0.25)
     _draw_hearts(image, min(FULL_HEALTH, math.ceil(player.health)))

@@ -21,12 +21,14 @@ from mineonline.envs.world.state import (
 )
 
 Info = dict[str, Any]
+Bounds = tuple[int, int, int, int, int, int]
+"""x, y, z, each from and to (included), in blocks from the player's."""
 _FOOD = 20
 _MAIN_SLOTS = 36
 
 
-def info_of(world: World, n: int, voxel_range: int | None, mob_range: float | None) -> Info:
-    """The info of world n, with the blocks and the mobs within a range of the player where one is given."""
+def info_of(world: World, n: int, voxels: Bounds | None, mobs: Bounds | None) -> Info:
+    """The info of world n, with the blocks and the mobs within bounds around the player where they are given."""
     player = world.player[n]
     info: Info = {
         "player_pos": {name: float(player[name]) for name in ("x", "y", "z", "pitch", "yaw")},
@@ -40,10 +42,10 @@ def info_of(world: World, n: int, voxel_range: int | None, mob_range: float | No
         "location_stats": _location(world, n),
         **_counters(world, n),
     }
-    if voxel_range is not None:
-        info["voxels"] = _voxels(world, n, voxel_range)
-    if mob_range is not None:
-        info["mobs"] = _mobs(world, n, mob_range)
+    if voxels is not None:
+        info["voxels"] = _voxels(world, n, voxels)
+    if mobs is not None:
+        info["mobs"] = _mobs(world, n, mobs)
     return info
 
 
@@ -87,12 +89,14 @@ def _counters(world: World, n: int) -> dict[str, dict[str, float]]:
     return counts
 
 
-def _voxels(world: World, n: int, reach: int) -> list[Info]:
-    """All blocks but air in a cube, their places from the player's."""
+def _voxels(world: World, n: int, bounds: Bounds) -> list[Info]:
+    """All blocks but air in a box, their places from the player's."""
     player = world.player[n]
     middle = [math.floor(player[axis]) for axis in ("x", "y", "z")]
-    sizes = (SIZE, HEIGHT, SIZE)
-    x, y, z = (np.arange(max(0, m - reach), min(size, m + reach + 1)) for m, size in zip(middle, sizes, strict=True))
+    x, y, z = (
+        np.arange(max(0, m + low), min(size, m + high + 1))
+        for m, low, high, size in zip(middle, bounds[::2], bounds[1::2], (SIZE, HEIGHT, SIZE), strict=True)
+    )
     i, j, k = np.meshgrid(x, y, z, indexing="ij")
     kinds = world.block[n, i * STRIDE_X + k * STRIDE_Z + j]
     solid = kinds != AIR
@@ -103,13 +107,14 @@ def _voxels(world: World, n: int, reach: int) -> list[Info]:
     ]
 
 
-def _mobs(world: World, n: int, reach: float) -> list[Info]:
+def _mobs(world: World, n: int, bounds: Bounds) -> list[Info]:
     """Living mobs, their places from the player's."""
     player = world.player[n]
     found = []
     for mob in world.mob[n]:
         rel = [float(mob[axis] - player[axis]) for axis in ("x", "y", "z")]
-        if mob["kind"] >= 0 and mob["dying"] == 0 and max(map(abs, rel)) <= reach:
+        near = all(low <= r <= high for r, low, high in zip(rel, bounds[::2], bounds[1::2], strict=True))
+        if mob["kind"] >= 0 and mob["dying"] == 0 and near:
             place = dict(zip("xyz", rel, strict=True))
             found.append({"name": MOBS[mob["kind"]], **place, "health": float(mob["health"])})
     return found

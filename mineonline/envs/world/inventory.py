@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from mineonline.envs.names import TOOLS
-from mineonline.envs.world.blocks import ITEM_ID, NO_ITEM, STACK_SIZE, TOOL_USES
+import numpy as np
+
+from mineonline.envs.names import ITEMS
+from mineonline.envs.world.blocks import NO_ITEM, STACK_SIZE, TOOL_KIND, TOOL_USES
 from mineonline.envs.world.chance import uniform
 from mineonline.envs.world.jit import kernel
 from mineonline.envs.world.physics import Blocks, fall_and_slow, is_water, move_body, view_direction
@@ -11,9 +13,8 @@ from mineonline.envs.world.state import COUNTERS, MAX_DROPS, Counter, Record, Re
 
 PICKUP = first_column("pickup")
 USE = first_column("use_item")
-BREAK = first_column("break_item")
 _THROWN = COUNTERS["custom", "drop"]
-_FIRST_TOOL = ITEM_ID[TOOLS[0]]
+_BREAK = np.array([COUNTERS.get(("break_item", item), -1) for item in ITEMS])
 
 _MAIN_SLOTS = 36
 _DROP_HALF_WIDTH = 0.125
@@ -55,16 +56,21 @@ def take_one(slot: Record) -> None:
 
 
 @kernel
-def use_tool(slot: Record, wear: int, counter: Counter) -> None:
-    """Count a use of a tool and wear it by so many uses; at its last it breaks."""
+def wear_out(slot: Record, wear: int, counter: Counter) -> None:
+    """Count a use of what wears, and wear it by so many uses; at its last it breaks."""
     item = slot.item
-    if TOOL_USES[item] == 0:
-        return
     counter[USE + item - 1] += 1
     slot.wear += wear
     if slot.wear >= TOOL_USES[item]:
-        counter[BREAK + item - _FIRST_TOOL] += 1
+        counter[_BREAK[item]] += 1
         take_one(slot)
+
+
+@kernel
+def use_tool(slot: Record, wear: int, counter: Counter) -> None:
+    """`wear_out` by a blow or a broken block, which only tools and swords mind."""
+    if TOOL_KIND[slot.item] > 0:
+        wear_out(slot, wear, counter)
 
 
 @kernel
@@ -100,10 +106,10 @@ def throw_held(slot: Records, drop: Records, player: Record, counter: Counter) -
 
 
 @kernel
-def _within_reach(player: Record, stack: Record) -> bool:
-    """Whether a stack touches the player's box, grown by 1 block sideways and half a block up and down."""
-    aside = max(abs(stack.x - player.x), abs(stack.z - player.z))
-    return bool(aside <= 1.425 and -0.75 <= stack.y - player.y <= 2.3)
+def within_reach(player: Record, thing: Record) -> bool:
+    """Whether what lies somewhere touches the player's box, grown by 1 block sideways and half a block up and down."""
+    aside = max(abs(thing.x - player.x), abs(thing.z - player.z))
+    return bool(aside <= 1.425 and -0.75 <= thing.y - player.y <= 2.3)
 
 
 @kernel
@@ -121,7 +127,7 @@ def move_drops(
         stack.in_water = is_water(block, stack.x, stack.y, stack.z)
         move_body(block, stack, _DROP_HALF_WIDTH, _DROP_HEIGHT)
         fall_and_slow(stack, stood)
-        if stack.delay == 0 and _within_reach(player, stack):
+        if stack.delay == 0 and within_reach(player, stack):
             left = add(slot, stack.item, stack.count, stack.wear)
             counter[PICKUP + stack.item - 1] += stack.count - left
             stack.count = left

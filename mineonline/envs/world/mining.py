@@ -49,10 +49,13 @@ _FAR = 1e30
 
 
 @kernel
-def look_at_block(block: Blocks, player: Record, reach: float) -> tuple[int, float]:
-    """The first solid block along the view, and its distance; NOTHING and the reach if there is none."""
-    dx, dy, dz = view_direction(player)
-    x, y, z = player.x, player.y + eye_height(player), player.z
+def first_block(
+    block: Blocks, x: float, y: float, z: float, dx: float, dy: float, dz: float, reach: float
+) -> tuple[int, float, int]:
+    """The first solid block along a ray of a direction of length 1, its distance, and the cell before it.
+
+    NOTHING and the reach if there is none; the cell before is NOTHING if it is outside the world.
+    """
     i, j, k = math.floor(x), math.floor(y), math.floor(z)
     # distance to the next cell along each axis, and between cells
     per_x = _FAR if dx == 0.0 else abs(1.0 / dx)
@@ -61,18 +64,27 @@ def look_at_block(block: Blocks, player: Record, reach: float) -> tuple[int, flo
     next_x = per_x * (i + 1 - x if dx > 0 else x - i)
     next_y = per_y * (j + 1 - y if dy > 0 else y - j)
     next_z = per_z * (k + 1 - z if dz > 0 else z - k)
-    distance = 0.0
+    distance, before = 0.0, NOTHING
     while distance <= reach:
         inside = 0 <= i < SIZE and 0 <= j < HEIGHT and 0 <= k < SIZE
-        if inside and SOLID[block[i * STRIDE_X + k * STRIDE_Z + j]]:
-            return i * STRIDE_X + k * STRIDE_Z + j, distance
+        cell = i * STRIDE_X + k * STRIDE_Z + j if inside else NOTHING
+        if inside and SOLID[block[cell]]:
+            return cell, distance, before
+        before = cell
         if next_x <= next_y and next_x <= next_z:
             distance, next_x, i = next_x, next_x + per_x, i + (1 if dx > 0 else -1)
         elif next_y <= next_z:
             distance, next_y, j = next_y, next_y + per_y, j + (1 if dy > 0 else -1)
         else:
             distance, next_z, k = next_z, next_z + per_z, k + (1 if dz > 0 else -1)
-    return NOTHING, reach
+    return NOTHING, reach, NOTHING
+
+
+@kernel
+def look_at_block(block: Blocks, player: Record, reach: float) -> tuple[int, float, int]:
+    """`first_block` along the view."""
+    dx, dy, dz = view_direction(player)
+    return first_block(block, player.x, player.y + eye_height(player), player.z, dx, dy, dz, reach)
 
 
 @kernel

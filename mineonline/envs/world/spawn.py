@@ -1,24 +1,21 @@
-"""How an episode begins: the land, where the player stands, what it carries, and who is around."""
+"""How a life begins: the land, where the player stands, and where those who are summoned do."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mineonline.envs.names import BIOMES, MOBS
-from mineonline.envs.tasks import Task, slot_number
-from mineonline.envs.world.blocks import AIR, BLOCK_ID, ITEM_ID, SOLID, STACK_SIZE
+from mineonline.envs.world.blocks import AIR, BLOCK_ID, NO_ITEM, SOLID
 from mineonline.envs.world.chance import uniform
 from mineonline.envs.world.jit import kernel
 from mineonline.envs.world.mining import NOTHING
 from mineonline.envs.world.mobs import BODY
-from mineonline.envs.world.physics import RESTING_VY, Blocks
+from mineonline.envs.world.physics import RESTING_VY, Blocks, is_solid
 from mineonline.envs.world.state import (
     FULL_AIR_TICKS,
     FULL_HEALTH,
+    HEIGHT,
     SIZE,
     STRIDE_X,
     STRIDE_Z,
@@ -32,36 +29,9 @@ _FIRST_LOG, _FIRST_LEAVES, _LAST_LEAVES = (BLOCK_ID[name] for name in ("oak_log"
 _CACTUS = BLOCK_ID["cactus"]
 _MIDDLE = SIZE // 2
 _RESTED_TICKS = 100
-
-
-class Start(NamedTuple):
-    """What a task gives at the start of an episode, as arrays."""
-
-    biome: int
-    """its place in `names.BIOMES`, -1 any"""
-    near: int
-    """the block to start next to, -1 none"""
-    stacks: NDArray[np.int64]
-    """[stacks, 3] slot, item, count"""
-    mob_kind: NDArray[np.int64]
-    """[M] places in `names.MOBS`"""
-    mob_range: NDArray[np.float64]
-    """[M, 4] least and greatest x, least and greatest z, from the player"""
-
-
-def start_of(task: Task) -> Start:
-    """The arrays of a task."""
-    summoned = [mobs for mobs in task.mobs for _ in range(mobs.number)]
-    stacks = [
-        (slot_number(s.slot), ITEM_ID[s.item], min(s.count, int(STACK_SIZE[ITEM_ID[s.item]]))) for s in task.inventory
-    ]
-    return Start(
-        biome=-1 if task.biome is None else BIOMES.index(task.biome),
-        near=-1 if task.spawn_near is None else BLOCK_ID[task.spawn_near],
-        stacks=np.array(stacks, np.int64).reshape(-1, 3),
-        mob_kind=np.array([MOBS.index(mobs.name) for mobs in summoned], np.int64),
-        mob_range=np.array([(*mobs.range_x, *mobs.range_z) for mobs in summoned], np.float64).reshape(-1, 4),
-    )
+_LONGEST_FALL = 8
+"""Blocks that a mob may appear above the ground."""
+_LEAST_AROUND = 3.0
 
 
 @kernel
@@ -75,7 +45,7 @@ def standing_height(block: Blocks, x: int, z: int) -> int:
     is_trunk = _FIRST_LOG <= ground < _FIRST_LEAVES
     if not SOLID[ground] or is_trunk or ground == _CACTUS:
         return NOTHING
-    if block[column + y + 1] != AIR or block[column + y + 2] != AIR:
+    if y + 2 >= HEIGHT or block[column + y + 1] != AIR or block[column + y + 2] != AIR:
         return NOTHING
     return y + 1
 
@@ -123,67 +93,135 @@ def _stand_beside(block: Blocks, player: Record, kind: int) -> bool:
 
 
 @kernel
-def _place_mob(block: Blocks, mob: Record, player: Record, kind: int, ranges: NDArray[np.float64]) -> None:
-    """A mob on walkable ground within its range; beside the player's column where there is none."""
-    mob.kind = kind
-    mob.health = BODY[kind, 2]
+def _ground_below(block: Blocks, x: int, y: int, z: int) -> int:
+    """Height at which a mob that appears at (x, y, z) comes to stand, NOTHING if that is no place for it."""
+    if not (1 <= x < SIZE - 1 and 1 <= z < SIZE - 1 and 1 <= y < HEIGHT):
+        return NOTHING
+    column = x * STRIDE_X + z * STRIDE_Z
+    lowest = max(1, y - _LONGEST_FALL)
+    while y >= lowest and block[column + y - 1] == AIR:
+        y -= 1
+    ground = block[column + y - 1]
+    open_above = block[column + y] == AIR and (y + 1 >= HEIGHT or block[column + y + 1] == AIR)
+    is_tree = _FIRST_LOG <= ground <= _LAST_LEAVES
+    if y < lowest or not open_above or not SOLID[ground] or is_tree or ground == _CACTUS:
+        return NOTHING
+    return y
+
+
+@kernel
+def _touches_wall(block: Blocks, x: float, y: int, z: float, half: float) -> bool:
+    for i in range(math.floor(x - half), math.floor(x + half) + 1):
+        for k in range(math.floor(z - half), math.floor(z + half) + 1):
+            if is_solid(block, i, y, k) or is_solid(block, i, y + 1, k):
+                return True
+    return False
+
+
+@kernel
+def _place_mob(block: Blocks, mob: Record, player: Record, x: float, y: float, z: float) -> None:
+    """On the ground below (x, y, z) if it is walkable and a few blocks below, otherwise on such ground as near."""
+    i, k = math.floor(x), math.floor(z)
+    height = _ground_below(block, i, math.floor(y), k)
+    if height != NOTHING:
+        free = not _touches_wall(block, x, height, z, BODY[mob.kind, 0])
+        mob.x, mob.y, mob.z = x if free else i + 0.5, float(height), z if free else k + 0.5
+        return
     mob.x, mob.y, mob.z = player.x, player.y, player.z
+    around = max(_LEAST_AROUND, abs(x - player.x), abs(z - player.z))
     for attempt in range(40):
-        x = player.x + ranges[0] + (ranges[1] - ranges[0]) * uniform(player)
-        z = player.z + ranges[2] + (ranges[3] - ranges[2]) * uniform(player)
-        i, k = math.floor(x), math.floor(z)
+        i = math.floor(player.x + around * (2.0 * uniform(player) - 1.0))
+        k = math.floor(player.z + around * (2.0 * uniform(player) - 1.0))
         if not (1 <= i < SIZE - 1 and 1 <= k < SIZE - 1):
             continue
         height = standing_height(block, i, k)
         level = height != NOTHING and (abs(height - player.y) <= 2 or attempt > 20)
-        # to the middle of the column, so that its box is in no wall
-        if level and max(abs(x - player.x), abs(z - player.z)) > 1.0:
+        if level and max(abs(i + 0.5 - player.x), abs(k + 0.5 - player.z)) > 1.0:
             mob.x, mob.y, mob.z = i + 0.5, float(height), k + 0.5
             break
-    mob.yaw = 360.0 * uniform(player) - 180.0
-    mob.goal_yaw = mob.yaw
 
 
 @kernel
-def _fresh_player(player: Record, time_limit: int) -> None:
+def summon(world: World, n: int, kind: int, x: float, y: float, z: float) -> None:
+    """A mob appears, unless all places for mobs are taken."""
+    player = world.player[n]
+    for m in range(world.mob.shape[1]):
+        mob = world.mob[n, m]
+        if mob.kind < 0:
+            mob.kind, mob.health = kind, BODY[kind, 2]
+            mob.vx, mob.vy, mob.vz, mob.stride, mob.last_blow = 0.0, RESTING_VY, 0.0, 0.0, 0.0
+            mob.walk, mob.panic, mob.unhurtable, mob.hurt, mob.dying = 0, 0, 0, 0, 0
+            mob.on_ground, mob.bumped, mob.in_water = 1, 0, 0
+            _place_mob(world.block[n], mob, player, x, y, z)
+            mob.yaw = 360.0 * uniform(player) - 180.0
+            mob.goal_yaw = mob.yaw
+            return
+
+
+@kernel
+def _fresh_player(block: Blocks, player: Record) -> None:
+    """A healthy player with no key pressed, where the land is open or beside what it is to start next to."""
     player.vx, player.vy, player.vz, player.pitch, player.fall = 0.0, RESTING_VY, 0.0, 0.0, 0.0
     player.yaw = 360.0 * uniform(player) - 180.0
     player.health, player.air, player.hurt, player.swing = FULL_HEALTH, FULL_AIR_TICKS, 0, 0
-    player.tick, player.time_limit = 0, time_limit
     player.target, player.progress, player.mine_delay, player.jump_delay = NOTHING, 0.0, 0, 0
-    player.hotbar, player.since_blow = 0, _RESTED_TICKS
+    player.hotbar, player.since_blow, player.mending = 0, _RESTED_TICKS, 0
+    player.use_delay, player.draw_slot, player.draw_ticks = 0, NOTHING, 0
     player.on_ground, player.bumped, player.in_water, player.sneaking, player.sprinting = 1, 0, 0, 0, 0
-    player.attack_down, player.drop_down, player.inventory_down, player.gui_open = 0, 0, 0, 0
+    player.attack_down, player.use_down, player.drop_down = 0, 0, 0
+    player.inventory_down, player.gui_open = 0, 0
+    if player.near < 0 or not _stand_beside(block, player, player.near):
+        _stand_near_middle(block, player)
 
 
 @kernel
-def _fill_slots(slot: Records, stacks: NDArray[np.int64]) -> None:
+def empty_slots(slot: Records) -> None:
+    """Take away all that the player carries."""
     for s in range(slot.shape[0]):
-        slot[s].item, slot[s].count, slot[s].wear = 0, 0, 0
-    for s in range(stacks.shape[0]):
-        slot[stacks[s, 0]].item, slot[stacks[s, 0]].count = stacks[s, 1], stacks[s, 2]
+        slot[s].item, slot[s].count, slot[s].wear = NO_ITEM, 0, 0
 
 
 @kernel
-def begin(
-    world: World, n: int, start: Start, land_seed: np.uint64, seed: np.uint64, time_limit: int
-) -> None:
-    """Begin an episode in world n: its land from one seed, all else from the other. Velocities are blocks a tick."""
+def remove_mobs(mobs: Records, kind: int) -> None:
+    """Mobs of a kind (-1: all) vanish without remains."""
+    for m in range(mobs.shape[0]):
+        if kind < 0 or mobs[m].kind == kind:
+            mobs[m].kind = -1
+
+
+@kernel
+def remove_drops(drop: Records) -> None:
+    """What lies on the ground vanishes."""
+    for d in range(drop.shape[0]):
+        drop[d].item = NO_ITEM
+
+
+@kernel
+def remove_arrows(arrow: Records) -> None:
+    """Arrows vanish."""
+    for a in range(arrow.shape[0]):
+        arrow[a].state = 0
+
+
+@kernel
+def arrive(world: World, n: int, land_seed: np.uint64, biome: int) -> None:
+    """New land of a biome (-1: any) from a seed, which also decides the player's random numbers from now on.
+
+    The player stands on it as when a mission begins; it keeps what it carries, and its counters. Who and what was
+    around stays behind.
+    """
     block, player = world.block[n], world.player[n]
     player.rng = land_seed
-    generate(block, player, start.biome)
+    generate(block, player, biome)
     survey(block, world.roof[n], world.tile_roof[n], player)
-    player.rng = seed
-    _fresh_player(player, time_limit)
-    if start.near < 0 or not _stand_beside(block, player, start.near):
-        _stand_near_middle(block, player)
-    _fill_slots(world.slot[n], start.stacks)
-    for d in range(world.drop.shape[1]):
-        world.drop[n, d].item = 0
-    for m in range(start.mob_kind.shape[0]):
-        mob = world.mob[n, m]
-        mob.vx, mob.vy, mob.vz, mob.stride, mob.last_blow = 0.0, RESTING_VY, 0.0, 0.0, 0.0
-        mob.walk, mob.panic, mob.unhurtable, mob.hurt, mob.dying = 0, 0, 0, 0, 0
-        mob.on_ground, mob.bumped, mob.in_water = 1, 0, 0
-        _place_mob(block, mob, player, start.mob_kind[m], start.mob_range[m])
-    world.counter[n, :] = 0.0
+    remove_drops(world.drop[n])
+    remove_arrows(world.arrow[n])
+    remove_mobs(world.mob[n], -1)
+    _fresh_player(block, player)
+
+
+@kernel
+def be_reborn(world: World, n: int) -> None:
+    """The player begins a new life on the same land, with nothing."""
+    empty_slots(world.slot[n])
+    _fresh_player(world.block[n], world.player[n])

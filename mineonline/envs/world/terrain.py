@@ -180,3 +180,15 @@ def survey(block: NDArray[np.uint8], roof: NDArray[np.uint8], tile_roof: NDArray
             roof[x * SIZE + z] = y
             tile_roof[tile] = max(y, tile_roof[tile])
     player.top = int(tile_roof.max()) + 1
+
+
+@kernel
+def measure_column(
+    block: NDArray[np.uint8], roof: NDArray[np.uint8], tile_roof: NDArray[np.uint8], player: Record, x: int, z: int
+) -> None:
+    """`survey` of one column after a block was put into it."""
+    y = surface(block, x, z)
+    tile = x // TILE * TILES + z // TILE
+    roof[x * SIZE + z] = y
+    tile_roof[tile] = max(y, tile_roof[tile])
+    player.top = max(player.top, y + 1)

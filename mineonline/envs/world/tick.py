@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mineonline.envs.actions import GROUP_NAMES
+from mineonline.envs.world.bow import move_arrows
 from mineonline.envs.world.combat import REACH as MOB_REACH
 from mineonline.envs.world.combat import look_at_mob, strike
 from mineonline.envs.world.inventory import move_drops, throw_held
@@ -20,7 +21,9 @@ from mineonline.envs.world.mining import NOTHING, look_at_block, mine
 from mineonline.envs.world.mining import REACH as BLOCK_REACH
 from mineonline.envs.world.mobs import move_mobs
 from mineonline.envs.world.physics import Blocks, eye_height, is_water, move_player
+from mineonline.envs.world.portal import portal_score
 from mineonline.envs.world.state import COUNTERS, FULL_AIR_TICKS, FULL_HEALTH, Counter, Record, Records, World
+from mineonline.envs.world.use import use
 
 _HOTBAR, _FORE_BACK, _LEFT_RIGHT, _SPRINT_SNEAK, _USE, _DROP, _ATTACK, _JUMP, _CAMERA, _INVENTORY = (
     GROUP_NAMES.index(name)
@@ -35,6 +38,7 @@ _SUFFERED = COUNTERS["custom", "damage_taken"]
 _DEATHS = COUNTERS["custom", "deaths"]
 _SAFE_FALL = 3.0
 _HEAL_TICKS = 80
+_DRAWING_PACE = 0.2
 _DROWN_TICKS = 20
 _DROWN_HP = 2.0
 
@@ -50,6 +54,8 @@ class Rules(NamedTuple):
     """[R] payments, or units, in an episode"""
     per_unit: NDArray[np.bool_]
     """[R]"""
+    portal: bool
+    """Whether the portal score pays, too."""
 
 
 class Scores(NamedTuple):
@@ -65,6 +71,8 @@ class Scores(NamedTuple):
     """[N, R, C] the counters at the last tick"""
     paid: NDArray[np.float64]
     """[N, R] payments, or units, of the episode"""
+    portal: NDArray[np.float64]
+    """[N] the portal score at the last tick"""
 
 
 @kernel
@@ -76,7 +84,8 @@ def _steer(player: Record, choice: NDArray[np.int64]) -> None:
     forward = choice[_FORE_BACK] == 1
     player.sneaking = choice[_SPRINT_SNEAK] == 2
     wants_sprint = choice[_SPRINT_SNEAK] == 1 or player.sprinting
-    player.sprinting = wants_sprint and forward and not player.sneaking and not player.bumped
+    free = not player.sneaking and not player.bumped and player.draw_slot == NOTHING
+    player.sprinting = wants_sprint and forward and free
 
 
 @kernel
@@ -109,8 +118,9 @@ def _survive(block: Blocks, player: Record, counter: Counter) -> None:
             _suffer(player, counter, _DROWN_HP)
     else:
         player.air = min(FULL_AIR_TICKS, player.air + 4)
-    if player.tick % _HEAL_TICKS == 0 and 0 < player.health < FULL_HEALTH:
-        player.health = min(FULL_HEALTH, player.health + 1.0)
+    player.mending = player.mending + 1 if 0 < player.health < FULL_HEALTH else 0
+    if player.mending >= _HEAL_TICKS:
+        player.health, player.mending = min(FULL_HEALTH, player.health + 1.0), 0
 
 
 @kernel
@@ -126,28 +136,37 @@ def _press_keys(slot: Records, drop: Records, player: Record, counter: Counter, 
 @kernel
 def _attack(
     block: Blocks, roof: Blocks, mobs: Records, drop: Records, slot: Records, player: Record, counter: Counter,
-    attack: bool, click_released: bool,
+    held_down: bool,
 ) -> None:  # fmt: skip
-    """The attack button: a blow or the begin of mining when it goes down, mining while it is down.
-
-    `click_released` lets go of the button for the next click but not for mining. So every decision that attacks
-    begins with a fresh click, and a block breaks all the same while one decision after the other attacks.
-    """
-    cell, distance = look_at_block(block, player, BLOCK_REACH)
+    """The attack button: a blow or the begin of mining when it goes down, mining while it is down."""
+    cell, distance, _ = look_at_block(block, player, BLOCK_REACH)
     victim = NOTHING
-    if attack and not player.attack_down:
+    if held_down and not player.attack_down:
         victim = look_at_mob(mobs, player, min(distance, MOB_REACH))
         strike(mobs, drop, slot, player, counter, victim, cell != NOTHING)
-    mine(block, roof, slot, drop, player, counter, attack and victim == NOTHING, cell)
-    player.attack_down = attack and not click_released
+    mine(block, roof, slot, drop, player, counter, held_down and victim == NOTHING, cell)
+    player.attack_down = held_down
 
 
 @kernel
-def tick(
-    block: Blocks, roof: Blocks, mobs: Records, drop: Records, slot: Records, player: Record, counter: Counter,
-    choice: NDArray[np.int64], camera: NDArray[np.float64], click_released: bool,
-) -> None:  # fmt: skip
-    """A twentieth of a second of one world. `choice` is one choice a group, `camera` degrees of pitch and yaw."""
+def _walk(block: Blocks, player: Record, counter: Counter, choice: NDArray[np.int64], free: bool) -> None:
+    """The keys that move; they do nothing while the player is not free."""
+    x, z, stood = player.x, player.z, player.on_ground
+    pace = 0.0 if not free else 1.0 if player.draw_slot == NOTHING else _DRAWING_PACE
+    forward = pace if choice[_FORE_BACK] == 1 else -pace if choice[_FORE_BACK] == 2 else 0.0
+    left = pace if choice[_LEFT_RIGHT] == 1 else -pace if choice[_LEFT_RIGHT] == 2 else 0.0
+    move_player(block, player, forward, left, free and choice[_JUMP] == 1)
+    counter[_WALKED] += 100.0 * math.sqrt((player.x - x) ** 2 + (player.z - z) ** 2)
+    if stood and player.jump_delay == 10:
+        counter[_JUMPED] += 1
+
+
+@kernel
+def tick(world: World, n: int, choice: NDArray[np.int64], pitch_degrees: float, yaw_degrees: float) -> None:
+    """A twentieth of a second of world n. `choice` is one choice a group of `actions.GROUPS`."""
+    block, roof, tile_roof = world.block[n], world.roof[n], world.tile_roof[n]
+    mobs, drop, arrow, slot = world.mob[n], world.drop[n], world.arrow[n], world.slot[n]
+    player, counter = world.player[n], world.counter[n]
     player.tick += 1
     player.since_blow += 1
     player.swing = max(0, player.swing - 1)
@@ -155,19 +174,26 @@ def tick(
     _press_keys(slot, drop, player, counter, choice)
     free = not player.gui_open
     if free:
-        turn_camera(player, camera[0], camera[1])
+        turn_camera(player, pitch_degrees, yaw_degrees)
         _steer(player, choice)
-    _attack(block, roof, mobs, drop, slot, player, counter, free and choice[_ATTACK] == 1, click_released)
-    x, z, stood = player.x, player.z, player.on_ground
-    forward = (1.0 if choice[_FORE_BACK] == 1 else -1.0 if choice[_FORE_BACK] == 2 else 0.0) if free else 0.0
-    left = (1.0 if choice[_LEFT_RIGHT] == 1 else -1.0 if choice[_LEFT_RIGHT] == 2 else 0.0) if free else 0.0
-    move_player(block, player, forward, left, free and choice[_JUMP] == 1)
-    counter[_WALKED] += 100.0 * math.sqrt((player.x - x) ** 2 + (player.z - z) ** 2)
-    if stood and player.jump_delay == 10:
-        counter[_JUMPED] += 1
+    # who draws a bow cannot strike
+    attack = free and choice[_ATTACK] == 1 and player.draw_slot == NOTHING
+    _attack(block, roof, mobs, drop, slot, player, counter, attack)
+    use(block, roof, tile_roof, mobs, arrow, slot, player, counter, free and choice[_USE] == 1)
+    _walk(block, player, counter, choice, free)
     move_mobs(block, mobs, player)
+    move_arrows(block, arrow, mobs, drop, slot, player, counter)
     move_drops(block, drop, slot, player, counter)
     _survive(block, player, counter)
+
+
+@kernel
+def live(
+    world: World, n: int, choice: NDArray[np.int64], pitch_degrees: float, yaw_degrees: float, ticks: int
+) -> None:
+    """`tick` so many times, with the camera moving in each."""
+    for _ in range(ticks):
+        tick(world, n, choice, pitch_degrees, yaw_degrees)
 
 
 @kernel
@@ -190,11 +216,13 @@ def _pay(rules: Rules, counter: Counter, seen: NDArray[np.float64], paid: NDArra
 
 @kernel
 def advance(
-    world: World, rules: Rules, scores: Scores, choice_NG: NDArray[np.int64], camera_N2: NDArray[np.float64],
-    active_N: NDArray[np.bool_], first_tick: int, end_tick: int, repeat: int,
+    world: World, rules: Rules, scores: Scores, choice_NG: NDArray[np.int64], last_choice_NG: NDArray[np.int64],
+    camera_N2: NDArray[np.float64], active_N: NDArray[np.bool_], first_tick: int, end_tick: int, repeat: int,
 ) -> None:  # fmt: skip
-    """Ticks `first_tick` to `end_tick` - 1 of a decision of `repeat` ticks, in every active world until it ends."""
-    still = np.zeros(2)
+    """Ticks `first_tick` to `end_tick` - 1 of a decision of `repeat` ticks, in every active world until it ends.
+
+    The camera moves in a decision's first tick only; its last is made with `last_choice_NG`.
+    """
     for n in range(active_N.shape[0]):
         if first_tick == 0:
             scores.reward[n], scores.terminated[n], scores.truncated[n] = 0.0, False, False
@@ -204,10 +232,14 @@ def advance(
         for t in range(first_tick, end_tick):
             if scores.terminated[n] or scores.truncated[n]:
                 break
-            tick(
-                world.block[n], world.roof[n], world.mob[n], world.drop[n], world.slot[n], player, world.counter[n],
-                choice_NG[n], camera_N2[n] if t == 0 else still, repeat > 1 and t == repeat - 1,
-            )  # fmt: skip
-            scores.reward[n] += _pay(rules, world.counter[n], scores.seen[n], scores.paid[n])
+            choice = last_choice_NG[n] if t == repeat - 1 else choice_NG[n]
+            moves = 1.0 if t == 0 else 0.0
+            tick(world, n, choice, moves * camera_N2[n, 0], moves * camera_N2[n, 1])
+            earned = _pay(rules, world.counter[n], scores.seen[n], scores.paid[n])
+            if rules.portal:
+                score = portal_score(world.block[n], player)
+                earned += score - scores.portal[n]
+                scores.portal[n] = score
+            scores.reward[n] += earned
             scores.terminated[n] = player.health <= 0
             scores.truncated[n] = player.tick >= player.time_limit and not scores.terminated[n]
