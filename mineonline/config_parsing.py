@@ -10,7 +10,14 @@ from typing import Any, Literal
 
 import msgspec
 
-from mineonline.config import Config, CrafterEnvConfig, GymEnvConfig, MlpPolicyConfig, TinyPolicyConfig
+from mineonline.config import (
+    Config,
+    CrafterEnvConfig,
+    GymEnvConfig,
+    MlpPolicyConfig,
+    TinyPolicyConfig,
+    VptPolicyConfig,
+)
 from mineonline.envs.tasks import parse_task
 from mineonline.errors import ConfigError
 
@@ -149,6 +156,9 @@ def check_shares(config: Config, ranks: int) -> None:
 
 
 def _check_policy_fits(config: Config) -> None:
+    if isinstance(config.policy, VptPolicyConfig):
+        _check_vpt(config.policy, config.init_from)
+        return
     sizes = config.policy.hidden_sizes if isinstance(config.policy, MlpPolicyConfig) else [config.policy.hidden_size]
     if not sizes or min(sizes) < 1:
         raise ConfigError(f"policy: hidden sizes are {sizes}; each must be at least 1.")
@@ -159,6 +169,18 @@ def _check_policy_fits(config: Config) -> None:
         channels = config.policy.channels
         if len(channels) != 3 or min(channels) < 1:
             raise ConfigError(f"policy.channels={channels}: must be three numbers of at least 1.")
+
+
+def _check_vpt(policy: VptPolicyConfig, init_from: str | None) -> None:
+    if policy.size is None and policy.model is None and not policy.kwargs:
+        raise ConfigError("policy.size=null: give policy.size=1x, or policy.model=<file>.")
+    if policy.temperature is not None and not policy.temperature > 0:
+        raise ConfigError(f"policy.temperature={policy.temperature:g}: must be more than 0.")
+    if policy.weights is not None and init_from is not None:
+        raise ConfigError(
+            "policy.weights and init_from both say what the policy begins with. Give policy.weights=null, or "
+            "init_from=null."
+        )
 
 
 def _check_trainer(settings: Mapping[str, Any]) -> None:

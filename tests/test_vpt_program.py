@@ -1,0 +1,50 @@
+"""A small VPT through the real programs, as a user types it: two ranks, a reference with memory, resuming."""
+
+import torch
+
+from mineonline.metrics import read_metrics
+from mineonline.policies.vpt_files import write_model, write_weights
+from tests.test_vpt import small
+
+PROGRAM = [
+    "env=world", "task=hunt_cow", "env.image_size=[128,128]", "policy=vpt", "reference.kl_coef=0.2",
+    "collector.workers=1", "collector.envs_per_worker=2", "fragment.length=8", "buffer.fragments_per_iteration=4",
+    "optimizer.minibatches=1", "optimizer.epochs=1", "optimizer.context_length=4", "video.every=0",
+    "trainer.devices=2", "trainer.accelerator=cpu", "torch_threads=1",
+]  # fmt: skip
+
+
+def test_two_ranks_train_a_vpt_from_files_near_its_frozen_copy_and_go_on(start, tmp_path):
+    begin = small("seed=3")
+    model, weights = tmp_path / "a.model", tmp_path / "a.weights"
+    write_model(model, begin.arguments, begin.head.temperature)
+    write_weights(weights, begin)
+    run_dir = tmp_path / "run"
+    run = start(
+        *PROGRAM, "iterations=2", f"policy.model={model}", f"policy.weights={weights}", f"run_dir={run_dir}",
+        "objective.normalize_value=true",
+    )  # fmt: skip
+    assert run.wait(200) == 0, run.output
+    rows = read_metrics(run_dir / "metrics.csv")
+    assert len(rows) == 2
+    assert float(rows[0]["loss/approximate_kl"]) < 1e-6  # no lag, and the memory that was sent is that of the player
+    assert 0 <= float(rows[0]["loss/reference_kl"]) < 1e-6 < float(rows[1]["loss/reference_kl"])
+    state = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    start_state = begin.state_dict()
+    for name, leaf in begin.named_parameters():
+        assert torch.equal(state[f"reference.{name}"], leaf) or name.startswith("value."), name
+        assert not torch.equal(state[f"policy.{name}"], start_state[name]), name
+    weights.unlink()  # a run that goes on has them in its checkpoint
+    again = start(f"checkpoint={run_dir}", "iterations=3")
+    assert again.wait(200) == 0, again.output
+    state = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
+    assert (state["iteration"], int(state["state_dict"]["policy.version"])) == (3, 3)
+    model.unlink()  # config.yaml says all that it said
+    score = start(f"checkpoint={run_dir}", "episodes=1", module="mineonline.evaluate")
+    assert score.wait(200) == 0, score.output
+
+
+def test_a_picture_of_the_wrong_size_is_refused_before_anything_starts(start):
+    run = start("policy=vpt", "policy.size=mini")
+    assert run.wait(60) == 1
+    assert "Set env.image_size=[128,128]." in run.output
