@@ -28,9 +28,9 @@ class Arguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     checkpoint: str
     """File with the weights, its run folder, or `latest`."""
-    model: Path
+    model: str
     """Where the network's arguments go; replaced if it exists."""
-    weights: Path
+    weights: str
     """Where the weights go; replaced if it exists."""
 
 
@@ -53,8 +53,8 @@ def export(arguments: Arguments) -> None:
         kind = msgspec.to_builtins(config.policy)["kind"]
         raise ConfigError(f"checkpoint={checkpoint} was trained with policy={kind}: MineStudio has no such network.")
     policy.load_state_dict(read_policy_state(checkpoint, policy))
-    write_model(arguments.model, policy.arguments, policy.head.temperature)
-    write_weights(arguments.weights, policy)
+    write_model(Path(arguments.model), policy.arguments, policy.head.temperature)
+    write_weights(Path(arguments.weights), policy)
     print(f"{checkpoint}, iteration {read_iteration(checkpoint)}: written to {arguments.model} and {arguments.weights}")
 
 

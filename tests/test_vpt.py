@@ -198,6 +198,32 @@ def test_the_first_row_of_an_episode_inside_a_chunk_equals_a_fresh_reset_exactly
     assert torch.equal(cut.memory["mask"], fresh.memory["mask"])
 
 
+@torch.no_grad()
+def test_a_pickled_policy_is_the_same_one_and_its_shared_weights_stay_shared():
+    policy = small()
+    policy.net.requires_grad_(False)
+    policy.share_memory().eval()
+    context = torch.multiprocessing.get_context("spawn")
+    answers = context.SimpleQueue()
+    process = context.Process(target=play_and_change, args=(policy, answers))
+    process.start()
+    logits, frozen, training = answers.get()
+    process.join(30)
+    ours = policy({"image": pictures(1, 2)}, no_first(2), policy.initial_memory(B)).logits
+    torch.testing.assert_close(torch.from_numpy(logits), ours, rtol=0, atol=1e-5)
+    assert frozen == [not leaf.requires_grad for leaf in policy.parameters()]
+    assert not training
+    assert policy.version == 7
+
+
+@torch.no_grad()
+def play_and_change(policy, answers):
+    """In a process of its own, which has imported nothing."""
+    logits = policy({"image": pictures(1, 2)}, no_first(2), policy.initial_memory(B)).logits
+    policy.version.fill_(7)
+    answers.put((logits.numpy(), [not leaf.requires_grad for leaf in policy.parameters()], policy.training))
+
+
 def learn(policy, folder, *overrides, **trainer_settings):
     """Two iterations on what the policy played."""
     config = config_of(
@@ -244,7 +270,7 @@ def test_in_mixed_precision_probabilities_values_and_memory_are_float32(policy, 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["env.image_size=[64,48]"], r"128x128 pixels, but the environment's are 64x48. Set env.image_size=\[128,128\]"),
+        (["env.image_size=[64,48]"], r"but the environment's are 64x48. Set env.image_size=\[128,128\]"),
         (["+policy.kwargs.hid_size=8"], r"policy.kwargs.hid_size: .* no such argument. Did you mean hidsize\?"),
         (["+policy.kwargs.recurrence_type=none"], "policy.kwargs.recurrence_type=none: only transformer works"),
         (["+policy.kwargs.single_output=true"], "single_output=True: only False works"),

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mineonline.envs.actions import NUM_BUTTONS, NUM_CAMERA
@@ -81,6 +82,7 @@ class VptPolicy(Policy):
             memory_spec[f"keys_{layer}"] = memory_spec[f"values_{layer}"] = TensorSpec((remembered, width), "float32")
         super().__init__(memory_spec)
         self.arguments = dict(arguments)
+        self._spec = spec
         self.net = import_vpt().MinecraftPolicy(**arguments)
         self.head = VptHead(width, temperature)
         self.value = ValueHead(width, zero=zero_initial_value)
@@ -96,6 +98,29 @@ class VptPolicy(Policy):
         for layer in range(self.layers):
             memory[f"keys_{layer}"], memory[f"values_{layer}"] = state[3 * layer + 1], state[3 * layer + 2]
         return PolicyOutput(self.head(features_BTD), self.value(features_BTD), memory)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # a worker that unpickles MineStudio's network would import all of MineStudio's models first
+        parameters = dict(self.named_parameters())
+        frozen = [name for name, leaf in parameters.items() if not leaf.requires_grad]
+        return _rebuild, (self._spec, self.arguments, self.head.temperature, self.state_dict(), frozen, self.training)
+
+
+def _rebuild(
+    spec: EnvSpec,
+    arguments: dict[str, Any],
+    temperature: float,
+    state: dict[str, Tensor],
+    frozen: list[str],
+    training: bool,
+) -> VptPolicy:
+    """A policy of these very tensors: those in shared memory stay shared."""
+    with torch.device("meta"):
+        policy = VptPolicy(spec, arguments, temperature=temperature, zero_initial_value=True)
+    policy.load_state_dict(state, assign=True)
+    for name in frozen:
+        policy.get_parameter(name).requires_grad_(False)
+    return policy.train(training)
 
 
 def network_arguments() -> set[str]:
