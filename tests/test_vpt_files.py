@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -121,6 +122,15 @@ def test_a_learner_begins_with_the_weights_and_so_does_its_reference(tmp_path, p
     actor.load_state_dict(learner.published())
     assert_same_outputs(actor.reference, minestudio_of(pair[0]))
     assert actor.reference.memory_spec.keys() == learner.reference.memory_spec.keys()
+
+
+def test_a_run_that_goes_on_needs_no_weights_file(tmp_path, pair):
+    pair[2].unlink()
+    settings = ["policy=vpt", "env.image_size=[128,128]", f"policy.model={pair[1]}", f"policy.weights={pair[2]}"]
+    for more in ([], [f"checkpoint={checkpoint_of(tmp_path / 'run', *SMALL_VPT)}"]):
+        config = config_of(*settings, *more)
+        with nullcontext() if more else pytest.raises(CheckpointError, match="there is no such file"):
+            build_learner(config, env_spec(config), bad_batch_file=tmp_path / "bad.pt")
 
 
 def test_a_value_that_begins_at_zero_forgets_that_of_the_file(pair):

@@ -1,4 +1,4 @@
-"""A small VPT through the real programs, as a user types it: two ranks, a reference with memory, resuming."""
+"""A small VPT through the real programs, as a user types it: two ranks, a reference with memory."""
 
 import torch
 
@@ -18,7 +18,7 @@ PROGRAM = [
 ]  # fmt: skip
 
 
-def test_two_ranks_train_a_vpt_from_files_near_its_frozen_copy_and_go_on(start, tmp_path):
+def test_two_ranks_train_a_vpt_from_files_near_its_frozen_copy(start, tmp_path):
     begin = small("seed=3")
     model, weights = tmp_path / "a.model", tmp_path / "a.weights"
     write_model(model, begin.arguments, begin.head.temperature)
@@ -38,11 +38,6 @@ def test_two_ranks_train_a_vpt_from_files_near_its_frozen_copy_and_go_on(start, 
     for name, leaf in begin.named_parameters():
         assert torch.equal(state[f"reference.{name}"], leaf) or name.startswith("value."), name
         assert not torch.equal(state[f"policy.{name}"], start_state[name]), name
-    weights.unlink()  # a run that goes on has them in its checkpoint
-    again = start(f"checkpoint={run_dir}", "iterations=3")
-    assert again.wait(200) == 0, again.output
-    state = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
-    assert (state["iteration"], int(state["state_dict"]["policy.version"])) == (3, 3)
     model.unlink()  # config.yaml says all that it said
     file = run_dir / "checkpoints" / "last.ckpt"
     config = read_config(file)
