@@ -98,7 +98,25 @@ class MlpPolicyConfig(_Section, frozen=True, tag="mlp", tag_field="kind"):
     """Begin with value 0 everywhere."""
 
 
-PolicyConfig = TinyPolicyConfig | MlpPolicyConfig
+class VptPolicyConfig(_Section, frozen=True, tag="vpt", tag_field="kind"):
+    """MineStudio's VPT (Baker et al. 2022): 128x128 pictures, a memory of the last 128, 8641 x 121 actions."""
+
+    size: Literal["mini", "1x", "2x", "3x"] | None
+    """71, 249 or 533 million parameters, as published. `mini` is 1.3 million, for trying things out: nobody has
+    weights for it. None: all arguments stand in `kwargs`."""
+    model: str | None
+    """MineStudio's `.model` file: the network's arguments, in place of `size`."""
+    weights: str | None
+    """MineStudio's `.weights` file, which the policy begins with; only the trainer needs it. None: random weights."""
+    kwargs: dict[str, Any]
+    """Arguments of MineStudio's `MinecraftPolicy` that differ from those of `size` or `model`."""
+    temperature: float | None
+    """What logits are divided by. None: as the `.model` file says, or 2."""
+    zero_initial_value: bool
+    """Begin with value 0 everywhere, whatever `weights` say."""
+
+
+PolicyConfig = TinyPolicyConfig | MlpPolicyConfig | VptPolicyConfig
 
 
 class CollectorConfig(_Section, frozen=True):

@@ -17,6 +17,7 @@ from mineonline.config import (
     MineStudioEnvConfig,
     MlpPolicyConfig,
     TinyPolicyConfig,
+    VptPolicyConfig,
 )
 from mineonline.envs.tasks import parse_task
 from mineonline.errors import ConfigError
@@ -157,6 +158,9 @@ def check_shares(config: Config, ranks: int) -> None:
 
 
 def _check_policy_fits(config: Config) -> None:
+    if isinstance(config.policy, VptPolicyConfig):
+        _check_vpt(config.policy, config.init_from)
+        return
     sizes = config.policy.hidden_sizes if isinstance(config.policy, MlpPolicyConfig) else [config.policy.hidden_size]
     if not sizes or min(sizes) < 1:
         raise ConfigError(f"policy: hidden sizes are {sizes}; each must be at least 1.")
@@ -186,6 +190,18 @@ def _check_minestudio(config: Config) -> None:
         raise ConfigError(
             f"env.step_timeout_s={env.step_timeout_s:g}: a simulator that hangs is replaced after that, but its whole "
             f"collector already after collector.batch_timeout_s={config.collector.batch_timeout_s:g}. Give less."
+        )
+
+
+def _check_vpt(policy: VptPolicyConfig, init_from: str | None) -> None:
+    if policy.size is None and policy.model is None and not policy.kwargs:
+        raise ConfigError("policy.size=null: give policy.size=1x, or policy.model=<file>.")
+    if policy.temperature is not None and not policy.temperature > 0:
+        raise ConfigError(f"policy.temperature={policy.temperature:g}: must be more than 0.")
+    if policy.weights is not None and init_from is not None:
+        raise ConfigError(
+            "policy.weights and init_from both say what the policy begins with. Give policy.weights=null, or "
+            "init_from=null."
         )
 
 

@@ -46,6 +46,7 @@ from mineonline.learning.module import PPO
 from mineonline.metrics import MetricsFile
 from mineonline.network import Network
 from mineonline.policies.actor import Actor
+from mineonline.policies.build import read_policy_files
 from mineonline.processes import RUN_DIR_VARIABLE, die_with_parent
 from mineonline.run_folder import choose_run_dir, create_run_dir, wandb_id
 from mineonline.stopping import StopRequest
@@ -71,7 +72,7 @@ def train(
     MineonlineError: what the user can mend. SystemExit when `stop` was requested.
     """
     run_dir = choose_run_dir(settings)
-    config = parse_config({**settings, "run_dir": str(run_dir)})
+    config = read_policy_files(parse_config({**settings, "run_dir": str(run_dir)}))
     rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
     trainer = _build_trainer(config)
     check_shares(config, trainer.world_size)

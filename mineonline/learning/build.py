@@ -10,7 +10,7 @@ from mineonline.config import Config
 from mineonline.envs.contract import EnvSpec
 from mineonline.learning.cloning import Cloning
 from mineonline.learning.module import PPO
-from mineonline.policies.build import build_policy
+from mineonline.policies.build import build_policy, load_policy_weights
 from mineonline.policies.policy import Policy
 from mineonline.recorded import RecordedFragments
 
@@ -22,6 +22,8 @@ def build_learner(config: Config, spec: EnvSpec, *, bad_batch_file: Path, kind: 
     """
     policy = build_policy(config, spec)
     resumes = config.checkpoint is not None
+    if not resumes:
+        load_policy_weights(policy, config)
     if config.init_from is not None and not resumes:
         _load(policy, config.init_from, "init_from")
     reference = None

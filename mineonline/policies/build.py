@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import msgspec
 import torch
 
-from mineonline.config import Config, MlpPolicyConfig
+from mineonline.config import Config, MlpPolicyConfig, VptPolicyConfig
 from mineonline.envs.contract import EnvSpec
 from mineonline.errors import ConfigError
 from mineonline.policies.actor import Actor
@@ -16,6 +18,8 @@ from mineonline.policies.minecraft_heads import FactoredHead, JointHead
 from mineonline.policies.mlp import MlpPolicy
 from mineonline.policies.policy import Policy
 from mineonline.policies.tiny import TinyPolicy
+from mineonline.policies.vpt import SIZES, TEMPERATURE, VptPolicy
+from mineonline.policies.vpt_files import load_weights, read_model
 
 
 def build_actor(config: Config, spec: EnvSpec) -> Actor:
@@ -30,6 +34,13 @@ def build_policy(config: Config, spec: EnvSpec) -> Policy:
         torch.manual_seed(config.seed)
         if isinstance(config.policy, MlpPolicyConfig):
             return MlpPolicy(spec, config.policy.hidden_sizes, zero_initial_value=config.policy.zero_initial_value)
+        if isinstance(config.policy, VptPolicyConfig):
+            settings = _without_model_file(config.policy)
+            assert settings.temperature is not None
+            return VptPolicy(
+                spec, settings.kwargs,
+                temperature=settings.temperature, zero_initial_value=settings.zero_initial_value,
+            )  # fmt: skip
         if "image" not in spec.observation:
             raise ConfigError("policy=tiny reads pictures, but the environment shows vectors. Use policy=mlp.")
         head: Head
@@ -44,6 +55,32 @@ def build_policy(config: Config, spec: EnvSpec) -> Policy:
             channels=config.policy.channels, hidden_size=config.policy.hidden_size,
             recurrent=config.policy.memory == "gru", zero_initial_value=config.policy.zero_initial_value,
         )  # fmt: skip
+
+
+def read_policy_files(config: Config) -> Config:
+    """The same settings without the file that says the policy's shape: whoever gets them needs no such file.
+
+    CheckpointError says what is wrong with it.
+    """
+    if not isinstance(config.policy, VptPolicyConfig):
+        return config
+    return msgspec.structs.replace(config, policy=_without_model_file(config.policy))
+
+
+def load_policy_weights(policy: Policy, config: Config) -> None:
+    """Take over the weights that the policy's settings name, if they do. CheckpointError says why that cannot be."""
+    if isinstance(policy, VptPolicy) and isinstance(config.policy, VptPolicyConfig) and config.policy.weights:
+        load_weights(policy, Path(config.policy.weights), zero_value=config.policy.zero_initial_value)
+
+
+def _without_model_file(settings: VptPolicyConfig) -> VptPolicyConfig:
+    arguments, temperature = SIZES.get(settings.size or "", {}), TEMPERATURE
+    if settings.model is not None:
+        arguments, temperature = read_model(Path(settings.model))
+    if settings.temperature is not None:
+        temperature = settings.temperature
+    kwargs = {**arguments, **settings.kwargs}
+    return msgspec.structs.replace(settings, size=None, model=None, kwargs=kwargs, temperature=temperature)
 
 
 @contextmanager

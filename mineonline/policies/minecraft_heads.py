@@ -1,7 +1,8 @@
-"""Heads for MineStudio's actions (`buttons` 8641 x `camera` 121), under a task's action mask.
+"""Heads for MineStudio's actions (`buttons` 8641 x `camera` 121).
 
-Both emit the same actions, and in both the camera counts only where the buttons say that it moves. Axes: G groups,
-K choices of a group.
+All emit the same actions. `FactoredHead` and `JointHead` choose under a task's action mask, and the camera counts only
+where the buttons say that it moves; `VptHead` is what VPT's weights were trained with. Axes: G groups, K choices of a
+group.
 """
 
 from __future__ import annotations
@@ -86,8 +87,18 @@ class FactoredHead(GroupedHead):
         return each[..., _INVENTORY_GROUP] + closed * others
 
 
-class JointHead(Head):
-    """VPT's head: one categorical over all legal button classes, one over the camera (Baker et al. 2022)."""
+class _FlatHead(Head):
+    """One categorical over the button classes and one over the camera's, side by side in the logits."""
+
+    def sample(self, logits: Tensor) -> TensorDict:
+        return self.best(logits - torch.empty_like(logits).exponential_().log_())
+
+    def best(self, logits: Tensor) -> TensorDict:
+        return {"buttons": logits[..., :NUM_BUTTONS].argmax(-1), "camera": logits[..., NUM_BUTTONS:].argmax(-1)}
+
+
+class JointHead(_FlatHead):
+    """VPT's choice from scratch: one categorical over all legal button classes, one over the camera."""
 
     possible: Tensor
     moves: Tensor
@@ -106,15 +117,8 @@ class JointHead(Head):
         buttons = logits[..., :NUM_BUTTONS].masked_fill(~self.possible, IMPOSSIBLE).log_softmax(-1)
         return torch.cat([buttons, logits[..., NUM_BUTTONS:].log_softmax(-1)], -1)
 
-    def sample(self, logits: Tensor) -> TensorDict:
-        return self.best(logits - torch.empty_like(logits).exponential_().log_())
-
-    def best(self, logits: Tensor) -> TensorDict:
-        return {"buttons": logits[..., :NUM_BUTTONS].argmax(-1), "camera": logits[..., NUM_BUTTONS:].argmax(-1)}
-
     def log_prob(self, logits: Tensor, action: TensorDict) -> Tensor:
-        buttons = logits.gather(-1, action["buttons"].unsqueeze(-1)).squeeze(-1)
-        camera = logits.gather(-1, NUM_BUTTONS + action["camera"].unsqueeze(-1)).squeeze(-1)
+        buttons, camera = _chosen(logits, action)
         return buttons + torch.where(self.moves[action["buttons"]], camera, 0.0)
 
     def entropy(self, logits: Tensor) -> Tensor:
@@ -126,6 +130,46 @@ class JointHead(Head):
         moves = logits[..., :NUM_BUTTONS][..., self.moves].exp().sum(-1)
         each = logits.exp() * (logits - other)
         return each[..., :NUM_BUTTONS].sum(-1) + moves * each[..., NUM_BUTTONS:].sum(-1)
+
+
+class VptHead(_FlatHead):
+    """MineStudio's distribution, in which all classes are possible and the camera always counts.
+
+    A task's mask acts in the environment alone, as MineStudio's does: what it forbids has a probability, and is not
+    done. Logits are divided by `temperature`.
+    """
+
+    def __init__(self, features: int, temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.buttons = nn.Linear(features, NUM_BUTTONS)
+        self.camera = nn.Linear(features, NUM_CAMERA)
+        with torch.no_grad():
+            for linear in (self.buttons, self.camera):
+                # rows of length 0.01: nearly uniform at first, as MineStudio begins
+                linear.weight.mul_(0.01 / linear.weight.norm(dim=1, keepdim=True))
+                nn.init.zeros_(linear.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        parts = [(linear(features) / self.temperature).float() for linear in (self.buttons, self.camera)]
+        return torch.cat([part.log_softmax(-1) for part in parts], -1)
+
+    def log_prob(self, logits: Tensor, action: TensorDict) -> Tensor:
+        buttons, camera = _chosen(logits, action)
+        return buttons + camera
+
+    def entropy(self, logits: Tensor) -> Tensor:
+        return -(logits.exp() * logits).sum(-1)
+
+    def kl(self, logits: Tensor, other: Tensor) -> Tensor:
+        return (logits.exp() * (logits - other)).sum(-1)
+
+
+def _chosen(logits: Tensor, action: TensorDict) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of the button class and of the camera class."""
+    buttons = logits.gather(-1, action["buttons"].unsqueeze(-1)).squeeze(-1)
+    camera = logits.gather(-1, NUM_BUTTONS + action["camera"].unsqueeze(-1)).squeeze(-1)
+    return buttons, camera
 
 
 def _possible(mask: ActionMask) -> Tensor:
