@@ -117,6 +117,15 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """MineStudio callbacks, each by its `_target_` and arguments, that run after those of the keys above. For
     env=minestudio alone: the embedded world refuses such a task."""
 
+    def rewarded(self) -> tuple[tuple[str, str], ...]:
+        """(event, object) pairs that the rewards look at, each once, in their order."""
+        return tuple(dict.fromkeys((rule.event, thing) for rule in self.rewards for thing in rule.objects))
+
+    def statistics(self) -> tuple[str, ...]:
+        """Names of what is counted in an episode, for example `kill_entity/cow`."""
+        portal = ("portal_score",) if self.portal_reward else ()
+        return (*(f"{event}/{thing}" for event, thing in self.rewarded()), *portal)
+
 
 def parse_task(data: Any) -> Task:
     """The task that a mapping describes. ConfigError names the key's path, what was found, and what may stand there."""

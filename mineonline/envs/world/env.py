@@ -49,11 +49,12 @@ class WorldEnv:
     ) -> None:
         self.spec = self.spec_of(task, image_size)
         self.num_envs = num_envs
+        self.waiting_N = np.zeros(num_envs, np.bool_)
         self.on_tick = on_tick
         self._task, self._seed, self._first_index, self._stagger = task, seed, first_index, stagger
         self._rules = rules_of(task)
         self._choice, self._last_choice = _choices_of(task)
-        self._statistics = np.array([COUNTERS[pair] for pair in _rewarded(task)], np.int64)
+        self._statistics = np.array([COUNTERS[pair] for pair in task.rewarded()], np.int64)
         self._art = load_art()
         width, height = image_size
         self.world = new_world(num_envs, _most_mobs(task))
@@ -74,7 +75,7 @@ class WorldEnv:
         return EnvSpec(
             observation={"image": TensorSpec((height, width, 3), "uint8")},
             action={"buttons": NUM_BUTTONS, "camera": NUM_CAMERA},
-            statistics=(*(f"{event}/{thing}" for event, thing in _rewarded(task)), *portal),
+            statistics=(*(f"{event}/{thing}" for event, thing in task.rewarded()), *portal),
         )
 
     def reset(self, which_N: NDArray[np.bool_]) -> Observation:
@@ -179,11 +180,6 @@ def rules_of(task: Task) -> Rules:
         per_unit=np.array([rule.per_unit for rule in task.rewards], np.bool_),
         portal=task.portal_reward,
     )
-
-
-def _rewarded(task: Task) -> list[tuple[str, str]]:
-    """(event, object) pairs that a task rewards, each once, in its order."""
-    return list(dict.fromkeys((rule.event, thing) for rule in task.rewards for thing in rule.objects))
 
 
 def _new_scores(num_worlds: int, rules: Rules) -> Scores:
