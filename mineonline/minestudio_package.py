@@ -60,7 +60,8 @@ def _import(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise EnvError(f"MineStudio is incomplete: the package {error.name} is missing. {INSTALL}") from None
+        package = (error.name or "").partition(".")[0]
+        raise EnvError(f"MineStudio is incomplete: the package {package} is missing. {INSTALL}") from None
 
 
 def _silence_gym() -> None:

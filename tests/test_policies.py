@@ -11,14 +11,17 @@ from mineonline.policies.build import build_policy
 from mineonline.policies.heads import CategoricalHead
 from mineonline.policies.minecraft_heads import FactoredHead, JointHead
 from tests.conftest import CARTPOLE, config_of
+from tests.test_vpt import SMALL_VPT
 
 MINECRAFT = EnvSpec(observation={"image": TensorSpec((48, 64, 3), "uint8")}, action={"buttons": 8641, "camera": 121})
 VECTOR = EnvSpec(observation={"state": TensorSpec((4,), "float32")}, action={"action": 2})
+VPT_WORLD = EnvSpec(observation={"image": TensorSpec((128, 128, 3), "uint8")}, action=MINECRAFT.action)
 POLICIES = {
     "tiny": (["policy=tiny"], MINECRAFT),
     "tiny with a GRU": (["policy=tiny", "policy.memory=gru"], MINECRAFT),
     "tiny with the joint head": (["policy=tiny", "policy.head=joint"], MINECRAFT),
     "mlp": (CARTPOLE, VECTOR),
+    "vpt": (SMALL_VPT, VPT_WORLD),
 }
 B, T = 3, 12
 
@@ -34,7 +37,11 @@ def case(request):
         for name, s in spec.observation.items()
     }  # fmt: skip
     first_BT = torch.rand(B, T, generator=g) < 0.2
-    memory = {name: torch.randn(B, *s.shape, generator=g) for name, s in policy.memory_spec.items()}
+    memory = {
+        name: torch.randn(B, *s.shape, generator=g) if s.dtype == "float32"
+        else torch.rand(B, *s.shape, generator=g) < 0.7
+        for name, s in policy.memory_spec.items()
+    }  # fmt: skip
     return policy, observation, first_BT, memory
 
 
@@ -70,7 +77,7 @@ def test_nothing_before_the_first_row_of_an_episode_has_an_influence(case):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("case", ["tiny with a GRU"], indirect=True)
+@pytest.mark.parametrize("case", ["tiny with a GRU", "vpt"], indirect=True)
 def test_memory_matters_where_there_is_one(case):
     policy, observation, first_BT, memory = case
     first_BT = torch.zeros_like(first_BT)

@@ -198,6 +198,17 @@ def test_the_first_row_of_an_episode_inside_a_chunk_equals_a_fresh_reset_exactly
     assert torch.equal(cut.memory["mask"], fresh.memory["mask"])
 
 
+def test_what_was_evaluated_in_inference_mode_can_be_learnt_from_afterwards(policy, image):
+    """MineStudio keeps attention masks by shape, whoever asked first."""
+    arguments = ({"image": image[:, :5]}, no_first(5), policy.initial_memory(B))
+    with torch.inference_mode():
+        value = policy(*arguments).value_BT
+    again = policy(*arguments).value_BT
+    again.sum().backward()
+    assert torch.equal(value, again)
+    policy.zero_grad()
+
+
 @torch.no_grad()
 def test_a_pickled_policy_is_the_same_one_and_its_shared_weights_stay_shared():
     policy = small()
@@ -283,6 +294,11 @@ def test_in_mixed_precision_probabilities_values_and_memory_are_float32(policy, 
 def test_settings_that_cannot_work_are_refused_with_the_cure(overrides, message):
     with pytest.raises(ConfigError, match=message):
         small(*overrides)
+
+
+def test_an_argument_that_is_not_set_yet_says_how_to_type_it():
+    with pytest.raises(ConfigError, match=r"Write \+policy.kwargs.hidsize=... to add it"):
+        config_of("policy=vpt", "policy.kwargs.hidsize=8")
 
 
 def test_an_environment_that_is_not_minecraft_is_refused():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mineonline.envs.build import env_spec
-from mineonline.errors import CheckpointError, EnvError
+from mineonline.errors import CheckpointError
 from mineonline.learning.build import build_learner
 from mineonline.minestudio_package import import_vpt
 from mineonline.policies.build import build_actor, build_policy, load_policy_weights, read_policy_files
@@ -265,20 +265,6 @@ def test_other_policies_and_random_ones_need_no_file():
         before = {name: leaf.clone() for name, leaf in policy.state_dict().items()}
         load_policy_weights(policy, config)
         assert all(torch.equal(leaf, before[name]) for name, leaf in policy.state_dict().items())
-
-
-def test_without_minestudio_the_error_says_how_to_install_it(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(EnvError, match=r"MineStudio is missing. Install it with  python -m mineonline.doctor"):
-        small()
-
-
-def test_minestudios_models_can_still_be_imported_as_a_package():
-    """The import of VPT leaves no half package behind for whoever wants the whole."""
-    import sys
-
-    import_vpt()
-    assert "minestudio.models" not in sys.modules or hasattr(sys.modules["minestudio.models"], "load_vpt_policy")
 
 
 @pytest.mark.slow
