@@ -3,10 +3,13 @@
 import copy
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
-from mineonline.envs.tasks import parse_task
+from mineonline.envs.tasks import ActionMask, Mobs, Reward, parse_task
 from mineonline.errors import ConfigError
 
 TASKS = sorted((Path(__file__).parent.parent / "conf" / "task").glob("*.yaml"))
@@ -17,10 +20,16 @@ def hunt_cow():
     return yaml.safe_load((Path(__file__).parent.parent / "conf" / "task" / "hunt_cow.yaml").read_text())
 
 
+def shipped(name):
+    """A task of conf/task as a run composes it."""
+    with initialize_config_dir(str(TASKS[0].parents[1]), version_base=None):
+        config = compose("config", overrides=[f"task={name}"])
+    return parse_task(OmegaConf.to_container(config.task))
+
+
 @pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)
 def test_every_shipped_task_is_valid_and_opens_with_its_question(path):
-    task = parse_task(yaml.safe_load(path.read_text()))
-    assert task.name == path.stem
+    assert shipped(path.stem).name == path.stem
     first, second, *_ = path.read_text().splitlines()
     assert first.startswith("# ")
     assert f"task={path.stem}" in second
@@ -31,6 +40,27 @@ def test_the_default_task_is_minestudios_quick_start(hunt_cow):
     assert task.time_limit_ticks == 600
     assert (task.mobs[0].name, task.mobs[0].number, task.mobs[0].range_x) == ("cow", 10, (-5.0, 5.0))
     assert task.inventory[0].item == "iron_sword"
+
+
+def test_gate_and_gate_kl_are_minestudios_and_differ_in_nothing_but_their_name():
+    gate, gate_kl = shipped("gate"), shipped("gate_kl")
+    assert msgspec.structs.replace(gate_kl, name="gate") == gate
+    assert (gate.time_limit_ticks, gate.action_repeat, gate.biome, gate.random_tp_range) == (2400, 1, "plains", 1000)
+    assert gate.commands == (
+        "/give @p minecraft:diamond_pickaxe 1", "/replaceitem entity @s weapon.offhand minecraft:obsidian 64",
+    )  # fmt: skip
+    assert gate.actions == ActionMask(forbid=("inventory",))
+    assert gate.portal_reward
+    assert gate.rewards == ()
+
+
+def test_shoot_is_minestudios():
+    task = shipped("shoot")
+    assert (task.time_limit_ticks, task.action_repeat, task.biome, task.random_tp_range) == (600, 1, "plains", 1000)
+    assert task.mobs == (Mobs("sheep", 50, (-15.0, 15.0), (-15.0, 15.0)),)
+    assert task.commands == ("/give @p minecraft:bow 1", *["/give @p minecraft:arrow 64"] * 2)
+    assert task.actions == ActionMask(forbid=("attack",))
+    assert task.rewards == (Reward("kill_entity", ("sheep",), 5.0, 30, identity="shoot_sheep"),)
 
 
 # how to spoil a valid task, and what the message must then say: the key, what stands there, what may stand there
@@ -70,6 +100,13 @@ WRONG = {
                                    ["task.actions.hold[1]", "'hotbar.2'", "'hotbar' is held too"]),
     "the inventory and more held": (lambda t: t["actions"].update(forbid=[], hold=["attack", "inventory"]),
                                     ["task.actions.hold", "'inventory'", "excludes every other"]),
+    "a command without a slash": (lambda t: t.update(commands=["/kill", "give @p bow"]),
+                                  ["task.commands[1]", "'give @p bow'", "begins with a slash"]),
+    "a callback without a class": (lambda t: t.update(callbacks=[{"seconds": 5}]),
+                                   ["task.callbacks[0]", "only seconds", "_target_"]),
+    "a callback whose class is no name": (lambda t: t.update(callbacks=[{"_target_": 3}]),
+                                          ["task.callbacks[0]", "_target_ 3", "name a class"]),
+    "new terrains nowhere": (lambda t: t.update(random_tp_range=1), ["task.random_tp_range", "1", "2 to"]),
     "an unknown reset": (lambda t: t.update(reset="never"), ["task.reset", "'never'", "new_terrain, same_terrain"]),
 }  # fmt: skip
 
@@ -83,6 +120,10 @@ def test_an_error_names_the_key_what_was_found_and_what_may_stand_there(hunt_cow
         parse_task(task)
     for part in expected:
         assert part in str(error.value)
+
+
+def test_a_task_may_be_paid_for_a_portal_alone(hunt_cow):
+    assert parse_task(hunt_cow | {"rewards": [], "portal_reward": True}).rewards == ()
 
 
 def test_a_task_that_is_no_mapping_says_so():

@@ -9,7 +9,7 @@ from mineonline.envs.actions import NO_CAMERA, legal_buttons
 from mineonline.envs.contract import TensorSpec
 from mineonline.envs.names import BIOMES
 from mineonline.envs.world import WorldEnv, jit
-from mineonline.envs.world.blocks import BLOCK_ID
+from mineonline.envs.world.blocks import BLOCK_ID, ITEM_ID
 from tests.flat_world import MIDDLE, a_task, buttons, cells, flat_env, give, press, put_block, put_mob
 
 HUNT = {
@@ -157,7 +157,8 @@ def test_every_biome_starts_on_dry_land_with_everyone_on_walkable_ground(biome):
 
 
 def test_a_player_can_start_at_a_trunk_and_looks_at_it():
-    task = {"biome": "forest", "spawn_near": "oak_log", "inventory": [{"slot": 0, "item": "diamond_axe"}]}
+    task = {"biome": "forest", "spawn_near": "oak_log", "inventory": [{"slot": 0, "item": "diamond_axe"}], "mobs": [],
+            "actions": {"hold": ["attack"]}}  # fmt: skip
     env = worlds(8, task=task)
     env.reset(all_of(env))
     press(env, "attack", decisions=4)
@@ -191,6 +192,8 @@ def test_rewards_are_what_minestudios_rule_gives_on_the_infos():
         mob["x"], mob["y"], mob["z"] = player["x"][:, None], player["y"][:, None], player["z"][:, None] + 1.4
         returns += env.step(action, all_of(env)).reward_N
     player["pitch"] = 80.0
+    # a block of earth breaks within the three ticks of a decision in which the button is down
+    env.world.slot[:, 0]["item"] = ITEM_ID["diamond_shovel"]
     for _ in range(40):
         returns += press(env, "attack").reward_N
     expected = [minestudios_rewards(env._task.rewards, [tick[n] for tick in ticks]) for n in range(4)]

@@ -1,8 +1,11 @@
 """Blocks break after Minecraft's times, drop what they should, and wear the tool."""
 
+import numpy as np
 import pytest
 
+from mineonline.envs.actions import GROUPS
 from mineonline.envs.world.blocks import BLOCK_ID
+from mineonline.envs.world.tick import live
 from tests.flat_world import GROUND, MIDDLE, a_task, cells, flat_env, give, press, put_block
 
 # seconds from world.md; False: nothing drops
@@ -116,12 +119,22 @@ def test_mining_in_the_air_takes_five_times_as_long():
     assert env.world.player[0]["progress"] - before == pytest.approx(1 / 6 / 5, rel=1e-5)
 
 
-def test_a_held_attack_mines_through_decisions_that_let_go_of_the_click():
+def test_a_decision_of_several_ticks_lets_go_of_the_block_at_its_end():
     env = facing("oak_log", "iron_axe", a_task(action_repeat=4))
-    # half a second is ten ticks: two and a half decisions
-    press(env, "attack", decisions=2)
+    press(env, "attack", decisions=20)
     assert is_there(env)
+    # what breaks before its last tick does so: leaves take six
+    env = facing("oak_leaves", "iron_axe", a_task(action_repeat=7))
     press(env, "attack")
+    assert not is_there(env)
+
+
+def test_an_attack_that_the_task_holds_mines_through_the_decisions():
+    env = facing("oak_log", "iron_axe", a_task(action_repeat=4, actions={"hold": ["attack"]}))
+    # half a second is ten ticks: two and a half decisions
+    press(env, decisions=2)
+    assert is_there(env)
+    press(env)
     assert not is_there(env)
 
 
@@ -177,9 +190,19 @@ def test_water_flows_into_a_hole_beside_it():
 def test_the_drop_key_throws_one_item_that_cannot_be_picked_up_at_once():
     env = flat_env()
     give(env, "dirt", 3)
-    press(env, "drop", decisions=5)
+    drop = np.zeros(len(GROUPS), np.int64)
+    drop[list(GROUPS).index("drop")] = 1
+    live(env.world, 0, drop, 0.0, 0.0, 5)
     info = env.infos()[0]
     # a key that is held down acts once
     assert info["inventory"][0] == {"type": "dirt", "quantity": 2}
     assert info["custom"]["drop"] == 1
     assert info["pickup"] == {}
+
+
+def test_a_policy_cannot_drop_things_because_minestudio_never_sends_that_key():
+    env = flat_env()
+    give(env, "dirt", 3)
+    press(env, "drop", decisions=5)
+    assert env.infos()[0]["inventory"][0] == {"type": "dirt", "quantity": 3}
+    assert not (env.world.drop[0]["item"] != 0).any()

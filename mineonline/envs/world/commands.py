@@ -7,16 +7,28 @@ Minecraft does, whose chat only says so.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
-from mineonline.envs.names import BIOMES, BLOCKS, ITEMS, MOBS
+from mineonline.envs.names import BIOMES, BLOCKS, MOBS
 from mineonline.envs.opening import inventory_commands, mixed
 from mineonline.envs.tasks import Task
-from mineonline.envs.world.blocks import AIR, BLOCK_ID, ITEM_ID, NO_ITEM, STACK_SIZE
+from mineonline.envs.world.blocks import AIR, NO_ITEM
+from mineonline.envs.world.command_words import (
+    PLAYERS,
+    CommandError,
+    Place,
+    cell_of,
+    item_named,
+    name_player,
+    named,
+    place_of,
+    slot_named,
+    stack_of,
+    whole,
+)
 from mineonline.envs.world.inventory import add
 from mineonline.envs.world.spawn import (
     arrive,
@@ -27,15 +39,12 @@ from mineonline.envs.world.spawn import (
     remove_mobs,
     summon,
 )
-from mineonline.envs.world.state import COUNTERS, FULL_HEALTH, HEIGHT, OFF_HAND, SIZE, STRIDE_X, STRIDE_Z, World
+from mineonline.envs.world.state import COUNTERS, FULL_HEALTH, HEIGHT, SIZE, STRIDE_X, STRIDE_Z, World
 from mineonline.envs.world.terrain import survey
 from mineonline.errors import ConfigError
 
 Effect = Callable[[World, int], None]
 """What a command does to a world of a given number."""
-Place = tuple[float, float, float]
-
-_PLAYERS = ("@p", "@s", "@a")
 _DEATHS, _SUFFERED = COUNTERS["custom", "deaths"], COUNTERS["custom", "damage_taken"]
 _MOST_BLOCKS = 32768
 _INSTANT_HEALTH_HP, _INSTANT_DAMAGE_HP = 4.0, 6.0
@@ -47,10 +56,6 @@ _IDLE_RULES = (
     "mobGriefing", "randomTickSpeed", "sendCommandFeedback", "showDeathMessages", "spawnRadius",
 )  # fmt: skip
 _TIMES = ("day", "noon", "night", "midnight")
-
-
-class CommandError(ValueError):
-    """A chat command that this world does not know, or with arguments that it does not know."""
 
 
 def run_command(world: World, n: int, text: str) -> None:
@@ -87,92 +92,15 @@ def put_into_slot(world: World, n: int, slot: int, item: str, count: int) -> Non
     """Replace what is in slot 0 to 40. CommandError (a ValueError) if there is no such item, slot or stack."""
     if not 0 <= slot < world.slot.shape[1]:
         raise CommandError(f"there is no slot {slot}; there are 0 to {world.slot.shape[1] - 1}.")
-    stack, item_id = world.slot[n, slot], _item(item)
-    stack["item"], stack["count"], stack["wear"] = item_id, _stack_of(item_id, count), 0
-
-
-# ---- words
-
-
-def _named(word: str, known: Sequence[str], kind: str) -> int:
-    name = word.removeprefix("minecraft:")
-    if name not in known:
-        raise CommandError(f"{word!r} is no {kind} of this world; there are: {', '.join(known)}.")
-    return known.index(name)
-
-
-def _item(word: str) -> int:
-    return ITEM_ID[ITEMS[1:][_named(word, ITEMS[1:], "item")]]
-
-
-def _stack_of(item: int, count: int) -> int:
-    if not 1 <= count <= STACK_SIZE[item]:
-        raise CommandError(f"a stack of {ITEMS[item]} is 1 to {STACK_SIZE[item]}, not {count}.")
-    return count
-
-
-def _whole(word: str, least: int, most: int) -> int:
-    if not re.fullmatch(r"[+-]?\d+", word) or not least <= int(word) <= most:
-        raise CommandError(f"{word!r} is no whole number from {least} to {most}.")
-    return int(word)
-
-
-def _player(word: str) -> None:
-    if word not in _PLAYERS:
-        raise CommandError(f"{word!r} does not name the player; {', '.join(_PLAYERS)} do.")
-
-
-def _slot(word: str) -> Callable[[World, int], int]:
-    """The number of a slot in a world; that of the main hand depends on the hotbar."""
-    if word in ("weapon", "weapon.mainhand"):
-        return lambda world, n: int(world.player[n]["hotbar"])
-    fixed = {"weapon.offhand": OFF_HAND}
-    fixed |= {f"armor.{part}": 36 + i for i, part in enumerate(("feet", "legs", "chest", "head"))}
-    kind, _, number = word.partition(".")
-    first, size = {"hotbar": (0, 9), "inventory": (9, 27), "container": (0, 36)}.get(kind, (0, 0))
-    if word in fixed:
-        return lambda world, n: fixed[word]
-    if not number.isdecimal() or int(number) >= size:
-        raise CommandError(f"{word!r} is no slot; there are weapon.mainhand, {', '.join(fixed)}, hotbar.0 to 8, "
-                           f"inventory.0 to 26 and container.0 to 35.")
-    return lambda world, n: first + int(number)
-
-
-def _place(words: Sequence[str], *, of_blocks: bool) -> Callable[[World, int], Place]:
-    """A place from three words: absolute, or with ~ from the player. `of_blocks` takes whole numbers only."""
-    parsed = []
-    for axis, word in zip("xyz", words, strict=True):
-        number = word.removeprefix("~")
-        relative = number != word
-        if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?" if relative or not of_blocks else r"[+-]?\d+",
-                            number or ("0" if relative else "")):
-            raise CommandError(f"{word!r} is no {axis}; write a number, or ~ and a number from where the player is.")
-        # a whole number along x or z means the middle of the block
-        middle = 0.5 if not relative and not of_blocks and axis != "y" and re.fullmatch(r"[+-]?\d+", number) else 0.0
-        parsed.append((axis, relative, float(number or 0) + middle))
-
-    def place(world: World, n: int) -> Place:
-        player = world.player[n]
-        x, y, z = (value + (float(player[axis]) if relative else 0.0) for axis, relative, value in parsed)
-        return x, y, z
-
-    return place
-
-
-def _cell(place: Place) -> tuple[int, int, int] | None:
-    """The cell of a place, None outside the world."""
-    x, y, z = (math.floor(along) for along in place)
-    return (x, y, z) if 0 <= x < SIZE and 0 <= y < HEIGHT and 0 <= z < SIZE else None
-
-
-# ---- commands
+    stack, item_id = world.slot[n, slot], item_named(item)
+    stack["item"], stack["count"], stack["wear"] = item_id, stack_of(item_id, count), 0
 
 
 def _give(words: list[str]) -> Effect:
     if len(words) not in (2, 3):
         raise CommandError("two or three words are needed.")
-    _player(words[0])
-    item, count = _item(words[1]), _whole(words[2], 1, 6400) if len(words) == 3 else 1
+    name_player(words[0])
+    item, count = item_named(words[1]), whole(words[2], 1, 6400) if len(words) == 3 else 1
 
     def effect(world: World, n: int) -> None:
         add(world.slot[n], item, count, 0)
@@ -183,15 +111,15 @@ def _give(words: list[str]) -> Effect:
 def _replaceitem(words: list[str]) -> Effect:
     if len(words) not in (4, 5) or words[0] != "entity":
         raise CommandError("'entity' and three or four words are needed.")
-    _player(words[1])
-    slot, item = _slot(words[2]), words[3]
-    count = _stack_of(_item(item), _whole(words[4], 1, 64) if len(words) == 5 else 1)
+    name_player(words[1])
+    slot, item = slot_named(words[2]), words[3]
+    count = stack_of(item_named(item), whole(words[4], 1, 64) if len(words) == 5 else 1)
     return lambda world, n: put_into_slot(world, n, slot(world, n), item, count)
 
 
 def _execute(words: list[str]) -> Effect:
     while len(words) > 1 and words[0] in ("as", "at"):
-        _player(words[1])
+        name_player(words[1])
         words = words[2:]
     if len(words) < 2 or words[0] != "run":
         raise CommandError("after 'as' and 'at', 'run' and a command are needed.")
@@ -201,13 +129,13 @@ def _execute(words: list[str]) -> Effect:
 def _summon(words: list[str]) -> Effect:
     if len(words) not in (1, 4, 5) or (len(words) == 5 and words[4] not in ("{Age:0}", "{}")):
         raise CommandError("a mob, its place, and at most {Age:0} are needed.")
-    kind = _named(words[0], MOBS, "mob")
-    place = _place(words[1:4] if len(words) > 1 else ("~", "~", "~"), of_blocks=False)
+    kind = named(words[0], MOBS, "mob")
+    place = place_of(words[1:4] if len(words) > 1 else ("~", "~", "~"), of_blocks=False)
     return lambda world, n: summon(world, n, kind, *place(world, n))
 
 
 def _fill_box(world: World, n: int, a: Place, b: Place, block: int, keep: bool) -> None:
-    first, second = _cell(a), _cell(b)
+    first, second = cell_of(a), cell_of(b)
     if first is None or second is None:
         return
     (x0, x1), (y0, y1), (z0, z1) = (sorted(ends) for ends in zip(first, second, strict=True))
@@ -222,8 +150,8 @@ def _fill(words: list[str], corners: int = 2) -> Effect:
     block, *mode = words[3 * corners :] or [""]
     if len(words) < 3 * corners + 1 or mode not in ([], ["replace"], ["keep"]):
         raise CommandError(f"{3 * corners} numbers, a block, and at most 'replace' or 'keep' are needed.")
-    kind, keep = BLOCK_ID[BLOCKS[_named(block, BLOCKS, "block")]], mode == ["keep"]
-    first, last = _place(words[:3], of_blocks=True), _place(words[3 * corners - 3 : 3 * corners], of_blocks=True)
+    kind, keep = named(block, BLOCKS, "block"), mode == ["keep"]
+    first, last = place_of(words[:3], of_blocks=True), place_of(words[3 * corners - 3 : 3 * corners], of_blocks=True)
     return lambda world, n: _fill_box(world, n, first(world, n), last(world, n), kind, keep)
 
 
@@ -231,14 +159,14 @@ def _kill(words: list[str]) -> Effect:
     """The player dies and is born again at once, with nothing; others vanish and leave nothing."""
     chosen = words[0] if words else "@s"
     of_type = re.fullmatch(r"@e(?:\[type=(!?)(?:minecraft:)?(\w+)\])?", chosen)
-    if len(words) > 1 or (of_type is None and chosen not in _PLAYERS):
-        raise CommandError(f"{' '.join(words)!r} names nobody; write {', '.join(_PLAYERS)}, or @e[type=...] with "
+    if len(words) > 1 or (of_type is None and chosen not in PLAYERS):
+        raise CommandError(f"{' '.join(words)!r} names nobody; write {', '.join(PLAYERS)}, or @e[type=...] with "
                            f"!player, item, arrow or a mob.")
     if of_type is None:
         return _kill_player
     negated, kind = of_type[1], of_type[2]
     types = ("player", "item", "arrow", *MOBS)
-    killed: tuple[str, ...] = types if kind is None else (types[_named(kind, types, "type of entity")],)
+    killed: tuple[str, ...] = types if kind is None else (types[named(kind, types, "type of entity")],)
     if negated:
         killed = tuple(one for one in types if one not in killed)
 
@@ -265,7 +193,7 @@ def _time(words: list[str]) -> Effect:
     if len(words) != 2 or words[0] not in ("set", "add"):
         raise CommandError("'set' or 'add' and a time are needed.")
     if words[1] not in _TIMES or words[0] == "add":
-        _whole(words[1], 0, 2**31 - 1)
+        whole(words[1], 0, 2**31 - 1)
     return _nothing
 
 
@@ -273,14 +201,14 @@ def _weather(words: list[str]) -> Effect:
     if len(words) not in (1, 2) or words[0] not in ("clear", "rain", "thunder"):
         raise CommandError("clear, rain or thunder, and at most a duration, are needed.")
     if len(words) == 2:
-        _whole(words[1], 0, 1_000_000)
+        whole(words[1], 0, 1_000_000)
     return _nothing
 
 
 def _gamerule(words: list[str]) -> Effect:
     if len(words) != 2 or not re.fullmatch(r"true|false|\d+", words[1]):
         raise CommandError("a rule and its value are needed.")
-    _named(words[0], _IDLE_RULES, "rule that this world could follow (it has nothing that these would change)")
+    named(words[0], _IDLE_RULES, "rule that this world could follow (it has nothing that these would change)")
     return _nothing
 
 
@@ -291,9 +219,9 @@ def _nothing(world: World, n: int) -> None:
 def _teleport_biome(words: list[str]) -> Effect:
     if len(words) != 5 or words[3] != "~0":
         raise CommandError("the player, a biome, X, ~0 and Z are needed.")
-    _player(words[0])
-    biome = _named(words[1], BIOMES, "biome")
-    x, z = (_whole(word, -30_000_000, 30_000_000) for word in (words[2], words[4]))
+    name_player(words[0])
+    biome = named(words[1], BIOMES, "biome")
+    x, z = (whole(word, -30_000_000, 30_000_000) for word in (words[2], words[4]))
 
     def effect(world: World, n: int) -> None:
         arrive(world, n, np.uint64(mixed(int(world.player[n]["mission"]), biome, x, z)), biome)
@@ -302,16 +230,16 @@ def _teleport_biome(words: list[str]) -> Effect:
 
 
 def _teleport(words: list[str]) -> Effect:
-    if words and words[0] in _PLAYERS:
+    if words and words[0] in PLAYERS:
         words = words[1:]
     if len(words) not in (3, 5):
         raise CommandError("a place, and at most yaw and pitch, are needed.")
-    place = _place(words[:3], of_blocks=False)
-    view = [float(_whole(word, -180, 180)) for word in words[3:]]
+    place = place_of(words[:3], of_blocks=False)
+    view = [float(whole(word, -180, 180)) for word in words[3:]]
 
     def effect(world: World, n: int) -> None:
         to, player = place(world, n), world.player[n]
-        if _cell(to) is not None:
+        if cell_of(to) is not None:
             player["x"], player["y"], player["z"] = to
             player["vx"] = player["vy"] = player["vz"] = player["fall"] = 0.0
             if view:
@@ -325,12 +253,12 @@ def _effect(words: list[str]) -> Effect:
         return _nothing
     if not 3 <= len(words) <= 6 or words[0] != "give" or words[5:] not in ([], ["true"], ["false"]):
         raise CommandError("'give', the player, an effect, and at most seconds, a strength and 'true' are needed.")
-    _player(words[1])
+    name_player(words[1])
     known = ("instant_health", "instant_damage", *_IDLE_EFFECTS)
-    kind = known[_named(words[2], known, "effect")]
-    strength = _whole(words[4], 0, 255) if len(words) > 4 else 0
+    kind = known[named(words[2], known, "effect")]
+    strength = whole(words[4], 0, 255) if len(words) > 4 else 0
     if len(words) > 3:
-        _whole(words[3], 1, 1_000_000)
+        whole(words[3], 1, 1_000_000)
 
     def effect(world: World, n: int) -> None:
         player, counter = world.player[n], world.counter[n]
@@ -349,8 +277,8 @@ def _clear(words: list[str]) -> Effect:
     if len(words) > 2:
         raise CommandError("at most the player and an item are needed.")
     for word in words[:1]:
-        _player(word)
-    item = _item(words[1]) if len(words) == 2 else NO_ITEM
+        name_player(word)
+    item = item_named(words[1]) if len(words) == 2 else NO_ITEM
 
     def effect(world: World, n: int) -> None:
         if item == NO_ITEM:
