@@ -42,7 +42,8 @@ def choose_run_dir(settings: Mapping[str, Any]) -> Path:
 def label_of(settings: Mapping[str, Any]) -> str:
     """What is played, in a word: the task, or the environment if that brings its own."""
     kind = settings["env"]["kind"]
-    return str(settings["task"]["name"] if kind == "world" else settings["env"]["id"] if kind == "gym" else kind)
+    has_task = kind in ("world", "minestudio")
+    return str(settings["task"]["name"] if has_task else settings["env"]["id"] if kind == "gym" else kind)
 
 
 def run_dir_of(checkpoint: Path) -> Path:

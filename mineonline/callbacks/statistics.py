@@ -18,8 +18,9 @@ class Statistics(lightning.Callback):
     """Logs what arrived since the last iteration, summed over ranks.
 
     `episode/*` are means over at least the last 100 episodes (fewer at the start; NaN before the first). `time/*` say
-    which share of an iteration each link waited or worked; the largest is the bottleneck. `names`: the statistics of
-    the environment. Env steps and episodes go on counting after a resume.
+    which share of an iteration each link waited or worked; the largest is the bottleneck. `idle_rows` is the share of
+    rows without a decision: last observations of cut episodes, and environments that wait for their next episode.
+    `names`: the statistics of the environment. Env steps and episodes go on counting after a resume.
     """
 
     def __init__(self, names: tuple[str, ...], restarts: Callable[[], int]) -> None:
@@ -58,7 +59,7 @@ class Statistics(lightning.Callback):
         now = time.perf_counter()
         elapsed, learn_s, self._last = now - self._last, now - self._taken, now
         sums = self._over_ranks(trainer, self._sums(batch))
-        env_steps, fragments, lag, reuse, stale, refused, env_s, policy_s, send_s, total_s, full_s = sums[:11]
+        env_steps, fragments, lag, reuse, stale, refused, env_s, policy_s, send_s, total_s, full_s, idle = sums[:12]
         collectors = float(len(batch.arrivals.collectors))
         self._totals["env_steps"] += int(env_steps)
         lags = torch.tensor(float(max(batch.lag_B)), device=pl_module.device)
@@ -72,12 +73,13 @@ class Statistics(lightning.Callback):
         }
         self.bottleneck = _bottleneck(times, batch.wait_s / elapsed)
         metrics = {
-            **self._episodes(sums[11:]),
+            **self._episodes(sums[12:]),
             "env_steps": float(self._totals["env_steps"]),
             "env_steps_per_s": env_steps / elapsed,
             "lag_versions": lag / fragments,
             "lag_versions_max": float(lags),
             "reuse": reuse / fragments,
+            "idle_rows": idle / fragments,
             "dropped/stale": stale,
             "dropped/refused": refused,
             "collectors": collectors,
@@ -103,6 +105,7 @@ class Statistics(lightning.Callback):
             sum(t.send_s for t in arrivals.timings),
             sum(t.total_s for t in arrivals.timings),
             arrivals.full_s,
+            float(share.fragments.final_BT.float().mean(1).sum()),
             float(len(arrivals.episodes)),
             float(sum(episode.crashed for episode in arrivals.episodes)),
             sum(episode.episode_return for episode in arrivals.episodes),
