@@ -35,6 +35,12 @@ def config_of(*overrides: str) -> Config:
     return parse_config(compose_settings(list(overrides)))
 
 
+def config_of_experiment(name: str) -> Config:
+    """A preset, with what it leaves to the user."""
+    given = ["policy.weights=null"] if name.startswith("minestudio") else []
+    return config_of(f"experiment={name}", *given)
+
+
 def checkpoint_of(run_dir, *overrides, version=0):
     """A run folder as training leaves it after `version` iterations, with untrained weights."""
     config = config_of(*overrides)

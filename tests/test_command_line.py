@@ -11,7 +11,7 @@ from mineonline.command_line import CONF_DIR, compose_settings, merge_overrides
 from mineonline.config_parsing import parse_config
 from mineonline.devices import check_device
 from mineonline.errors import ConfigError
-from tests.conftest import CARTPOLE, config_of
+from tests.conftest import CARTPOLE, config_of, config_of_experiment
 
 GROUPS = {
     group.name: sorted(file.stem for file in group.glob("*.yaml")) for group in CONF_DIR.iterdir() if group.is_dir()
@@ -36,8 +36,7 @@ def test_every_task_composes_and_converts(task, policy):
 
 @pytest.mark.parametrize("experiment", GROUPS.get("experiment", []))
 def test_every_experiment_composes_and_converts(experiment):
-    given = ["policy.weights=null"] if "minestudio" in experiment else []
-    config_of(f"experiment={experiment}", *given)
+    config_of_experiment(experiment)
 
 
 def test_gym_composes_and_brings_no_task():

@@ -21,7 +21,7 @@ from mineonline.learning.advantage import advantages
 from mineonline.learning.cloning import Cloning
 from mineonline.learning.sequences import first_pass
 from mineonline.policies.build import build_actor, build_policy
-from tests.conftest import CARTPOLE, config_of
+from tests.conftest import CARTPOLE, config_of, config_of_experiment
 from tests.learning_set import SETTINGS, SPEC, B, T, learn, recorded
 from tests.test_videos import in_videos, make_run_dir
 from tests.video_trainer import train
@@ -178,7 +178,7 @@ def test_fault_8_a_resumed_run_goes_on_with_iteration_rho_learning_rate_and_coun
 
 @pytest.mark.parametrize("experiment", [file.stem for file in (CONF_DIR / "experiment").glob("*.yaml")])
 def test_fault_9_every_shipped_experiment_has_all_its_keys(experiment):
-    assert config_of(f"experiment={experiment}").iterations > 0
+    assert config_of_experiment(experiment).iterations > 0
 
 
 def test_fault_10_ppo_runs_with_behaviour_cloning_beside_it(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 from mineonline.errors import ConfigError
 from mineonline.minestudio_package import find_minestudio
-from tests.conftest import ROOT, config_of
+from tests.conftest import ROOT, config_of, config_of_experiment
 
 ROW = re.compile(r"^\| `([^`]+)` \| (.*?) \| (?:`([^`]+)`|–) \| ?(.*?) ?\|", re.MULTILINE)
 TABLE = (ROOT / "MINESTUDIO.md").read_text().partition("## Where every key")[2].partition("## What differs")[0]
@@ -48,7 +48,7 @@ def test_the_table_has_every_key_with_the_value_that_minestudio_ships(name):
 
 @pytest.mark.parametrize("experiment", ["minestudio_gate_kl", "minestudio_shoot", "minestudio_hunt_cow"])
 def test_the_presets_have_the_values_of_the_table(experiment):
-    config = msgspec.to_builtins(config_of(f"experiment={experiment}", "policy.weights=null"))
+    config = msgspec.to_builtins(config_of_experiment(experiment))
     for theirs, (_, ours, written) in ROWS.items():
         if ours is None or ours == "":
             continue
@@ -62,7 +62,7 @@ def test_the_presets_have_the_values_of_the_table(experiment):
 
 
 def test_iterations_take_as_many_fragments_and_steps_as_minestudio():
-    theirs, ours = shipped("gate_kl"), config_of("experiment=minestudio_gate_kl", "policy.weights=null")
+    theirs, ours = shipped("gate_kl"), config_of_experiment("minestudio_gate_kl")
     train = {key.removeprefix("train_config."): value for key, value in theirs.items()}
     fragments = train["batch_size_per_gpu"] * train["batches_per_iteration"] * train["num_workers"]
     assert ours.buffer.fragments_per_iteration == fragments
@@ -76,7 +76,7 @@ def test_iterations_take_as_many_fragments_and_steps_as_minestudio():
 def test_the_tasks_are_minestudios_environments():
     for name, experiment in {"gate_kl": "minestudio_gate_kl", "config_shoot": "minestudio_shoot"}.items():
         source = (find_minestudio() / "online" / "run" / "config" / f"{name}.py").read_text()
-        task = config_of(f"experiment={experiment}", "policy.weights=null").task
+        task = config_of_experiment(experiment).task
         for command in task.commands:
             assert source.count(f"'{command}'") >= task.commands.count(command)
         assert f"JudgeResetCallback({task.time_limit_ticks})" in source

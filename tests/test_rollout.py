@@ -20,21 +20,33 @@ from tests.conftest import CARTPOLE, config_of
 
 class CountingEnv:
     """Its observation tells episode and step; episodes of environment i end after 3 + i steps, by turns by a death and
-    by a time limit. Reward is the step's number."""
+    by a time limit. Reward is the step's number. An episode begins `delay` steps of the others after its reset."""
 
     spec = EnvSpec(observation={"state": TensorSpec((2,), "float32")}, action={"action": 2}, statistics=("steps",))
 
-    def __init__(self, num_envs, first_index=0):
+    def __init__(self, num_envs, first_index=0, delay=0):
         self.num_envs = num_envs
+        self.waiting_N = np.zeros(num_envs, np.bool_)
+        self.delay = delay
+        self.left_N = np.zeros(num_envs, np.int64)
         self.state = np.zeros((num_envs, 2), np.float32)
         self.lengths = 3 + first_index + np.arange(num_envs)
 
     def reset(self, which_N):
-        self.state[which_N, 0] += 1
-        self.state[which_N, 1] = 0
+        self.left_N[which_N] = self.delay
+        self.waiting_N |= which_N
+        self.begin(which_N)
         return {"state": self.state}
 
+    def begin(self, waiting_N):
+        ready_N = waiting_N & (self.left_N == 0)
+        self.state[ready_N] = self.state[ready_N] * [1, 0] + [1, 0]
+        self.waiting_N &= ~ready_N
+
     def step(self, action, active_N):
+        assert not (active_N & self.waiting_N).any()
+        self.left_N -= self.left_N > 0
+        self.begin(self.waiting_N.copy())
         self.state[active_N, 1] += 1
         ended_N = active_N & (self.state[:, 1] >= self.lengths)
         dies_N = self.state[:, 0] % 2 == 1
@@ -71,8 +83,10 @@ def collected(env, actor, length=T):
         yield Fragments.from_leaves({name: batch[name].clone() for name in names})
 
 
-def test_rows_follow_one_another_over_deaths_time_limits_and_fragments():
-    batches = collected(CountingEnv(N), Actor(MlpPolicy(CountingEnv.spec, [4], zero_initial_value=False), None))
+@pytest.mark.parametrize("delay", [0, 1, 4])
+def test_rows_follow_one_another_over_deaths_time_limits_waits_and_fragments(delay):
+    actor = Actor(MlpPolicy(CountingEnv.spec, [4], zero_initial_value=False), None)
+    batches = collected(CountingEnv(N, delay=delay), actor)
     parts = [next(batches) for _ in range(3)]
     for number, part in enumerate(parts):
         assert part.sequence_B.tolist() == [number] * N
@@ -84,15 +98,17 @@ def test_rows_follow_one_another_over_deaths_time_limits_and_fragments():
             for name in ("reward_BT", "terminated_BT", "truncated_BT", "final_BT")
         }
         first = torch.cat([part.first_BU[n, :-1] for part in parts])
-        expected = []
+        expected = [(0, 0, 0.0, False, False, True, False)] * delay
         episode = 1
         while len(expected) < 3 * T:
             length = 3 + n
+            idle = (episode, length, 0.0, False, False, True, False)
             for step in range(length):
                 last, deadly = step == length - 1, episode % 2 == 1
                 expected.append((episode, step, step + 1.0, last and deadly, last and not deadly, False, step == 0))
             if episode % 2 == 0:  # cut: the last observation has a row of its own
-                expected.append((episode, length, 0.0, False, False, True, False))
+                expected.append(idle)
+            expected += [idle] * delay
             episode += 1
         for row, (episode, step, reward, dies, cut, final, begins) in enumerate(expected[: 3 * T]):
             assert state[row].tolist() == [episode, step], (n, row)

@@ -23,7 +23,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from mineonline.envs.actions import GROUPS
-from mineonline.envs.world.commands import CommandError
+from mineonline.envs.world.command_words import CommandError
 from mineonline.envs.world.session import Session
 
 VERSION = "0.37.0"
