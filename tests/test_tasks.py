@@ -1,30 +1,21 @@
 """A task either means exactly what it says, or its error says which key, what is there, and what may be there."""
 
 import copy
-from pathlib import Path
 
 import msgspec
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from mineonline.envs.tasks import ActionMask, Mobs, Reward, parse_task
 from mineonline.errors import ConfigError
+from tests.shipped_tasks import CONF, shipped
 
-TASKS = sorted((Path(__file__).parent.parent / "conf" / "task").glob("*.yaml"))
+TASKS = sorted((CONF / "task").glob("*.yaml"))
 
 
 @pytest.fixture
 def hunt_cow():
-    return yaml.safe_load((Path(__file__).parent.parent / "conf" / "task" / "hunt_cow.yaml").read_text())
-
-
-def shipped(name):
-    """A task of conf/task as a run composes it."""
-    with initialize_config_dir(str(TASKS[0].parents[1]), version_base=None):
-        config = compose("config", overrides=[f"task={name}"])
-    return parse_task(OmegaConf.to_container(config.task))
+    return yaml.safe_load((CONF / "task" / "hunt_cow.yaml").read_text())
 
 
 @pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)

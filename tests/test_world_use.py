@@ -329,5 +329,5 @@ def test_the_item_of_the_off_hand_is_seen_on_the_left():
     before = env.render(0, 128, 128)
     env.world.slot[0, OFF_HAND]["item"], env.world.slot[0, OFF_HAND]["count"] = ITEM_ID["obsidian"], 64
     changed = (env.render(0, 128, 128) != before).any(axis=(0, 2))
-    assert changed[16:34].all()
-    assert not changed[40:].any()
+    assert changed[4:23].all()
+    assert not changed[27:].any()

@@ -19,12 +19,15 @@ _METAL: dict[str, Colour] = {
     "diamond": (92, 224, 212),
 }
 _STICK: Colour = (110, 80, 44)
+_BOW_WOOD: Colour = (134, 98, 54)
+_STRING: Colour = (226, 226, 226)
+_FLINT: Colour = (74, 74, 76)
 _SIMPLE: dict[str, Colour] = {
     "apple": (200, 40, 36), "bread": (190, 140, 62), "beef": (190, 60, 56), "porkchop": (236, 150, 146),
     "mutton": (204, 84, 72), "stick": _STICK, "coal": (50, 50, 52), "diamond": (92, 224, 232),
     "iron_ingot": (214, 214, 214), "gold_ingot": (250, 214, 74), "leather": (178, 96, 52),
-    "feather": (236, 236, 236), "string": (226, 226, 226), "flint": (74, 74, 76), "snowball": (240, 248, 250),
-    "bow": (134, 98, 54), "arrow": (176, 164, 148), "flint_and_steel": (150, 150, 152),
+    "feather": (236, 236, 236), "string": _STRING, "flint": _FLINT, "snowball": (240, 248, 250),
+    "flint_and_steel": (150, 150, 152),
 }  # fmt: skip
 
 # the outline of each tool on a diagonal from the lower left: H head, S stick
@@ -85,12 +88,37 @@ def _lump(colour: Colour) -> Icon:
     return icon
 
 
+def _bow() -> Icon:
+    """An arc of wood with a string between its ends."""
+    icon = np.zeros((16, 16, 4), np.uint8)
+    y, x = np.mgrid[:16, :16]
+    radius = np.hypot(x - 13, y - 13)
+    wood, string = (abs(radius - 11) < 1.0) & (x < 14) & (y < 14), (abs(x + y - 15) < 0.6) & (radius < 11)
+    for where, colour in ((string, _STRING), (wood, _BOW_WOOD)):
+        icon[where, :3], icon[where, 3] = colour, 255
+    return icon
+
+
+def _arrow() -> Icon:
+    """A shaft with a head at the upper right and feathers at the lower left."""
+    icon = np.zeros((16, 16, 4), np.uint8)
+    y, x = np.mgrid[:16, :16]
+    along, across = x - y, abs(x + y - 15)
+    shaft = (across < 1) & (abs(along) < 12)
+    head, feathers = (along > 7) & (along + 2 * across < 14) & (across < 4), (along < -7) & (along > -14) & (across < 3)
+    for where, colour in ((feathers, _STRING), (shaft, _STICK), (head, _FLINT)):
+        icon[where, :3], icon[where, 3] = colour, 255
+    return icon
+
+
 def _icon(item: str) -> Icon:
     material, _, kind = item.partition("_")
     if kind in TOOL_KINDS and material in MATERIALS:
         return _tool(kind, material)
     if item in BLOCKS:
         return _cube(item)
+    if item in ("bow", "arrow"):
+        return _bow() if item == "bow" else _arrow()
     if item == "none":
         return np.zeros((16, 16, 4), np.uint8)
     return _lump(_SIMPLE[item] if item in _SIMPLE else _METAL[material])

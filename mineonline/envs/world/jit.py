@@ -27,7 +27,7 @@ _STALE_AFTER_S = 7 * 24 * 3600
 def _source_hash() -> str:
     here = Path(__file__).parent
     digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]}".encode())
-    for source in (*sorted(here.glob("*.py")), here.parent / "names.py"):
+    for source in (*sorted(here.glob("*.py")), here.parent / "names.py", here.parent / "actions.py"):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 

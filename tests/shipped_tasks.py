@@ -1,0 +1,16 @@
+"""The tasks of conf/task as a run composes them."""
+
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from mineonline.envs.tasks import parse_task
+
+CONF = Path(__file__).parent.parent / "conf"
+
+
+def shipped(name):
+    with initialize_config_dir(str(CONF), version_base=None):
+        config = compose("config", overrides=[f"task={name}"])
+    return parse_task(OmegaConf.to_container(config.task))
