@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mineonline.command_line import merge_overrides
 from mineonline.envs.build import env_spec
 from mineonline.envs.contract import EnvSpec, TensorSpec
 from mineonline.errors import ConfigError
@@ -29,7 +30,7 @@ B, T = 3, 24
 
 
 def small(*overrides):
-    config = config_of(*SMALL_VPT, *overrides)
+    config = config_of(*merge_overrides(SMALL_VPT, list(overrides)))
     return lively(build_policy(config, env_spec(config)))
 
 
@@ -285,8 +286,11 @@ def test_in_mixed_precision_probabilities_values_and_memory_are_float32(policy, 
         (["+policy.kwargs.hid_size=8"], r"policy.kwargs.hid_size: .* no such argument. Did you mean hidsize\?"),
         (["+policy.kwargs.recurrence_type=none"], "policy.kwargs.recurrence_type=none: only transformer works"),
         (["+policy.kwargs.single_output=true"], "single_output=True: only False works"),
-        (["policy.size=null"], "img_shape, n_recurrence_layers must be given. Or give policy.size"),
+        (["policy.size=null"], "attention_heads, img_shape, n_recurrence_layers must be given. Or give policy.size"),
         (["+policy.kwargs.attention_heads=5"], "hidsize=32 is no multiple of attention_heads=5"),
+        (["+policy.kwargs.timesteps=24"], "attention_memory_size=24 must be more than timesteps=24"),
+        (["+policy.kwargs.attention_heads=two"], "attention_heads=two: must be a whole number of at least 1"),
+        (["+policy.kwargs.init_norm_kwargs=[]"], "policy.kwargs: MineStudio's MinecraftPolicy refuses them"),
         (["policy.temperature=0"], "policy.temperature=0: must be more than 0"),
         (["policy.weights=a.weights", "init_from=b.ckpt"], "policy.weights and init_from both say"),
     ],
@@ -308,7 +312,7 @@ def test_an_environment_that_is_not_minecraft_is_refused():
 
 
 @pytest.mark.parametrize(("size", "millions"), [("1x", 71.0), ("2x", 248.5), ("3x", 532.5)])
-def test_the_sizes_are_those_that_were_published(size, millions):
+def test_the_sizes_have_the_parameters_and_the_memory_of_the_published_networks(size, millions):
     with torch.device("meta"):
         theirs = import_vpt().VPTPolicy(policy_kwargs=SIZES[size], temperature=TEMPERATURE)
     assert sum(leaf.numel() for leaf in theirs.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)

@@ -60,10 +60,13 @@ def test_files_of_minestudio_give_its_logits_and_its_values_in_units_of_reward(t
     torch.save(theirs.state_dict(), tmp_path / "theirs.weights")
     ours = of_files(pair[1], tmp_path / "theirs.weights")
     assert_same_outputs(ours, theirs)
+    # the statistics go on from where they were, and no value moves with them
     before = ours.value(torch.ones(1, 1, 32))
     mean_square = torch.tensor(4.0, dtype=torch.float64)
     ours.value.update(torch.zeros((), dtype=torch.float64), mean_square, decay=0.9)
     torch.testing.assert_close(ours.value(torch.ones(1, 1, 32)), before, rtol=1e-5, atol=1e-5)
+    weight, mean, _ = STATISTICS[statistics]
+    assert float(ours.value.mean) == pytest.approx(0.9 * mean / (0.9 * weight + 0.1), rel=1e-5)
 
 
 @pytest.mark.parametrize("scale", [None, (0.0, 2.0), (1000.0, 1000.0**2 + 0.0001), (-3.0, 25.0)])

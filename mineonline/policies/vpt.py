@@ -51,6 +51,9 @@ SIZES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """Arguments of MineStudio's `MinecraftPolicy` by size."""
 
+_NUMBERS = ("hidsize", "attention_heads", "n_recurrence_layers", "attention_memory_size", "timesteps")
+"""What the shape of the memory follows from, and the heads, which MineStudio looks at in its first step only."""
+
 _CARRIED = {
     "recurrence_type": "transformer",
     "attention_mask_style": "clipped_causal",
@@ -83,7 +86,10 @@ class VptPolicy(Policy):
         super().__init__(memory_spec)
         self.arguments = dict(arguments)
         self._spec = spec
-        self.net = import_vpt().MinecraftPolicy(**arguments)
+        try:
+            self.net = import_vpt().MinecraftPolicy(**arguments)
+        except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, AssertionError) as error:
+            raise ConfigError(f"policy.kwargs: MineStudio's MinecraftPolicy refuses them ({error}).") from None
         self.head = VptHead(width, temperature)
         self.value = ValueHead(width, zero=zero_initial_value)
 
@@ -136,18 +142,21 @@ def _check_arguments(arguments: Mapping[str, Any]) -> None:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
         raise ConfigError(f"policy.kwargs.{name}: MineStudio's MinecraftPolicy has no such argument.{hint}")
-    missing = {"img_shape", "hidsize", "n_recurrence_layers", "attention_memory_size", "timesteps"} - set(arguments)
+    missing = {"img_shape", *_NUMBERS} - set(arguments)
     if missing:
         raise ConfigError(f"policy.kwargs: {', '.join(sorted(missing))} must be given. Or give policy.size.")
+    for name in _NUMBERS:
+        if not isinstance(arguments[name], int) or arguments[name] < 1:
+            raise ConfigError(f"policy.kwargs.{name}={arguments[name]}: must be a whole number of at least 1.")
     for name, value in _CARRIED.items():
         if arguments.get(name, value) != value:
             raise ConfigError(f"policy.kwargs.{name}={arguments[name]}: only {value} works here.")
-    if arguments["hidsize"] % arguments.get("attention_heads", 8):
+    if arguments["hidsize"] % arguments["attention_heads"]:
         raise ConfigError(
             f"policy.kwargs: hidsize={arguments['hidsize']} is no multiple of "
-            f"attention_heads={arguments.get('attention_heads', 8)}."
+            f"attention_heads={arguments['attention_heads']}."
         )
-    if not 0 < arguments["timesteps"] < arguments["attention_memory_size"]:
+    if arguments["timesteps"] >= arguments["attention_memory_size"]:
         raise ConfigError(
             f"policy.kwargs: attention_memory_size={arguments['attention_memory_size']} must be more than "
             f"timesteps={arguments['timesteps']}; the difference is what is remembered."
