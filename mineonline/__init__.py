@@ -24,7 +24,7 @@ Processes, and the two paths between them:
 - An iteration, in the learner: first pass and sequences (sequences.py), advantages (advantage.py), losses
   (objective.py, cloning.py), steps (module.py).
 - Beside a run: evaluate.py scores and films a checkpoint, record.py writes what it plays to disk, which recorded.py
-  reads, replay.py looks at fragments that broke learning.
+  reads, replay.py looks at fragments that broke learning, export.py writes a VPT's files for MineStudio.
 - `envs/minestudio/` plays MineStudio's simulator, a process each; `envs/engine.py` stands in for Minecraft.
 - `envs/contract.py` is what an environment is, `policies/policy.py` what a policy is, `config.py` what can be set.
 - What people extend: Lightning callbacks (the built-in ones: `callbacks/`), `conf/task/*.yaml`, policies, environments.

@@ -102,7 +102,7 @@ class VptPolicyConfig(_Section, frozen=True, tag="vpt", tag_field="kind"):
     """MineStudio's VPT (Baker et al. 2022): 128x128 pictures, a memory of the last 128, 8641 x 121 actions."""
 
     size: Literal["mini", "1x", "2x", "3x"] | None
-    """71, 249 or 533 million parameters, as published. `mini` is 1.3 million, for trying things out: nobody has
+    """71, 249 or 533 million parameters, as published. `mini` is 1.2 million, for trying things out: nobody has
     weights for it. None: all arguments stand in `kwargs`."""
     model: str | None
     """MineStudio's `.model` file: the network's arguments, in place of `size`."""
