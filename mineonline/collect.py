@@ -156,9 +156,11 @@ def collect(
     )
     log.info("joined run %s as collector %d", welcome.run_id[:8], welcome.collector_id)
     with ExitStack() as stack:
+        state = actor.parts()
         subscriber = WeightsSubscriber(
-            context, welcome.weights, keys, run_id=welcome.run_id, schema=weights_schema(actor.state_dict())
-        )
+            context, welcome.weights, keys, run_id=welcome.run_id,
+            schema=weights_schema(state.policy), constant=weights_schema(state.reference),
+        )  # fmt: skip
         stack.callback(subscriber.close)
         links = RankLinks(context, welcome.experience, keys)
         stack.callback(links.close)
@@ -228,7 +230,8 @@ class _Newest:
         if weights is not None and weights.done:
             raise _RunComplete
         if weights is not None:
-            self.tensors = weights.tensors
+            # what did not change is left out
+            self.tensors = {**(self.tensors or {}), **weights.tensors}
         now = time.monotonic()
         if now - self._subscriber.last_heard > SILENCE_S:
             raise _TrainerGone(f"the trainer has been silent for {SILENCE_S:.0f} s")

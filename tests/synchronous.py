@@ -60,7 +60,8 @@ class Synchronous:
 
     def play(self) -> Share:
         """As many fragments of every environment as an iteration learns from, by environment."""
-        self._published.append({name: leaf.clone() for name, leaf in self.learner.published().items()})
+        state = self.learner.published()
+        self._published.append({name: leaf.clone() for part in state for name, leaf in part.items()})
         self._actor.load_state_dict(self._published[0])
         self.returns.append([])
         batches = [self._batch() for _ in range(self._batches)]

@@ -146,3 +146,70 @@ def test_beyond_unix_sockets_only_holders_of_the_key_get_weights(tmp_path):
         assert subscriber.newest(timeout_s=5).version == 1
         subscriber.close()
         publisher.close()
+
+
+CONSTANT = {"reference": torch.arange(1000.0)}
+
+
+def subscribe_to_both(network, publisher):
+    return WeightsSubscriber(
+        network.context, publisher.address, None, run_id="run", schema=weights_schema(STATE),
+        constant=weights_schema(CONSTANT),
+    )  # fmt: skip
+
+
+def test_what_hardly_ever_changes_is_sent_to_joiners_and_when_it_has_changed(network):
+    publisher = WeightsPublisher(network, "run", refresh_s=60)
+    publisher.publish(0, STATE, constant=CONSTANT)
+    early = subscribe_to_both(network, publisher)
+    assert set(early.newest(timeout_s=5).tensors) == {*STATE, *CONSTANT}
+    changed = {"reference": CONSTANT["reference"] + 1}
+    publisher.publish(1, STATE, constant=changed)  # nobody looks: it says that it is as it was
+    weights = early.newest(timeout_s=5)
+    assert (weights.version, set(weights.tensors)) == (1, set(STATE))
+    late = subscribe_to_both(network, publisher)
+    assert torch.equal(late.newest(timeout_s=5).tensors["reference"], CONSTANT["reference"])
+    publisher.publish(2, STATE, constant=changed, constant_version=1)
+    for subscriber in (early, late):
+        assert torch.equal(subscriber.newest(timeout_s=5).tensors["reference"], changed["reference"])
+        subscriber.close()
+    publisher.close()
+
+
+def test_who_was_busy_while_it_changed_asks_for_it(network):
+    publisher = WeightsPublisher(network, "run", refresh_s=60)
+    publisher.publish(0, STATE, constant=CONSTANT)
+    subscriber = subscribe_to_both(network, publisher)
+    assert subscriber.newest(timeout_s=5).version == 0
+    time.sleep(5.1)  # before that, the answer to the first question may be under way
+    changed = {"reference": CONSTANT["reference"] + 1}
+    publisher.publish(1, STATE, constant=changed, constant_version=1)
+    publisher.publish(2, STATE, constant=changed, constant_version=1)
+    time.sleep(0.5)
+    weights = subscriber.newest(timeout_s=5)
+    assert weights.version == 2
+    assert torch.equal(weights.tensors["reference"], changed["reference"])
+    subscriber.close()
+    publisher.close()
+
+
+def test_a_sign_of_life_is_small_and_shows_who_has_missed_weights(network):
+    publisher = WeightsPublisher(network, "run", refresh_s=0.3)
+    large = {"weight": torch.zeros(1 << 20)}
+    publisher.publish(1, large)
+    subscriber = WeightsSubscriber(
+        network.context, publisher.address, None, run_id="run", schema=weights_schema(large)
+    )
+    assert subscriber.newest(timeout_s=5).version == 1
+    public = subscriber._sockets[0]
+    public.setsockopt(zmq.UNSUBSCRIBE, b"weights:")  # what it would miss if it were too slow
+    time.sleep(0.3)
+    publisher.publish(2, large)
+    assert subscriber.newest(timeout_s=10).version == 2
+    listener = network.context.socket(zmq.SUB)
+    listener.setsockopt(zmq.SUBSCRIBE, b"")
+    listener.connect(publisher.address)
+    assert len(listener.recv()) < 1000
+    listener.close(linger=0)
+    subscriber.close()
+    publisher.close()

@@ -60,7 +60,10 @@ class PublishWeights(lightning.Callback):
     def _publish(self, module: lightning.LightningModule, *, done: bool = False) -> None:
         assert isinstance(module, PPO)
         self._version = module.version
-        self._publisher.publish(self._version, module.published(), done=done)
+        state = module.published()
+        self._publisher.publish(
+            self._version, state.policy, constant=state.reference, constant_version=module.reference_version, done=done
+        )
 
 
 def gather_addresses(trainer: lightning.Trainer, address: str) -> tuple[str, ...]:

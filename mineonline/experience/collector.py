@@ -82,11 +82,11 @@ class Workers:
         signal.signal(signal.SIGCHLD, self._look_at_workers)
 
     def update_weights(self, tensors: dict[str, Tensor]) -> None:
-        """Give all workers new weights. Only between two batches: during one, fragments would mix two versions.
+        """Give all workers new weights; what `tensors` leave out stays. Only between two batches.
 
-        CollectorError if a worker is dead.
+        During one, fragments would mix two versions. CollectorError if a worker is dead.
         """
-        self._actor.load_state_dict(tensors)
+        self._actor.load_state_dict({**self._actor.state_dict(), **tensors})
         self._collector.update_policy_weights_(self._actor)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:

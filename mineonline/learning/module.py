@@ -33,7 +33,7 @@ from mineonline.learning.objective import (
     value_loss,
 )
 from mineonline.learning.sequences import FirstPass, Sequences, cut, first_pass, reference_logits
-from mineonline.policies.actor import Actor
+from mineonline.policies.actor import Actor, ActorState
 from mineonline.policies.policy import Policy
 
 
@@ -118,9 +118,15 @@ class PPO(lightning.LightningModule):
         """Whether only the value is learnt in this iteration."""
         return self.iteration < self.objective.value_warmup
 
-    def published(self) -> dict[str, Tensor]:
-        """What the collectors play with: the state of an `Actor`."""
-        return Actor(self.policy, self.reference).state_dict()
+    def published(self) -> ActorState:
+        """What the collectors play with."""
+        return Actor(self.policy, self.reference).parts()
+
+    @property
+    def reference_version(self) -> int:
+        """Times that the reference became the policy of the moment."""
+        every = self._reference_settings.refresh_every
+        return self.iteration // every if every else 0
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         settings = self.optimizer

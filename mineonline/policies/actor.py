@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import NamedTuple
+
+from torch import Tensor, nn
 
 from mineonline.envs.contract import EnvSpec
 from mineonline.fragment import LeafSpec, fragment_schema
 from mineonline.policies.policy import Policy
+
+
+class ActorState(NamedTuple):
+    """The state of an `Actor`, in the order of its `state_dict`."""
+
+    policy: dict[str, Tensor]
+    reference: dict[str, Tensor]
+    """As large as the policy, and seldom another; empty without one."""
 
 
 class Actor(nn.Module):
@@ -20,6 +30,12 @@ class Actor(nn.Module):
         super().__init__()
         self.policy = policy
         self.reference = reference if reference is not None and reference.memory_spec else None
+
+    def parts(self) -> ActorState:
+        """Its state, in views of its tensors."""
+        state = self.state_dict()
+        moving = {name: leaf for name, leaf in state.items() if name.startswith("policy.")}
+        return ActorState(moving, {name: leaf for name, leaf in state.items() if name not in moving})
 
     def schema(self, env: EnvSpec, length: int) -> tuple[LeafSpec, ...]:
         """The tensors of the fragments that it makes."""

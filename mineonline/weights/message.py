@@ -1,12 +1,15 @@
 """The weights message: one frame, because a conflating socket keeps only the last frame of a multi-part message.
 
 topic | header length (4 bytes) | msgpack header | tensors, one after the other
+
+What hardly ever changes (a frozen reference policy, as large as the policy) travels only when it has: a message holds
+all tensors, or all but these, or none as a sign of life.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,10 +19,13 @@ from torch import Tensor
 from mineonline.errors import DECODE_ERRORS, WireError
 from mineonline.fragment import LeafSpec
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 TOPIC = b"weights:"
-"""Of the newest weights, for everybody. A joiner's own topic has the same length and begins with `JOIN`."""
+"""Of the newest weights, for everybody. All topics are of this length."""
+ALIVE = b"a:alive:"
+"""Of signs of life, for everybody."""
 JOIN = b"j"
+"""What the own topic of a subscriber begins with, on which it is sent everything at once."""
 _LENGTH = struct.Struct("!I")
 
 
@@ -32,6 +38,8 @@ class Header(msgspec.Struct, frozen=True):
     """PPO iterations that made these weights."""
     done: bool
     """The run is complete: leave."""
+    constant_version: int
+    """Counts the changes of what hardly ever changes."""
     leaves: tuple[LeafSpec, ...]
 
 
@@ -40,6 +48,7 @@ class Weights(NamedTuple):
 
     version: int
     done: bool
+    constant_version: int
     tensors: dict[str, Tensor]
 
 
@@ -54,15 +63,25 @@ def weights_schema(state: Mapping[str, Tensor]) -> tuple[LeafSpec, ...]:
     )
 
 
-def encode(run_id: str, version: int, state: Mapping[str, Tensor], *, done: bool = False) -> bytes:
-    """The message without its topic. Copies the tensors, wherever they are."""
-    header = _encoder.encode(Header(WIRE_VERSION, run_id, version, done, weights_schema(state)))
+def pack(state: Mapping[str, Tensor]) -> bytes:
+    """The tensors one after the other, copied from wherever they are."""
     parts = [t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data for t in state.values()]
-    return b"".join((_LENGTH.pack(len(header)), header, *parts))
+    return b"".join(parts)
 
 
-def decode(frame: Any, *, run_id: str, schema: tuple[LeafSpec, ...]) -> Weights:
-    """The weights in a message with its topic. WireError if it is of another run, another model, or broken."""
+def encode(header: Header, bodies: Sequence[bytes]) -> bytes:
+    """The message without its topic. `bodies`: what `pack` made of the header's leaves."""
+    encoded = _encoder.encode(header)
+    return b"".join((_LENGTH.pack(len(encoded)), encoded, *bodies))
+
+
+def decode(
+    frame: Any, *, run_id: str, schema: tuple[LeafSpec, ...], constant: tuple[LeafSpec, ...] = ()
+) -> Weights:
+    """The weights in a message with its topic: of `schema` and `constant`, of `schema`, or of neither.
+
+    WireError if it is of another run, another model, or broken.
+    """
     view = memoryview(frame)[len(TOPIC) :]
     if len(view) < _LENGTH.size:
         raise WireError(f"weights message of {len(view)} bytes")
@@ -74,10 +93,10 @@ def decode(frame: Any, *, run_id: str, schema: tuple[LeafSpec, ...]) -> Weights:
         raise WireError(f"weights header: {error}") from None
     if header.wire_version != WIRE_VERSION or header.run_id != run_id:
         raise WireError("weights of another run")
-    if header.leaves != schema:
-        raise WireError(f"weights of another model: {_difference(header.leaves, schema)}")
+    if header.leaves not in ((), schema, schema + constant):
+        raise WireError(f"weights of another model: {_difference(header.leaves, schema + constant)}")
     tensors = {}
-    for leaf in schema:
+    for leaf in header.leaves:
         dtype = getattr(torch, leaf.dtype)
         size = dtype.itemsize * torch.Size(leaf.shape).numel()
         if body + size > len(view):
@@ -86,7 +105,7 @@ def decode(frame: Any, *, run_id: str, schema: tuple[LeafSpec, ...]) -> Weights:
         body += size
     if body != len(view):
         raise WireError(f"weights have {len(view) - body} bytes too many")
-    return Weights(header.version, header.done, tensors)
+    return Weights(header.version, header.done, header.constant_version, tensors)
 
 
 def _difference(found: tuple[LeafSpec, ...], expected: tuple[LeafSpec, ...]) -> str:

@@ -2,9 +2,10 @@
 
     learner --publish()--> [newest] --publisher thread--> XPUB --> every collector's subscriber
 
-One thread owns the XPUB socket. It sends on three occasions: new weights are there; a joiner subscribed to its own
-topic (it alone gets the newest at once); nothing was sent for `refresh_s` (a sign of life, and a second chance for
-collectors that outlived a restart of the trainer). Overwritten weights are never sent: only the newest count.
+One thread owns the XPUB socket. It sends on three occasions: new weights are there; somebody subscribed to its own
+topic (it alone gets everything at once, because it has just joined or has missed something); nothing was sent for
+`refresh_s` (a sign of life, which shows who has missed something). Overwritten weights are never sent: only the newest
+count.
 """
 
 from __future__ import annotations
@@ -12,15 +13,40 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import zmq
 from torch import Tensor
 
+from mineonline.fragment import LeafSpec
 from mineonline.network import Network
 from mineonline.threads import ServiceThread
-from mineonline.weights.message import JOIN, TOPIC, encode
+from mineonline.weights.message import ALIVE, JOIN, TOPIC, WIRE_VERSION, Header, encode, pack, weights_schema
 
 REFRESH_S = 5.0
+
+
+class _Part(NamedTuple):
+    schema: tuple[LeafSpec, ...]
+    body: bytes
+
+
+class _Newest(NamedTuple):
+    """What is there to send."""
+
+    run_id: str
+    version: int
+    done: bool
+    constant_version: int
+    moving: _Part
+    constant: _Part
+    is_new: bool
+    """`constant` differs from what was published before."""
+
+    def message(self, *parts: _Part) -> bytes:
+        leaves = tuple(leaf for part in parts for leaf in part.schema)
+        header = Header(WIRE_VERSION, self.run_id, self.version, self.done, self.constant_version, leaves)
+        return encode(header, [part.body for part in parts])
 
 
 class WeightsPublisher:
@@ -28,12 +54,12 @@ class WeightsPublisher:
 
     def __init__(self, network: Network, run_id: str, *, refresh_s: float = REFRESH_S) -> None:
         # XPUB sees subscriptions, VERBOSE shows each one; 2 messages wait for a slow subscriber, then newer ones are
-        # dropped, and the refresh brings it up to date
+        # dropped, and the next sign of life tells it to ask
         self._socket = network.bind(zmq.XPUB, "weights", options={zmq.XPUB_VERBOSE: 1, zmq.SNDHWM: 2})
         self.address = network.address_of(self._socket)
         self._run_id = run_id
         self._refresh_s = refresh_s
-        self._newest: bytes | None = None
+        self._newest: _Newest | None = None
         self.published = 0
         self.joined = 0
         self._lock = threading.Lock()
@@ -44,15 +70,27 @@ class WeightsPublisher:
         self._thread = ServiceThread(self._serve, "weights-publisher")
         self._thread.start()
 
-    def publish(self, version: int, state: Mapping[str, Tensor], *, done: bool = False) -> None:
+    def publish(
+        self,
+        version: int,
+        state: Mapping[str, Tensor],
+        *,
+        constant: Mapping[str, Tensor] | None = None,
+        constant_version: int = 0,
+        done: bool = False,
+    ) -> None:
         """Make `state` the newest weights and wake the thread; copies, and returns before anything is sent.
 
-        Raises what ended the thread, if it failed.
+        `constant` is looked at only when `constant_version` is another than before. Raises what ended the thread, if it
+        failed.
         """
         self._thread.check()
-        message = encode(self._run_id, version, state, done=done)
+        known = self._newest
+        is_new = known is None or known.constant_version != constant_version
+        kept = _part(constant or {}) if known is None or is_new else known.constant
+        newest = _Newest(self._run_id, version, done, constant_version, _part(state), kept, is_new)
         with self._lock:
-            self._newest = message
+            self._newest = newest
         self._wake_out.send(b"new")
 
     def close(self) -> None:
@@ -74,19 +112,26 @@ class WeightsPublisher:
             if self._socket in ready:
                 self._serve_joiner(newest)
             command = self._wake_in.recv() if self._wake_in in ready else b""
-            stale = time.monotonic() - last_sent >= self._refresh_s
-            if newest is not None and (command == b"new" or stale):
-                self._socket.send(TOPIC + newest)
+            if newest is not None and command == b"new":
+                parts = (newest.moving, newest.constant) if newest.is_new else (newest.moving,)
+                self._socket.send(TOPIC + newest.message(*parts))
                 self.published += 1
+                last_sent = time.monotonic()
+            elif newest is not None and time.monotonic() - last_sent >= self._refresh_s:
+                self._socket.send(ALIVE + newest.message())
                 last_sent = time.monotonic()
             running = command != b"stop"
         # a moment for the last message (done) to leave; linger would wait for dead subscribers too
         self._socket.close(linger=500)
         self._wake_in.close(linger=0)
 
-    def _serve_joiner(self, newest: bytes | None) -> None:
+    def _serve_joiner(self, newest: _Newest | None) -> None:
         event = self._socket.recv()
         subscribed, topic = event[:1] == b"\x01", event[1:]
         if subscribed and topic.startswith(JOIN) and len(topic) == len(TOPIC) and newest is not None:
-            self._socket.send(topic + newest)
+            self._socket.send(topic + newest.message(newest.moving, newest.constant))
             self.joined += 1
+
+
+def _part(state: Mapping[str, Tensor]) -> _Part:
+    return _Part(weights_schema(state), pack(state))
