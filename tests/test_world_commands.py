@@ -64,11 +64,12 @@ def test_summon_puts_a_grown_mob_on_the_ground_below_its_place():
     assert [mob["name"] for mob in env.infos(mobs=(-40, 40) * 3)[0]["mobs"]] == ["sheep", "cow"]
 
 
-def test_who_is_summoned_into_a_hill_or_over_water_stands_on_good_ground_near_by():
-    env = flat_env(mobs=2)
+def test_who_is_summoned_into_a_hill_or_over_water_or_a_tree_stands_on_good_ground_near_by():
+    env = flat_env(mobs=3)
+    cells(env)[MIDDLE, MIDDLE + 3, GROUND : GROUND + 2] = BLOCK_ID["oak_log"]
     cells(env)[MIDDLE + 3, MIDDLE, GROUND : GROUND + 6] = BLOCK_ID["stone"]
     cells(env)[MIDDLE - 3, MIDDLE, GROUND - 1] = BLOCK_ID["water"]
-    say(env, "/summon cow ~3 ~3 ~", "/summon cow ~-3 ~3 ~")
+    say(env, "/summon cow ~3 ~3 ~", "/summon cow ~-3 ~3 ~", "/summon cow ~ ~3 ~3")
     for cow in env.world.mob[0]:
         x, z = int(cow["x"]), int(cow["z"])
         assert cow["y"] == GROUND

@@ -184,6 +184,14 @@ def test_an_arrow_is_as_fast_as_its_bow_was_drawn_long(ticks):
     assert info["equipped_items"]["mainhand"] == {"type": "bow", "damage": 1, "maxDamage": 384}
 
 
+def test_arrows_in_the_off_hand_are_shot_first():
+    env = archer()
+    give(env, "arrow", 3, slot=OFF_HAND)
+    shoot(env, 20)
+    assert env.world.slot[0, OFF_HAND]["count"] == 2
+    assert env.infos()[0]["inventory"][5]["quantity"] == 10
+
+
 def test_a_bow_that_was_hardly_drawn_does_not_shoot():
     env = archer()
     # a power of a tenth takes between two and three ticks
