@@ -22,8 +22,7 @@ from minestudio.simulator.callbacks import (
 )
 
 from mineonline.envs.actions import GROUPS, group_of
-from mineonline.envs.names import BIOMES
-from mineonline.envs.opening import inventory_commands
+from mineonline.envs.opening import biomes_of, inventory_commands
 from mineonline.envs.tasks import ActionMask, Reward, Task
 from mineonline.errors import ConfigError
 
@@ -71,10 +70,9 @@ def callbacks_of(task: Task) -> list[MinecraftCallback]:
     """
     found: list[MinecraftCallback] = []
     if task.reset == "new_terrain":
-        biomes = [task.biome] if task.biome else list(BIOMES)
-        found.append(FastResetCallback(biomes=biomes, random_tp_range=task.random_tp_range))
+        found.append(FastResetCallback(biomes=biomes_of(task), random_tp_range=task.random_tp_range))
     if task.inventory:
-        found.append(CommandsCallback(inventory_commands(task)))
+        found.append(CommandsCallback(list(inventory_commands(task))))
     if task.mobs:
         found.append(
             SummonMobsCallback([

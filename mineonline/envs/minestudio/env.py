@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mineonline.config import MineStudioEnvConfig
 from mineonline.envs.actions import NUM_BUTTONS, NUM_CAMERA
 from mineonline.envs.contract import Action, EnvSpec, Observation, Step, TensorSpec
-from mineonline.envs.minestudio.messages import Begin, Close, Decide, Outcome, Ready, Starting
+from mineonline.envs.minestudio.messages import Begin, Close, Decide, Outcome, Queued, Ready, Starting
 from mineonline.envs.minestudio.process import Ended, SimulatorProcess
 from mineonline.envs.opening import episode_seed, first_time_limit, mission_seed
 from mineonline.envs.tasks import Task
@@ -202,7 +202,7 @@ class MineStudioEnv:
         except Ended as error:
             self._fail(n, str(error))
             return
-        # until an engine starts it may have waited for others
+        # whoever waits for others to start, or starts only now, has the whole time before it
         place.deadline = time.monotonic() + self._config.start_timeout_s
         if isinstance(message, Ready):
             simulator, order = self._simulator(n), place.order
@@ -212,7 +212,7 @@ class MineStudioEnv:
             self.waiting_N[n] = False
             self._show(n, message.image)
         else:
-            assert isinstance(message, Starting), message
+            assert isinstance(message, (Queued, Starting)), message
 
     def _fail(self, n: int, reason: str) -> None:
         """A simulator is no more: end its process, and wait before the next one starts."""

@@ -26,7 +26,7 @@ class Setup(_Message, frozen=True):
 
 
 class Begin(_Message, frozen=True):
-    """To the simulator: begin an episode. Answered by `Ready`, after `Starting` where an engine must be started."""
+    """To the simulator: begin an episode. Answered by `Ready`, with `Queued` and `Starting` before a new engine's."""
 
     mission_seed: int
     """Decides the land of a hard reset."""
@@ -51,8 +51,12 @@ class Close(_Message, frozen=True):
     """To the simulator: end the engine and leave. Answered by the end of the process."""
 
 
+class Queued(_Message, frozen=True):
+    """The simulator waits for others of this host before it starts its engine; said once a second."""
+
+
 class Starting(_Message, frozen=True):
-    """An engine starts now: until here the simulator waited for others on this host."""
+    """The engine starts now."""
 
 
 class Ready(_Message, frozen=True):
@@ -83,7 +87,7 @@ class Failed(_Message, frozen=True):
 
 
 ToSimulator = Setup | Begin | Decide | Close
-ToWorker = Starting | Ready | Outcome | Failed
+ToWorker = Queued | Starting | Ready | Outcome | Failed
 
 
 class Link:

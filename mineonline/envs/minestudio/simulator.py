@@ -28,6 +28,7 @@ from mineonline.envs.minestudio.messages import (
     Failed,
     Link,
     Outcome,
+    Queued,
     Ready,
     Setup,
     Starting,
@@ -45,14 +46,16 @@ class Simulator:
     """A `MinecraftSim` and the episode that it plays."""
 
     def __init__(self, setup: Setup, link: Link) -> None:
-        from minestudio.simulator.callbacks import JudgeResetCallback
+        from minestudio.simulator.callbacks import GateRewardsCallback, JudgeResetCallback
 
-        from mineonline.envs.minestudio.callbacks import callbacks_of
+        from mineonline.envs.minestudio.callbacks import AddedReward, callbacks_of
 
         self._setup, self._link = setup, link
         self._task: Task = parse_task(setup.task)
         self._callbacks = callbacks_of(self._task)
         self._judges = [c for c in self._callbacks if isinstance(c, JudgeResetCallback)]
+        rewards = [c.callback for c in self._callbacks if isinstance(c, AddedReward)]
+        self._portals = [c for c in rewards if isinstance(c, GateRewardsCallback)]
         self._sim: Any = None
         self._base: dict[tuple[str, str], float] = {}
         self._deaths = 0.0
@@ -71,7 +74,8 @@ class Simulator:
         if not sim.already_reset or self._task.reset == "same_terrain":
             sim.env.seed(order.mission_seed)
         self._judges[-1].time_limit = order.time_limit
-        with turn_to_start(self._setup.host_starts) if starts else nullcontext():
+        queue = turn_to_start(self._setup.host_starts, lambda: self._link.send(Queued()))
+        with queue if starts else nullcontext():
             if starts:
                 self._link.send(Starting())
             observation, info = sim.reset()
@@ -124,10 +128,7 @@ class Simulator:
 
     def _statistics(self, info: Any) -> list[float]:
         totals = [_count(info, *pair) - base for pair, base in self._base.items()]
-        if self._task.portal_reward:
-            gate = next(c.callback for c in self._callbacks if hasattr(getattr(c, "callback", None), "gate_reward"))
-            totals.append(float(gate.prev_reward))
-        return totals
+        return totals + [float(portal.prev_reward) for portal in self._portals]
 
 
 def _keys_of_tick(order: Decide, tick: int, repeat: int) -> dict[str, Any]:

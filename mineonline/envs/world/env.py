@@ -23,7 +23,6 @@ from mineonline.envs.world.state import COUNTERS, new_world
 from mineonline.envs.world.tick import Rules, Scores, advance
 
 _CAMERA_GROUP, _ATTACK_GROUP, _DROP_GROUP = (GROUP_NAMES.index(name) for name in ("camera", "attack", "drop"))
-_PORTAL_SCORE = "portal_score"
 
 
 class WorldEnv:
@@ -71,11 +70,10 @@ class WorldEnv:
         """
         refuse_unknown(task)
         width, height = image_size
-        portal = (_PORTAL_SCORE,) if task.portal_reward else ()
         return EnvSpec(
             observation={"image": TensorSpec((height, width, 3), "uint8")},
             action={"buttons": NUM_BUTTONS, "camera": NUM_CAMERA},
-            statistics=(*(f"{event}/{thing}" for event, thing in task.rewarded()), *portal),
+            statistics=task.statistics(),
         )
 
     def reset(self, which_N: NDArray[np.bool_]) -> Observation:
