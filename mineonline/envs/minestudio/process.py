@@ -44,7 +44,7 @@ class SimulatorProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", _PROGRAM, *map(str, descriptors), str(os.getpid())],
                 pass_fds=descriptors, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-                env={**os.environ, **_surroundings(config, self.scratch)},
+                env={**os.environ, **surroundings(config, self.scratch)},
             )  # fmt: skip
         os.close(orders[0])
         os.close(theirs[1])
@@ -94,7 +94,7 @@ class SimulatorProcess:
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
-def _surroundings(config: MineStudioEnvConfig, scratch: Path) -> dict[str, str]:
+def surroundings(config: MineStudioEnvConfig, scratch: Path) -> dict[str, str]:
     """The environment of a simulator: MineStudio's folder is its own, and `java` is `java.py`."""
     programs = {"java": f'exec "{sys.executable}" -S "{Path(__file__).with_name("java.py")}" "$@"'}
     if config.engine == "world":
