@@ -88,6 +88,17 @@ def encode_camera(pitch_bin: ArrayLike, yaw_bin: ArrayLike) -> NDArray[np.int64]
     return 11 * np.asarray(pitch_bin, np.int64) + np.asarray(yaw_bin, np.int64)
 
 
+def checked_classes(classes: ArrayLike, limit: int, name: str) -> NDArray[np.int64]:
+    """The classes of the action `name`. ValueError if one is not 0 to `limit` - 1.
+
+    Without this, numpy would take a negative one from the end of a table.
+    """
+    found = np.asarray(classes)
+    if found.size and (found.min() < 0 or found.max() >= limit):
+        raise ValueError(f"action {name!r} must be 0 to {limit - 1}, but it is {found.min()} to {found.max()}")
+    return found
+
+
 def masked_buttons(forbidden: Collection[str], held: Collection[str] = ()) -> NDArray[np.int64]:
     """`BUTTON_TABLE` after a task's mask: forbidden buttons never pressed, held ones always.
 

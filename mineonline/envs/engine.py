@@ -16,7 +16,6 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree
 
@@ -51,7 +50,7 @@ class Mission:
         except (ElementTree.ParseError, ValueError) as error:
             raise ProtocolError(f"the mission cannot be read: {error}") from None
         biome = root.find(f".//{_MALMO}PreferredSpawnBiome")
-        self.biome = None if biome is None else (biome.get("biome") or (biome.text or "").strip() or None)
+        self.biome = None if biome is None else (biome.text or "").strip() or None
         self.inventory = [
             (int(stack.attrib["slot"]), stack.attrib["type"], int(stack.attrib.get("quantity", "1")))
             for stack in root.iter(f"{_MALMO}InventoryObject")
@@ -69,14 +68,19 @@ class Engine:
         self._resets = 0
 
     def begin(self, mission: Mission, token: str) -> None:
-        """A hard reset. The token is `uuid:role:0:agents:true`, with `:seed` the first time that a seed is given."""
+        """A hard reset. The token is `uuid:role:0:agents:true`, with `:seed` the first time that a seed is given.
+
+        ProtocolError if the embedded world lacks the biome or an item.
+        """
         fields = token.split(":")
         with self._lock:
             if len(fields) > 5:
                 self._seed, self._resets = int(fields[5]), 0
-            self._session.begin(
-                mission_seed=self._seed + self._resets, biome=mission.biome, inventory=mission.inventory
-            )
+            seed = self._seed + self._resets
+            try:
+                self._session.begin(mission_seed=seed, biome=mission.biome, inventory=mission.inventory)
+            except ValueError as error:
+                raise ProtocolError(f"the mission cannot be played in the embedded world: {error}") from None
             self._mission = mission
             self._resets += 1
 
@@ -217,11 +221,11 @@ def listen(port: int) -> socket.socket:
     raise SystemExit(f"no port from {port} on is free")
 
 
-def port_of(arguments: Mapping[int, str] | list[str]) -> int:
+def port_of(arguments: list[str]) -> int:
     """The number of `--envPort=`; all else that Java is started with is ignored."""
     for word in arguments:
-        if str(word).startswith("--envPort="):
-            return int(str(word).partition("=")[2])
+        if word.startswith("--envPort="):
+            return int(word.partition("=")[2])
     raise SystemExit("usage: python -m mineonline.envs.engine --envPort=<port>")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mineonline.config import MineStudioEnvConfig
-from mineonline.envs.actions import NUM_BUTTONS, NUM_CAMERA
+from mineonline.envs.actions import NUM_BUTTONS, NUM_CAMERA, checked_classes
 from mineonline.envs.contract import Action, EnvSpec, Observation, Step, TensorSpec
 from mineonline.envs.minestudio.messages import Begin, Close, Decide, Outcome, Queued, Ready, Starting
 from mineonline.envs.minestudio.process import Ended, SimulatorProcess
@@ -131,7 +131,7 @@ class MineStudioEnv:
 
     def _decide(self, action: Action, playing: list[int]) -> dict[int, Outcome | None]:
         """Have environments play a decision. None is the outcome of one that failed: its simulator is gone."""
-        buttons, camera = (_checked(action[name], limit, name) for name, limit in _LIMITS.items())
+        buttons, camera = (checked_classes(action[name], limit, name) for name, limit in _LIMITS.items())
         outcomes: dict[int, Outcome | None] = {}
         self.frames = []
         for n in playing:
@@ -266,9 +266,3 @@ def spec_of(config: MineStudioEnvConfig, task: Task) -> EnvSpec:
         statistics=task.statistics(),
     )  # fmt: skip
 
-
-def _checked(classes: NDArray[np.int64], limit: int, name: str) -> NDArray[np.int64]:
-    classes = np.asarray(classes)
-    if classes.size and (classes.min() < 0 or classes.max() >= limit):
-        raise ValueError(f"action {name!r} must be 0 to {limit - 1}, but it is {classes.min()} to {classes.max()}")
-    return classes

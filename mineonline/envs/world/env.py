@@ -10,7 +10,14 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from mineonline.envs.actions import CAMERA_DEGREES, GROUP_NAMES, NUM_BUTTONS, NUM_CAMERA, masked_buttons
+from mineonline.envs.actions import (
+    CAMERA_DEGREES,
+    GROUP_NAMES,
+    NUM_BUTTONS,
+    NUM_CAMERA,
+    checked_classes,
+    masked_buttons,
+)
 from mineonline.envs.contract import Action, EnvSpec, Observation, Step, TensorSpec
 from mineonline.envs.opening import SETTLE_TICKS, episode_seed, first_time_limit, mission_seed, opening
 from mineonline.envs.tasks import Item, Mobs, Reward, Task
@@ -87,10 +94,10 @@ class WorldEnv:
     def step(self, action: Action, active_N: NDArray[np.bool_]) -> Step:
         """`task.action_repeat` ticks in every active world, fewer where an episode ends before."""
         active_N = np.asarray(active_N, np.bool_)
-        buttons = _checked(action["buttons"], NUM_BUTTONS, "buttons")
+        buttons = checked_classes(action["buttons"], NUM_BUTTONS, "buttons")
         choice_NG, last_choice_NG = self._choice[buttons], self._last_choice[buttons]
         moves = choice_NG[:, _CAMERA_GROUP, None] == 1
-        camera_N2 = np.where(moves, CAMERA_DEGREES[_checked(action["camera"], NUM_CAMERA, "camera")], 0.0)
+        camera_N2 = np.where(moves, CAMERA_DEGREES[checked_classes(action["camera"], NUM_CAMERA, "camera")], 0.0)
         repeat = self._task.action_repeat
         stops = [*range(1, repeat)] if self.on_tick else []
         first = 0
@@ -190,13 +197,6 @@ def _new_scores(num_worlds: int, rules: Rules) -> Scores:
         portal=np.zeros(num_worlds),
     )
 
-
-def _checked(classes: NDArray[np.int64], limit: int, name: str) -> NDArray[np.int64]:
-    """ValueError if a class does not exist: numpy would take a negative one from the end of the table."""
-    classes = np.asarray(classes)
-    if classes.size and (classes.min() < 0 or classes.max() >= limit):
-        raise ValueError(f"action {name!r} must be 0 to {limit - 1}, but it is {classes.min()} to {classes.max()}")
-    return classes
 
 
 def warm_up() -> None:
