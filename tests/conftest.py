@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -106,6 +108,18 @@ class Run:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_temporary_folder():
+    """Of this pytest process and all that it starts: what a test leaves behind is not taken for another's."""
+    before = tempfile.gettempdir()
+    # short, since it is the beginning of the paths of sockets
+    folder = tempfile.mkdtemp(prefix="mt-")
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    yield
+    os.environ["TMPDIR"] = tempfile.tempdir = before
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def test_every_file_that_is_linked_exists():
 
 def test_ci_runs_the_test_command_of_the_readme():
     (command,) = re.findall(r"<!-- test command -->\n```\n(.*?)\n```", README)
-    assert command.endswith('pytest -m "not slow"')
+    assert command.endswith('pytest -n 2 --dist loadfile -m "not slow"')
     (extraction,) = re.findall(r"^command=\$\((.*)\)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
     found = subprocess.run(["bash", "-c", extraction], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == command
