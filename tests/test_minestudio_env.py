@@ -21,6 +21,7 @@ from mineonline.config_parsing import parse_config
 from mineonline.envs.actions import CAMERA_BINS_DEGREES, GROUPS, encode_buttons, encode_camera
 from mineonline.envs.minestudio import requirements
 from mineonline.envs.minestudio.env import MineStudioEnv
+from mineonline.envs.minestudio.simulator import count_of, deaths_of
 from mineonline.envs.minestudio.starts import turn_to_start
 from mineonline.envs.tasks import parse_task
 from mineonline.envs.world import WorldEnv
@@ -321,6 +322,18 @@ def test_the_display_of_a_gpu_needs_virtualgl(machine, monkeypatch):
     monkeypatch.setenv("MINESTUDIO_GPU_RENDER", "1")
     with pytest.raises(EnvError, match="there is no vglrun in PATH"):
         requirements.check("minecraft")
+
+
+def test_an_engine_whose_info_lacks_what_is_needed_is_named():
+    info = {"kill_entity": {"cow": np.array(2)}, "custom": {"deaths": 1}}
+    assert count_of(info, "kill_entity", "cow") == 2
+    assert count_of(info, "kill_entity", "pig") == 0
+    assert deaths_of(info) == 1
+    assert deaths_of({"health": 20.0}) == 0
+    with pytest.raises(ConfigError, match=r"no 'mine_block', for which the task pays \(it has: custom, kill_entity\)"):
+        count_of(info, "mine_block", "oak_log")
+    with pytest.raises(ConfigError, match="no death could be seen"):
+        deaths_of({"kill_entity": {}})
 
 
 def test_only_so_many_engines_of_a_host_start_at_once(tmp_path):

@@ -79,8 +79,8 @@ class Simulator:
             if starts:
                 self._link.send(Starting())
             observation, info = sim.reset()
-        self._base = {pair: _count(info, *pair) for pair in self._task.rewarded()}
-        self._deaths = _deaths(info)
+        self._base = {pair: count_of(info, *pair) for pair in self._task.rewarded()}
+        self._deaths = deaths_of(info)
         return _bytes_of(observation["image"])
 
     def decide(self, order: Decide) -> Outcome:
@@ -96,7 +96,7 @@ class Simulator:
             reward += float(paid)
             if order.film:
                 frames.append(_bytes_of(info["pov"]))
-            dead = info.get("health", 1) <= 0 or _deaths(info) > self._deaths
+            dead = info.get("health", 1) <= 0 or deaths_of(info) > self._deaths
             # MineStudio reports both for the engine's end of a mission, and a time limit as a termination
             ends_itself = bool(terminated) and not cut and not truncated
             terminated = dead or ends_itself
@@ -127,7 +127,7 @@ class Simulator:
         )
 
     def _statistics(self, info: Any) -> list[float]:
-        totals = [_count(info, *pair) - base for pair, base in self._base.items()]
+        totals = [count_of(info, *pair) - base for pair, base in self._base.items()]
         return totals + [float(portal.prev_reward) for portal in self._portals]
 
 
@@ -143,7 +143,8 @@ def _keys_of_tick(order: Decide, tick: int, repeat: int) -> dict[str, Any]:
     return {"buttons": np.array([encode_buttons(choice_G)]), "camera": np.array([camera])}
 
 
-def _count(info: Any, event: str, thing: str) -> float:
+def count_of(info: Any, event: str, thing: str) -> float:
+    """What the engine counted of an event so far. ConfigError if it does not keep that count."""
     if event not in info:
         raise ConfigError(
             f"the engine's info has no {event!r}, for which the task pays (it has: {', '.join(sorted(info))}). "
@@ -152,8 +153,8 @@ def _count(info: Any, event: str, thing: str) -> float:
     return float(info[event].get(thing, 0))
 
 
-def _deaths(info: Any) -> float:
-    """The count of the player's deaths, 0 where the engine does not keep it."""
+def deaths_of(info: Any) -> float:
+    """How often the player died so far, 0 where the engine reports the health alone. ConfigError if neither."""
     if "health" not in info and "custom" not in info:
         raise ConfigError(
             "the engine's info has neither 'health' nor 'custom', so that no death could be seen. "
