@@ -106,7 +106,7 @@ def collect_for_run(arguments: Arguments) -> None:
     parent = int(os.environ.get(PARENT_VARIABLE, "0"))
     if parent:
         die_with_parent(parent, _ORPHANED)
-    own_temporary_folder()
+    own_temporary_folder(given=bool(parent))
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
         while True:

@@ -45,6 +45,10 @@ class CrafterEnvConfig(_Section, frozen=True, tag="crafter", tag_field="kind"):
     """Width and height of the frames of videos, in pixels."""
 
 
+IDLE_S = 0.25
+"""How long a row lasts in which every environment of a worker waits for an episode to begin."""
+
+
 class MineStudioEnvConfig(_Section, frozen=True, tag="minestudio", tag_field="kind"):
     """MineStudio's simulator: Minecraft 1.16.5."""
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from mineonline.config import (
+    IDLE_S,
     Config,
     CrafterEnvConfig,
     GymEnvConfig,
@@ -186,10 +187,18 @@ def _check_minestudio(config: Config) -> None:
     for key in ("start_timeout_s", "step_timeout_s"):
         if not getattr(env, key) > 0:
             raise ConfigError(f"env.{key}={getattr(env, key):g}: must be more than 0 seconds.")
-    if env.step_timeout_s >= config.collector.batch_timeout_s:
+    # a batch in which everybody waits, and one in which simulators hang one after the other
+    longest_s = config.fragment.length * IDLE_S + 3 * env.step_timeout_s
+    if longest_s >= config.collector.batch_timeout_s:
         raise ConfigError(
-            f"env.step_timeout_s={env.step_timeout_s:g}: a simulator that hangs is replaced after that, but its whole "
-            f"collector already after collector.batch_timeout_s={config.collector.batch_timeout_s:g}. Give less."
+            f"collector.batch_timeout_s={config.collector.batch_timeout_s:g}: a collector would be taken for hung that "
+            f"waits for its simulators (fragment.length x {IDLE_S} s + 3 x env.step_timeout_s = {longest_s:g} s). "
+            "Give more."
+        )
+    if env.start_timeout_s >= config.buffer.silence_s:
+        raise ConfigError(
+            f"buffer.silence_s={config.buffer.silence_s:g}: the run would end while engines may still start "
+            f"(env.start_timeout_s={env.start_timeout_s:g}). Give more."
         )
 
 

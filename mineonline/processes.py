@@ -47,12 +47,12 @@ def die_with_parent(parent: int, how: signal.Signals = signal.SIGKILL) -> None:
         os.kill(os.getpid(), how)
 
 
-def own_temporary_folder() -> None:
-    """Give this process and its children a temporary folder that is removed when it exits.
+def own_temporary_folder(*, given: bool = False) -> None:
+    """Give this process and its children a temporary folder that is removed when it exits; `given`: it is TMPDIR.
 
     multiprocessing makes folders in every process, and those of a killed child would stay.
     """
-    folder = tempfile.mkdtemp(prefix="mineonline-collector-")
+    folder = tempfile.gettempdir() if given else tempfile.mkdtemp(prefix="mineonline-collector-")
     os.environ["TMPDIR"] = tempfile.tempdir = folder
     # after multiprocessing has removed its own folder, whose priority is -100
     Finalize(None, shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, exitpriority=-200)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -38,6 +40,13 @@ class _Child:
     process: subprocess.Popen[bytes] | None = None
     failures: int = 0
     start_at: float = 0.0
+    scratch: str | None = None
+    """Its temporary folder, which it removes itself unless it is killed."""
+
+    def remove_scratch(self) -> None:
+        if self.scratch is not None:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+            self.scratch = None
 
 
 class LocalCollectors:
@@ -92,12 +101,17 @@ class LocalCollectors:
             return
         started_at = child.start_at
         child.process = None
+        child.remove_scratch()
         if code == 0:  # it heard that the run is complete
             child.start_at = float("inf")
             return
         child.failures = 1 if self._last_arrival() > started_at else child.failures + 1
         log.warning("a collector ended with exit code %d; its log is %s", code, child.log_file)
-        if code == CONFIG_EXIT_CODE or child.failures > self._max_failures:
+        if code == CONFIG_EXIT_CODE:
+            text = tail(child.log_file, lines=200).rpartition("error: ")[2]
+            self._error = CollectorError(f"a collector cannot run: {text}\nIts log: {child.log_file}")
+            return
+        if child.failures > self._max_failures:
             self._error = CollectorError(
                 f"a collector cannot run (exit code {code}, {child.failures} failures in a row). The end of its log, "
                 f"{child.log_file}:\n{tail(child.log_file, lines=25)}"
@@ -109,11 +123,13 @@ class LocalCollectors:
     def _start(self, child: _Child) -> subprocess.Popen[bytes]:
         child.log_file.parent.mkdir(parents=True, exist_ok=True)
         child.start_at = time.monotonic()
+        child.scratch = tempfile.mkdtemp(prefix="mineonline-collector-")
         environment = {
             **os.environ,
             RUN_DIR_VARIABLE: str(self._run_dir),
             LOG_VARIABLE: str(child.log_file),
             PARENT_VARIABLE: str(os.getpid()),
+            "TMPDIR": child.scratch,
         }
         keys = [f"keys={self._run_dir / KEYS_FILE}"] if self._address.startswith("tcp://") else []
         with child.log_file.open("ab") as file:
@@ -138,3 +154,5 @@ class LocalCollectors:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        for child in self._children:
+            child.remove_scratch()

@@ -35,6 +35,7 @@ from mineonline.config_parsing import check_shares, parse_config
 from mineonline.devices import check_device
 from mineonline.envs.build import check_ready, env_spec
 from mineonline.envs.contract import EnvSpec
+from mineonline.envs.minestudio import requirements
 from mineonline.errors import ConfigError
 from mineonline.experience.buffer import FragmentBuffer, check_silence
 from mineonline.experience.datamodule import OnlineDataModule
@@ -71,6 +72,8 @@ def train(
 
     MineonlineError: what the user can mend. SystemExit when `stop` was requested.
     """
+    # MineStudio's default lies in the temporary folder, and collectors have one of their own
+    os.environ.setdefault(requirements.FOLDER_VARIABLE, str(requirements.home()))
     run_dir = choose_run_dir(settings)
     config = read_policy_files(parse_config({**settings, "run_dir": str(run_dir)}))
     rank: int = rank_zero_only.rank  # type: ignore[attr-defined]

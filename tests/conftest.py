@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -71,13 +72,16 @@ def processes_of(run_dir: Path) -> list[psutil.Process]:
 class Run:
     """`python -m <module> <arguments>` as a child process in its own session, with its output in a file."""
 
-    def __init__(self, folder: Path, *arguments: str, module: str = "mineonline.train") -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, module: str = "mineonline.train", paths: Sequence[Path] = ()
+    ) -> None:
+        """`paths`: further folders with modules."""
         self.output_file = folder / f"output-{time.monotonic_ns()}.txt"
         with self.output_file.open("wb") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
                 stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, *paths)))},
             )  # fmt: skip
 
     @property
@@ -127,8 +131,8 @@ def start(tmp_path):
     """Start programs that are killed, whatever they are, when the test ends."""
     runs: list[Run] = []
 
-    def begin(*arguments: str, module: str = "mineonline.train") -> Run:
-        runs.append(Run(tmp_path, *arguments, module=module))
+    def begin(*arguments: str, module: str = "mineonline.train", paths: Sequence[Path] = ()) -> Run:
+        runs.append(Run(tmp_path, *arguments, module=module, paths=paths))
         return runs[-1]
 
     yield begin

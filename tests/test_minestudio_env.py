@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -234,6 +235,11 @@ def test_a_callback_that_raises_ends_the_run_with_its_name(open_env, tmp_path, m
         "class Broken(MinecraftCallback):\n"
         "    def after_step(self, sim, obs, reward, terminated, truncated, info):\n"
         "        return info['no_such_key']\n"
+        "class Forgetful(MinecraftCallback):\n"
+        "    def after_step(self, sim, obs, reward, terminated, truncated, info):\n"
+        "        return obs, reward, terminated, truncated, {}\n"
+        "class Silent(MinecraftCallback):\n"
+        "    def after_step(self, *arguments): pass\n"
         "class Success(MinecraftCallback):\n"
         "    def __init__(self, reward): self.reward = reward\n"
         "    def after_step(self, sim, obs, reward, terminated, truncated, info):\n"
@@ -244,11 +250,15 @@ def test_a_callback_that_raises_ends_the_run_with_its_name(open_env, tmp_path, m
     wait_until_ready(succeeds)
     step = step_all(succeeds)
     assert (float(step.reward_N[0]), bool(step.terminated_N[0])) == (7.0, True)
-    broken = open_env(task_of("hunt_cow", callbacks=[{"_target_": "my_callbacks.Broken"}]))
-    wait_until_ready(broken)
-    named = r"callback my_callbacks\.Broken raised KeyError: 'no_such_key' .*my_callbacks\.py, line 4"
-    with pytest.raises(EnvError, match=named):
-        step_all(broken)
+    for name, complaint in {
+        "Broken": r"my_callbacks\.Broken: its after_step raised KeyError: 'no_such_key' .*my_callbacks\.py, line 4",
+        "Forgetful": r"Forgetful: its after_step must keep what is in the observation and the info, but '\w+' is gone",
+        "Silent": r"Silent: its after_step returned None, but must return 5 values",
+    }.items():
+        wrong = open_env(task_of("hunt_cow", callbacks=[{"_target_": f"my_callbacks.{name}"}]))
+        wait_until_ready(wrong)
+        with pytest.raises(EnvError, match=complaint):
+            step_all(wrong)
     missing = open_env(task_of("hunt_cow", callbacks=[{"_target_": "my_callbacks.Missing"}]))
     with pytest.raises(EnvError, match=r"task\.callbacks\[0\]\._target_=my_callbacks\.Missing: cannot be made"):
         wait_until_ready(missing)
@@ -345,15 +355,16 @@ def test_only_so_many_engines_of_a_host_start_at_once(tmp_path):
     children = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(5)]
     spans = [tuple(map(float, child.communicate(timeout=60)[0].split())) for child in children]
     most = max(sum(begin <= moment < end for begin, end in spans) for moment, _ in spans)
-    assert most == 2
+    assert most <= 2  # others of this user on this host may start engines too
     with turn_to_start(1, waits=lambda: None):
         pass  # all is free again
 
 
 def test_settings_that_cannot_work_are_refused():
-    settings = ["env=minestudio", "env.step_timeout_s=500"]
-    with pytest.raises(ConfigError, match=r"env\.step_timeout_s=500: .*collector\.batch_timeout_s=120"):
-        config_of(*settings)
+    with pytest.raises(ConfigError, match=r"batch_timeout_s=600: .* = 616 s\)\. Give more"):
+        config_of("env=minestudio", "env.step_timeout_s=200")
+    with pytest.raises(ConfigError, match=r"silence_s=300: the run would end while engines may still start"):
+        config_of("env=minestudio", "buffer.silence_s=300")
     with pytest.raises(ConfigError, match=r"env\.host_starts=0: must be at least 1"):
         config_of("env=minestudio", "env.host_starts=0")
 
@@ -375,6 +386,32 @@ def test_training_goes_on_when_an_engine_is_killed(start, tmp_path):
     assert float(rows[-1]["collector_restarts"]) == 0
     assert max(float(row["episode/crashed"]) for row in rows) == 1
     assert not processes_of(run_dir)
+
+
+def test_a_callback_that_raises_late_ends_training_with_one_error(start, tmp_path):
+    (tmp_path / "late.py").write_text(
+        "from minestudio.simulator.callbacks import MinecraftCallback\n"
+        "class Late(MinecraftCallback):\n"
+        "    steps = 0\n"
+        "    def before_step(self, sim, action):\n"
+        "        self.steps += 1\n"
+        "        return action if self.steps < 150 else action['nothing']\n"
+    )
+    before = set(Path(tempfile.gettempdir()).glob("mineonline-*"))
+    run_dir = tmp_path / "run"
+    run = start(
+        "env=minestudio", "env.engine=world", "env.image_size=[64,48]", "env.render_size=[64,48]",
+        "collector.envs_per_worker=1", "fragment.length=16", "buffer.fragments_per_iteration=1",
+        "optimizer.minibatches=1", "video.every=0", f"run_dir={run_dir}", "+task.callbacks=[{_target_: late.Late}]",
+        paths=[tmp_path],
+    )  # fmt: skip
+    assert run.wait(120) == 1
+    assert len(run_dir.joinpath("metrics.csv").read_text().splitlines()) > 1, "it had learnt before"
+    errors = [line for line in run.output.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, run.output
+    assert "the callback late.Late: its before_step raised KeyError: 'nothing'" in errors[0]
+    assert not processes_of(run_dir)
+    assert not set(Path(tempfile.gettempdir()).glob("mineonline-*")) - before
 
 
 def csv_of(file: Path):

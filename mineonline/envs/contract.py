@@ -61,10 +61,14 @@ class VectorEnv(Protocol):
 
     spec: EnvSpec
     num_envs: int
-    waiting_N: NDArray[np.bool_]
-    """Environments whose new episode has not begun yet: a game that takes seconds to begin does not hold up the others.
-    They cannot be active; their rows hold their last observation until the call that takes them out of here, which
-    gives the first one of the episode."""
+
+    @property
+    def waiting_N(self) -> NDArray[np.bool_]:
+        """Environments whose new episode has not begun yet: a game that takes seconds to begin holds up nobody else.
+
+        They cannot be active; their rows hold their last observation until the call that takes them out of here, which
+        gives the first one of the episode.
+        """
 
     def reset(self, which_N: NDArray[np.bool_]) -> Observation:
         """Begin a new episode in the environments of `which_N`; the rows of the others are their last observation."""

@@ -47,14 +47,14 @@ class Mission:
             root = ElementTree.fromstring(xml)
             self.width = int(_text(root, "Width"))
             self.height = int(_text(root, "Height"))
-        except (ElementTree.ParseError, ValueError) as error:
+            self.inventory = [
+                (int(stack.attrib["slot"]), stack.attrib["type"], int(stack.attrib.get("quantity", "1")))
+                for stack in root.iter(f"{_MALMO}InventoryObject")
+            ]
+        except (ElementTree.ParseError, ValueError, KeyError) as error:
             raise ProtocolError(f"the mission cannot be read: {error}") from None
         biome = root.find(f".//{_MALMO}PreferredSpawnBiome")
         self.biome = None if biome is None else (biome.text or "").strip() or None
-        self.inventory = [
-            (int(stack.attrib["slot"]), stack.attrib["type"], int(stack.attrib.get("quantity", "1")))
-            for stack in root.iter(f"{_MALMO}InventoryObject")
-        ]
 
 
 class Engine:
@@ -146,7 +146,7 @@ def serve(connection: socket.socket, engine: Engine) -> None:
             while (message := receive(connection)) is not None and message != b"<Disconnect/>":
                 for reply in answer(message, connection, engine):
                     connection.sendall(struct.pack("!I", len(reply)) + reply)
-        except ProtocolError as error:
+        except ValueError as error:
             print(f"ERROR: {error}; the connection is closed", flush=True)
         except (ConnectionError, BrokenPipeError):
             pass  # the client is gone: the next one connects anew

@@ -12,18 +12,23 @@ import logging
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from types import FrameType
 
+import numpy as np
+from numpy.typing import NDArray
 from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.collectors import MultiSyncCollector
 
-from mineonline.envs.contract import VectorEnv
-from mineonline.errors import CollectorError
+from mineonline.envs.contract import Action, Observation, Step, VectorEnv
+from mineonline.errors import CollectorError, EnvError, MineonlineError
 from mineonline.experience.episodes import EpisodeCount
 from mineonline.experience.links import RankLinks
 from mineonline.experience.rollout import FragmentCollector, RolloutSettings, TorchrlEnv, worker_log_file
@@ -43,20 +48,20 @@ BuildEnv = Callable[..., VectorEnv]
 class Workers:
     """The collector's workers. Iterating gives batches of fragments: name -> (W x N, ...), freshly allocated.
 
-    Belongs to the main thread, where the death of a worker is raised at once. The first error of a worker is raised
-    from the iterator. Use as a context manager: leaving it ends the workers
-    within 2 s, whatever they do.
+    Belongs to the main thread, where the death of a worker is raised at once: CollectorError, or what the user can mend
+    (an EnvError of an environment). Use as a context manager: leaving it ends the workers within 2 s, whatever they do.
     """
 
     def __init__(self, build_env: BuildEnv, actor: Actor, settings: RolloutSettings, *, workers: int) -> None:
         self._actor = actor
         self._log = settings.worker_log
-        per_worker = settings.envs_per_worker
+        per_worker, first_env = settings.envs_per_worker, settings.first_env
+        self._error_files = [_error_file(os.getpid(), w) for w in range(workers)]
         try:
             self._collector = MultiSyncCollector(
                 [
-                    partial(_build, build_env, num_envs=per_worker, first_index=settings.first_env + w * per_worker)
-                    for w in range(workers)
+                    partial(_build, build_env, file, num_envs=per_worker, first_index=first_env + w * per_worker)
+                    for w, file in enumerate(self._error_files)
                 ],
                 policy=actor,
                 collector_class=partial(FragmentCollector, settings=settings),
@@ -76,7 +81,7 @@ class Workers:
             # torchrl leaves the workers that did start, and Python would wait for them for ever
             self._end()
             if isinstance(error, Exception):
-                raise CollectorError(f"a worker could not start: {error}") from None
+                raise self._reported() or CollectorError(f"a worker could not start: {error}") from None
             raise
         # torchrl waits for ever for a worker that dies while it takes new weights in
         signal.signal(signal.SIGCHLD, self._look_at_workers)
@@ -95,25 +100,37 @@ class Workers:
             try:
                 batch: TensorDictBase = next(batches)
             except (RuntimeError, ValueError, EOFError) as error:
-                raise CollectorError(self._first_failure() or str(error)) from None
+                raise self._first_failure() or CollectorError(str(error)) from None
             yield {name: leaf.flatten(0, 1) for name, leaf in batch.items() if isinstance(leaf, Tensor)}
 
     def _look_at_workers(self, number: int, frame: FrameType | None) -> None:
-        """A child has ended: CollectorError, wherever the main thread waits, if it was a worker."""
+        """A child has ended: raises why, wherever the main thread waits, if it was a worker."""
         failure = self._first_failure()
         if failure is not None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # once is enough: others may follow on the way out
-            raise CollectorError(failure)
+            raise failure
 
-    def _first_failure(self) -> str | None:
-        """Why a worker is gone, if one is: torchrl does not say, the worker's log does."""
+    def _first_failure(self) -> MineonlineError | None:
+        """Why a worker is gone, if one is: torchrl does not say, the worker does."""
+        reported = self._reported()
+        if reported is not None:
+            return reported
         for worker, process in enumerate(self._collector.procs):
             if not process.is_alive():
                 text = f"worker {worker} ended with exit code {process.exitcode}"
                 if self._log is not None:
                     file = worker_log_file(self._log, worker)
                     text += f". The end of its log, {file}:\n{tail(file)}"
-                return text
+                return CollectorError(text)
+        return None
+
+    def _reported(self) -> EnvError | None:
+        """What an environment said to the user before it ended its worker, if one did."""
+        for file in self._error_files:
+            if file.exists():
+                text = file.read_text()
+                file.unlink()
+                return EnvError(text)
         return None
 
     def __enter__(self) -> Workers:
@@ -130,8 +147,51 @@ class Workers:
             process.kill()
 
 
-def _build(build_env: BuildEnv, *, num_envs: int, first_index: int) -> TorchrlEnv:
-    return TorchrlEnv(build_env(num_envs=num_envs, first_index=first_index))
+def _error_file(collector: int, worker: int) -> Path:
+    return Path(tempfile.gettempdir()) / f"mineonline-error-{collector}-{worker}"
+
+
+def _build(build_env: BuildEnv, error_file: Path, *, num_envs: int, first_index: int) -> TorchrlEnv:
+    with _reporting(error_file):
+        vector = build_env(num_envs=num_envs, first_index=first_index)
+    return TorchrlEnv(_Reporting(vector, error_file))
+
+
+@contextmanager
+def _reporting(error_file: Path) -> Iterator[None]:
+    """What the user can mend ends this worker, with a note for the collector: torchrl would pass on but a code."""
+    try:
+        yield
+    except MineonlineError as error:
+        part = error_file.with_suffix(".part")
+        part.write_text(str(error))
+        part.rename(error_file)
+        logging.shutdown()
+        os._exit(1)
+
+
+class _Reporting:
+    """A `VectorEnv` in a worker, whose errors for the user reach the collector."""
+
+    def __init__(self, vector: VectorEnv, error_file: Path) -> None:
+        self._vector = vector
+        self._error_file = error_file
+        self.spec, self.num_envs = vector.spec, vector.num_envs
+
+    @property
+    def waiting_N(self) -> NDArray[np.bool_]:
+        return self._vector.waiting_N
+
+    def reset(self, which_N: NDArray[np.bool_]) -> Observation:
+        with _reporting(self._error_file):
+            return self._vector.reset(which_N)
+
+    def step(self, action: Action, active_N: NDArray[np.bool_]) -> Step:
+        with _reporting(self._error_file):
+            return self._vector.step(action, active_N)
+
+    def close(self) -> None:
+        self._vector.close()
 
 
 def _begin_worker(parent: int) -> None:

@@ -6,6 +6,7 @@ Imports MineStudio: for the simulator's process alone.
 from __future__ import annotations
 
 import importlib
+import traceback
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,89 @@ from mineonline.envs.actions import GROUPS, group_of
 from mineonline.envs.opening import biomes_of, inventory_commands
 from mineonline.envs.tasks import ActionMask, Reward, Task
 from mineonline.errors import ConfigError
+
+
+class EngineError(Exception):
+    """The engine does not answer; MineStudio hands out a random observation instead."""
+
+
+class CallbackError(Exception):
+    """A callback of the user's is wrong: which, how, and where."""
+
+
+class EngineWatch(MinecraftCallback):  # type: ignore[misc]
+    """First of all callbacks: none shall see what MineStudio makes up for an engine that is gone."""
+
+    def after_reset(self, sim: Any, obs: Any, info: Any) -> Any:
+        check_engine(info)
+        return obs, info
+
+    def after_step(self, sim: Any, obs: Any, reward: float, terminated: bool, truncated: bool, info: Any) -> Any:
+        check_engine(info)
+        return obs, reward, terminated, truncated, info
+
+
+def check_engine(info: Any) -> None:
+    """EngineError if MineStudio says so."""
+    if "error" in info:
+        raise EngineError(f"the engine does not answer: {info['error']}")
+
+
+class Watched(MinecraftCallback):  # type: ignore[misc]
+    """A callback of the user's: what it raises, or returns wrongly, is a CallbackError with its name.
+
+    What MineStudio or the engine raises inside it (it may say commands) is passed on as it is.
+    """
+
+    def __init__(self, callback: MinecraftCallback) -> None:
+        self.callback = callback
+
+    def before_reset(self, sim: Any, reset_flag: bool) -> bool:
+        return bool(self._call("before_reset", sim, reset_flag))
+
+    def after_reset(self, sim: Any, obs: Any, info: Any) -> Any:
+        return self._tuple("after_reset", self._call("after_reset", sim, obs, info), 2, info)
+
+    def before_step(self, sim: Any, action: Any) -> Any:
+        found = self._call("before_step", sim, action)
+        if not isinstance(found, dict):
+            raise self._wrong("before_step", f"returned {found!r:.100}, but must return the action, a dict")
+        return found
+
+    def after_step(self, sim: Any, obs: Any, reward: float, terminated: bool, truncated: bool, info: Any) -> Any:
+        found = self._call("after_step", sim, obs, reward, terminated, truncated, info)
+        return self._tuple("after_step", found, 5, info)
+
+    def before_close(self, sim: Any) -> None:
+        self._call("before_close", sim)
+
+    def after_close(self, sim: Any) -> None:
+        self._call("after_close", sim)
+
+    def _call(self, hook: str, *arguments: Any) -> Any:
+        try:
+            return getattr(self.callback, hook)(*arguments)
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            if "/minestudio/simulator/minerl/" in where.filename:
+                raise
+            text = f"raised {type(error).__name__}: {error} (in {where.filename}, line {where.lineno})"
+            raise self._wrong(hook, text) from error
+
+    def _tuple(self, hook: str, found: Any, size: int, info: Any) -> Any:
+        if not isinstance(found, tuple) or len(found) != size:
+            raise self._wrong(hook, f"returned {found!r:.100}, but must return {size} values as it got them")
+        lost = [key for key in ("image",) if key not in found[0]] + [key for key in info if key not in found[-1]]
+        if lost:
+            raise self._wrong(hook, f"must keep what is in the observation and the info, but {lost[0]!r} is gone")
+        return found
+
+    def _wrong(self, hook: str, text: str) -> CallbackError:
+        kind = type(self.callback)
+        return CallbackError(
+            f"the callback {kind.__module__}.{kind.__name__}: its {hook} {text}. Mend it, or take it out of "
+            "task.callbacks."
+        )
 
 
 class AddedReward(MinecraftCallback):  # type: ignore[misc]
@@ -68,7 +152,7 @@ def callbacks_of(task: Task) -> list[MinecraftCallback]:
 
     ConfigError if one of these cannot be made.
     """
-    found: list[MinecraftCallback] = []
+    found: list[MinecraftCallback] = [EngineWatch()]
     if task.reset == "new_terrain":
         found.append(FastResetCallback(biomes=biomes_of(task), random_tp_range=task.random_tp_range))
     if task.inventory:
@@ -90,7 +174,7 @@ def callbacks_of(task: Task) -> list[MinecraftCallback]:
     if task.portal_reward:
         found.append(VoxelsCallback())
         found.append(AddedReward(GateRewardsCallback()))
-    found += [build(f"task.callbacks[{place}]", settings) for place, settings in enumerate(task.callbacks)]
+    found += [Watched(build(f"task.callbacks[{place}]", settings)) for place, settings in enumerate(task.callbacks)]
     found.append(JudgeResetCallback(task.time_limit_ticks))
     return found
 

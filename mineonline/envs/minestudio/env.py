@@ -7,25 +7,24 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import suppress
 from multiprocessing.connection import wait
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mineonline.config import MineStudioEnvConfig
+from mineonline.config import IDLE_S, MineStudioEnvConfig
 from mineonline.envs.actions import NUM_BUTTONS, NUM_CAMERA, checked_classes
 from mineonline.envs.contract import Action, EnvSpec, Observation, Step, TensorSpec
-from mineonline.envs.minestudio.messages import Begin, Close, Decide, Outcome, Queued, Ready, Starting
-from mineonline.envs.minestudio.process import Ended, SimulatorProcess
+from mineonline.envs.minestudio.messages import Begin, Decide, Outcome, Queued, Ready, Starting
+from mineonline.envs.minestudio.process import Ended, SimulatorProcess, remove_orphans
 from mineonline.envs.opening import episode_seed, first_time_limit, mission_seed
 from mineonline.envs.tasks import Task
 from mineonline.errors import EnvError
 
 log = logging.getLogger(__name__)
 
-IDLE_S = 0.25
-"""How long a step without anyone to play waits for an episode to begin."""
+CLOSE_S = 8.0
+"""How long simulators may take to close by themselves."""
 _LONGEST_PAUSE_S = 60.0
 
 
@@ -65,6 +64,8 @@ class MineStudioEnv:
         self._config, self._task = config, task
         self._seed, self._first_index, self._stagger = seed, first_index, stagger
         self._places = [_Place() for _ in range(num_envs)]
+        self._leaving: list[tuple[SimulatorProcess, float]] = []
+        remove_orphans()
         width, height = config.image_size
         self._image = np.zeros((num_envs, height, width, 3), np.uint8)
         self._statistics_NK = np.zeros((num_envs, len(self.spec.statistics)), np.float32)
@@ -104,14 +105,18 @@ class MineStudioEnv:
         )  # fmt: skip
 
     def close(self) -> None:
-        simulators = [place.simulator for place in self._places if place.simulator is not None]
-        for simulator in simulators:
-            with suppress(Ended):  # it is gone already
-                simulator.send(Close())
-        for simulator in simulators:
-            simulator.close()
+        """End all simulators, within `CLOSE_S`."""
         for place in self._places:
-            place.simulator = None
+            if place.simulator is not None:
+                self._leaving.append((place.simulator, time.monotonic() + CLOSE_S))
+                place.simulator = None
+        while self._leaving:
+            self._let_go()
+            time.sleep(0.02)
+
+    def _let_go(self) -> None:
+        """Move on what is closing; waits for nothing."""
+        self._leaving = [(simulator, until) for simulator, until in self._leaving if not simulator.close(until)]
 
     def _episode(self, n: int) -> Begin:
         index, place = self._first_index + n, self._places[n]
@@ -160,6 +165,7 @@ class MineStudioEnv:
 
         Waits for the first of these, `wait_s` at most.
         """
+        self._let_go()
         until = time.monotonic() + wait_s
         while waiting := np.flatnonzero(self.waiting_N).tolist():
             for n in waiting:
@@ -182,7 +188,8 @@ class MineStudioEnv:
         if place.asked or (place.simulator is None and time.monotonic() < place.deadline):
             return
         if place.simulator is not None and self._is_old(n, place.simulator):
-            place.simulator.end()
+            # callbacks may have something to write
+            self._leaving.append((place.simulator, time.monotonic() + CLOSE_S))
             place.simulator = None
         if place.simulator is None:
             place.simulator = SimulatorProcess(self._config, self._task)
@@ -211,6 +218,9 @@ class MineStudioEnv:
             place.order, place.asked = None, False
             self.waiting_N[n] = False
             self._show(n, message.image)
+            if simulator.fast_resets == 0:
+                begun = self.num_envs - int(self.waiting_N.sum())
+                log.info("environment %d plays: %d of %d", self._first_index + n, begun, self.num_envs)
         else:
             assert isinstance(message, (Queued, Starting)), message
 
@@ -218,6 +228,7 @@ class MineStudioEnv:
         """A simulator is no more: end its process, and wait before the next one starts."""
         place = self._places[n]
         if place.simulator is not None:
+            reason = f"{reason}\n{place.simulator.last_words()}".rstrip()
             place.simulator.end()
         place.simulator, place.asked = None, False
         place.failures += 1

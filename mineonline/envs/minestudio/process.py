@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,14 @@ import msgspec
 
 from mineonline.config import MineStudioEnvConfig
 from mineonline.envs.minestudio.java import COMMAND, SCRATCH
-from mineonline.envs.minestudio.messages import Failed, Link, Setup, ToSimulator, ToWorker
+from mineonline.envs.minestudio.messages import Close, Failed, Link, Setup, ToSimulator, ToWorker
 from mineonline.envs.minestudio.requirements import FOLDER_VARIABLE, engine_command, lay_out
 from mineonline.envs.tasks import Task
 from mineonline.errors import EnvError
 from mineonline.processes import tail
 
+_PREFIX = "mineonline-simulator-"
 _PROGRAM = "mineonline.envs.minestudio.simulator"
-_CLOSE_S = 10.0
 
 
 class Ended(Exception):
@@ -36,7 +37,8 @@ class SimulatorProcess:
         self.began = time.monotonic()
         self.fast_resets = -1
         """In a row; the first reset of an engine is none."""
-        self.scratch = Path(tempfile.mkdtemp(prefix="mineonline-simulator-"))
+        self._closing = False
+        self.scratch = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
         self._log = self.scratch / "simulator.log"
         orders, theirs = os.pipe(), os.pipe()
         with self._log.open("wb") as file:
@@ -56,18 +58,18 @@ class SimulatorProcess:
         try:
             self.link.send(order)
         except BrokenPipeError:
-            raise Ended(self.last_words()) from None
+            raise Ended("its process ended") from None
 
     def receive(self) -> Any:
         """Waits for a message. Ended if the process is gone, or says that it cannot go on."""
         try:
             message = self.link.receive()
         except (EOFError, OSError):
-            raise Ended(self.last_words()) from None
+            raise Ended("its process ended") from None
         if isinstance(message, Failed):
             if message.users:
                 raise EnvError(message.reason)
-            raise Ended(f"{message.reason}\n{self.last_words()}")
+            raise Ended(message.reason)
         return message
 
     def last_words(self) -> str:
@@ -80,13 +82,16 @@ class SimulatorProcess:
         self._process.kill()
         self._leave()
 
-    def close(self) -> None:
-        """Wait until it has closed by itself, no longer than 10 s."""
-        try:
-            self._process.wait(_CLOSE_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-        self._leave()
+    def close(self, deadline: float) -> bool:
+        """Tell it, once, to close by itself, which takes MineStudio 3 s. Whether it is gone: at `deadline`, killed."""
+        if not self._closing:
+            self._closing = True
+            with suppress(Ended):  # it is gone already
+                self.send(Close())
+        if self._process.poll() is None and time.monotonic() < deadline:
+            return False
+        self.end()
+        return True
 
     def _leave(self) -> None:
         self._process.wait()
@@ -114,3 +119,11 @@ def surroundings(config: MineStudioEnvConfig, scratch: Path) -> dict[str, str]:
         COMMAND: "\n".join(engine_command(config.engine)),
         SCRATCH: str(scratch),
     }
+
+
+def remove_orphans() -> None:
+    """Remove the folders of simulators whose worker was killed before they had an engine that would have done so."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if owner.isdecimal() and not Path("/proc", owner).exists():
+            shutil.rmtree(folder, ignore_errors=True)

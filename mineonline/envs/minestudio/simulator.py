@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import socket
 import sys
 import traceback
-from contextlib import nullcontext
+from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ from mineonline.envs.minestudio.messages import (
 from mineonline.envs.minestudio.starts import turn_to_start
 from mineonline.envs.tasks import Task, parse_task
 from mineonline.errors import ConfigError
+from mineonline.minestudio_package import restore_numpy_names
 from mineonline.processes import die_with_parent
 
 _CAMERA, _ATTACK = GROUP_NAMES.index("camera"), GROUP_NAMES.index("attack")
@@ -45,17 +46,19 @@ _CAMERA, _ATTACK = GROUP_NAMES.index("camera"), GROUP_NAMES.index("attack")
 class Simulator:
     """A `MinecraftSim` and the episode that it plays."""
 
-    def __init__(self, setup: Setup, link: Link) -> None:
+    def __init__(self, setup: Setup) -> None:
         from minestudio.simulator.callbacks import GateRewardsCallback, JudgeResetCallback
 
-        from mineonline.envs.minestudio.callbacks import AddedReward, callbacks_of
+        from mineonline.envs.minestudio.callbacks import AddedReward, Watched, callbacks_of, check_engine
 
-        self._setup, self._link = setup, link
+        self._setup = setup
         self._task: Task = parse_task(setup.task)
         self._callbacks = callbacks_of(self._task)
-        self._judges = [c for c in self._callbacks if isinstance(c, JudgeResetCallback)]
+        bare = [c.callback if isinstance(c, Watched) else c for c in self._callbacks]
+        self._judges = [c for c in bare if isinstance(c, JudgeResetCallback)]
         rewards = [c.callback for c in self._callbacks if isinstance(c, AddedReward)]
         self._portals = [c for c in rewards if isinstance(c, GateRewardsCallback)]
+        self._check_engine = check_engine
         self._sim: Any = None
         self._base: dict[tuple[str, str], float] = {}
         self._deaths = 0.0
@@ -68,17 +71,13 @@ class Simulator:
             self._sim = self._make(order.mission_seed)
         sim = self._sim
         sim.np_random = np.random.default_rng(order.episode_seed)
-        starts = not sim.already_reset
         if order.hard:
             sim.already_reset = False
         if not sim.already_reset or self._task.reset == "same_terrain":
             sim.env.seed(order.mission_seed)
         self._judges[-1].time_limit = order.time_limit
-        queue = turn_to_start(self._setup.host_starts, lambda: self._link.send(Queued()))
-        with queue if starts else nullcontext():
-            if starts:
-                self._link.send(Starting())
-            observation, info = sim.reset()
+        observation, info = sim.reset()
+        self._check_engine(info)
         self._base = {pair: count_of(info, *pair) for pair in self._task.rewarded()}
         self._deaths = deaths_of(info)
         return _bytes_of(observation["image"])
@@ -91,8 +90,6 @@ class Simulator:
             cut = any(judge.time_step + 1 >= judge.time_limit for judge in self._judges)
             action = _keys_of_tick(order, tick, repeat)
             observation, paid, terminated, truncated, info = self._sim.step(action)
-            if "error" in info:
-                raise RuntimeError(f"the engine does not answer: {info['error']}")
             reward += float(paid)
             if order.film:
                 frames.append(_bytes_of(info["pov"]))
@@ -180,73 +177,56 @@ def _look_after_engine() -> None:
         cache["daemon"] = (os.getpid(), os.getpid())
 
 
-def _blame(error: BaseException) -> type | None:
-    """The class of the callback whose own code raised; None if it was MineStudio or the engine."""
-    from minestudio.simulator.callbacks import MinecraftCallback
-
-    blamed: type | None = None
-    step: TracebackType | None = error.__traceback__
-    while step is not None:
-        owner = step.tb_frame.f_locals.get("self")
-        if isinstance(owner, MinecraftCallback):
-            blamed = type(owner)
-        elif "/minestudio/simulator/" in step.tb_frame.f_code.co_filename:
-            blamed = None
-        step = step.tb_next
-    return blamed
-
-
 def _failure(error: Exception) -> Failed:
-    if isinstance(error, ConfigError):
+    from mineonline.envs.minestudio.callbacks import CallbackError
+
+    if isinstance(error, (ConfigError, CallbackError)):
         return Failed(str(error), users=True)
-    text = f"{type(error).__name__}: {error}"
-    blamed = _blame(error)
-    if blamed is None:
-        # what MineStudio raises for an engine that is gone tells nothing of it
-        return Failed(f"MineStudio's simulator failed: {text}", users=False)
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    return Failed(
-        f"the callback {blamed.__module__}.{blamed.__name__} raised {text} (in {where.filename}, line {where.lineno}). "
-        "Mend it, or take it out of task.callbacks.",
-        users=True,
-    )
+    # what MineStudio raises for an engine that is gone tells nothing of it
+    return Failed(f"MineStudio's simulator failed: {type(error).__name__}: {error}", users=False)
 
 
 def play(link: Link) -> None:
     """Follow the worker's orders until it says `Close`, or is gone."""
-    setup = link.receive()
+    setup, order = link.receive(), link.receive()
+    if isinstance(order, Close):
+        return
     assert isinstance(setup, Setup), setup
-    simulator = Simulator(setup, link)
-    while True:
-        order = link.receive()
-        if isinstance(order, Begin):
-            link.send(Ready(simulator.begin(order)))
-        elif isinstance(order, Decide):
-            link.send(simulator.decide(order))
-        elif isinstance(order, Close):
-            simulator.close()
-            return
+    assert isinstance(order, Begin), order
+    # MineStudio's import and its engine's start take a core each
+    with turn_to_start(setup.host_starts, lambda: link.send(Queued())):
+        link.send(Starting())
+        simulator = _open(setup)
+        link.send(Ready(simulator.begin(order)))
+    while not isinstance(order := link.receive(), Close):
+        link.send(Ready(simulator.begin(order)) if isinstance(order, Begin) else simulator.decide(order))
+    simulator.close()
+
+
+def _open(setup: Setup) -> Simulator:
+    restore_numpy_names()
+    import cv2
+
+    cv2.setNumThreads(1)
+    return Simulator(setup)
 
 
 def main() -> None:
     """Leaves by `os._exit`: MineStudio's handlers would wait three seconds for an engine that `java.py` ends."""
     reader, writer, worker = map(int, sys.argv[1:])
     die_with_parent(worker)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the worker ends it
     os.environ[SIMULATOR] = str(os.getpid())
     link = Link(reader, writer, ToSimulator)
     try:
-        from mineonline.minestudio_package import restore_numpy_names
-
-        restore_numpy_names()
-        import cv2
-
-        cv2.setNumThreads(1)
         play(link)
     except (EOFError, BrokenPipeError):
         pass  # the worker has left
     except Exception as error:  # noqa: BLE001 - whatever it is, the worker must know before this process ends
         traceback.print_exc()
-        link.send(_failure(error))
+        with suppress(BrokenPipeError):  # the worker has left
+            link.send(_failure(error))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
