@@ -71,7 +71,8 @@ class Simulator:
             self._sim = self._make(order.mission_seed)
         sim = self._sim
         sim.np_random = np.random.default_rng(order.episode_seed)
-        if order.hard:
+        # a mission that the engine itself has ended takes no more commands
+        if order.hard or (sim.already_reset and sim.env.done):
             sim.already_reset = False
         if not sim.already_reset or self._task.reset == "same_terrain":
             sim.env.seed(order.mission_seed)
