@@ -69,10 +69,10 @@ def pack(state: Mapping[str, Tensor]) -> bytes:
     return b"".join(parts)
 
 
-def encode(header: Header, bodies: Sequence[bytes]) -> bytes:
-    """The message without its topic. `bodies`: what `pack` made of the header's leaves."""
+def encode(topic: bytes, header: Header, bodies: Sequence[bytes]) -> bytes:
+    """The message, in one copy of `bodies`: what `pack` made of the header's leaves."""
     encoded = _encoder.encode(header)
-    return b"".join((_LENGTH.pack(len(encoded)), encoded, *bodies))
+    return b"".join((topic, _LENGTH.pack(len(encoded)), encoded, *bodies))
 
 
 def decode(

@@ -43,10 +43,10 @@ class _Newest(NamedTuple):
     is_new: bool
     """`constant` differs from what was published before."""
 
-    def message(self, *parts: _Part) -> bytes:
+    def message(self, topic: bytes, *parts: _Part) -> bytes:
         leaves = tuple(leaf for part in parts for leaf in part.schema)
         header = Header(WIRE_VERSION, self.run_id, self.version, self.done, self.constant_version, leaves)
-        return encode(header, [part.body for part in parts])
+        return encode(topic, header, [part.body for part in parts])
 
 
 class WeightsPublisher:
@@ -114,11 +114,11 @@ class WeightsPublisher:
             command = self._wake_in.recv() if self._wake_in in ready else b""
             if newest is not None and command == b"new":
                 parts = (newest.moving, newest.constant) if newest.is_new else (newest.moving,)
-                self._socket.send(TOPIC + newest.message(*parts))
+                self._socket.send(newest.message(TOPIC, *parts), copy=False)
                 self.published += 1
                 last_sent = time.monotonic()
             elif newest is not None and time.monotonic() - last_sent >= self._refresh_s:
-                self._socket.send(ALIVE + newest.message())
+                self._socket.send(newest.message(ALIVE))
                 last_sent = time.monotonic()
             running = command != b"stop"
         # a moment for the last message (done) to leave; linger would wait for dead subscribers too
@@ -129,7 +129,7 @@ class WeightsPublisher:
         event = self._socket.recv()
         subscribed, topic = event[:1] == b"\x01", event[1:]
         if subscribed and topic.startswith(JOIN) and len(topic) == len(TOPIC) and newest is not None:
-            self._socket.send(topic + newest.message(newest.moving, newest.constant))
+            self._socket.send(newest.message(topic, newest.moving, newest.constant), copy=False)
             self.joined += 1
 
 
