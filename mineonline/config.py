@@ -53,14 +53,14 @@ class MineStudioEnvConfig(_Section, frozen=True, tag="minestudio", tag_field="ki
     """MineStudio's simulator: Minecraft 1.16.5."""
 
     engine: Literal["minecraft", "world"]
-    """`minecraft`: the real one (Java, a screen, about 3 GB of memory an environment). `world`: the embedded world,
+    """`minecraft`: the real one (Java with a heap of 2 GB an environment, a screen). `world`: the embedded world,
     served in its place over the same protocol, to try a configuration without these."""
     image_size: tuple[int, int]
     """Width and height of the picture that the policy sees, in pixels: MineStudio's `obs_size`."""
     render_size: tuple[int, int]
     """The same of the engine's window, from which it is made, and of videos. Minecraft's is 640x360."""
     host_starts: int
-    """Engines that may start at the same time on a host, over all of a user's processes: it takes a core a minute."""
+    """Engines that may start at the same time on a host, over all of a user's processes."""
     start_timeout_s: float
     """An episode that has not begun after so long is a hang: the simulator is replaced. Several times what the engine
     takes to start."""

@@ -2,7 +2,7 @@
 
     python -m mineonline.doctor             look
     python -m mineonline.doctor --install   install what env=minestudio and policy=vpt need in Python, then look
-    python -m mineonline.doctor --engine    download MineStudio's engine (Minecraft, 1 GB) from its hub, then look
+    python -m mineonline.doctor --engine    download MineStudio's engine (Minecraft) from its hub, then look
 
 Exits with 0 if the embedded world and all that was asked for can run.
 """

@@ -45,7 +45,7 @@ class _Place:
 class MineStudioEnv:
     """N of MineStudio's simulators on one task. Implements `VectorEnv`.
 
-    `reset` does not wait: an environment is in `waiting_N` until its episode has begun, which takes an engine a minute,
+    `reset` does not wait: an environment is in `waiting_N` until its episode has begun,
     while the others play. A simulator that fails ends the episode (truncated, crashed) and is replaced after a pause
     that doubles; EnvError after `config.max_failures` failures of one environment without a decision in between, or at
     once for what no new engine would mend.
@@ -83,8 +83,7 @@ class MineStudioEnv:
         return {"image": self._image}
 
     def step(self, action: Action, active_N: NDArray[np.bool_]) -> Step:
-        """One decision of every active environment at the same time; waits for the slowest, but no longer than
-        `step_timeout_s`."""
+        """One decision of every active environment at once; waits for the slowest, `step_timeout_s` at most."""
         active_N = np.asarray(active_N, np.bool_) & ~self.waiting_N
         reward_N = np.zeros(self.num_envs, np.float32)
         ended = {name: np.zeros(self.num_envs, np.bool_) for name in ("terminated", "truncated", "crashed")}
@@ -276,4 +275,3 @@ def spec_of(config: MineStudioEnvConfig, task: Task) -> EnvSpec:
         observation={"image": TensorSpec((height, width, 3), "uint8")}, action=dict(_LIMITS),
         statistics=task.statistics(),
     )  # fmt: skip
-

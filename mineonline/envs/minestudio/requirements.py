@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from mineonline.errors import EnvError
+from mineonline.minestudio_package import INSTALL
 
 Engine = Literal["minecraft", "world"]
 
@@ -27,7 +28,6 @@ VERSION = "1.1.6"
 JAR = Path("engine/build/libs/mcprec-6.13.jar")
 FOLDER_VARIABLE = "MINESTUDIO_DIR"
 MODULES = ("minestudio", "gym", "gym3", "cv2", "diskcache", "psutil", "lxml", "Pyro4", "daemoniker", "minecraft_data")
-_INSTALL = "python -m mineonline.doctor --install"
 _JAVA_TIMEOUT_S = 30
 
 
@@ -68,10 +68,10 @@ def package() -> Finding:
     name = "MineStudio"
     missing = [module for module in MODULES if importlib.util.find_spec(module) is None]
     if missing:
-        return Finding(name, f"missing Python packages ({', '.join(missing)})", f"Type  {_INSTALL}")
+        return Finding(name, f"missing Python packages ({', '.join(missing)})", INSTALL)
     version = importlib.metadata.version("minestudio")
     if version != VERSION:
-        return Finding(name, f"version {version}, but {VERSION} is needed", f"Type  {_INSTALL}")
+        return Finding(name, f"version {version}, but {VERSION} is needed", INSTALL)
     return Finding(name, version)
 
 
