@@ -17,12 +17,14 @@ def print_summary(run_dir: Path, iteration: int, wall_s: float, *, stopped: bool
     if rows:
         last = rows[-1]
         print(f"  {float(last['env_steps']):,.0f} decisions in {float(last['episodes']):,.0f} episodes")
-        names = [column for column in last if column.startswith("episode/") and column != "episode/crashed"]
+        names = [column for column in last if column.startswith("episode/")]
         width = max(len(name) for name in names) - len("episode/")
         for name in names:
             known = [float(row[name]) for row in rows if row[name] not in ("", "nan")]
             if known:
                 print(f"  {name.removeprefix('episode/'):<{width}} first {known[0]:8.2f}   last {known[-1]:8.2f}")
+        if failures := int(float(last["env_failures"])):
+            print(f"  environments that failed and were replaced: {failures} (why: {run_dir / 'logs'})")
         draw_curve(rows, run_dir / "curve.png")
         print(f"  learning curve  {run_dir / 'curve.png'}")
     print(f"  metrics         {file}")
@@ -41,9 +43,7 @@ def draw_curve(rows: list[dict[str, str]], file: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    columns = [
-        name for name in rows[-1] if name.startswith("episode/") and name not in ("episode/crashed", "episode/length")
-    ]
+    columns = [name for name in rows[-1] if name.startswith("episode/") and name != "episode/length"]
     wide = min(_PANELS_A_ROW, len(columns))
     high = -(-len(columns) // wide)
     figure, axes = pyplot.subplots(high, wide, figsize=(5 * wide, 3.5 * high), squeeze=False)

@@ -10,12 +10,12 @@ from mineonline.envs.contract import EnvSpec, TensorSpec
 from mineonline.errors import CollectorError
 from mineonline.experience.buffer import FragmentBuffer, check_silence
 from mineonline.experience.storage import DiskStorage, MemoryStorage
-from mineonline.experience.wire import Timing
+from mineonline.experience.wire import WIRE_VERSION, Header, Timing
 from mineonline.fragment import Fragments, fragment_schema
 
-TIMING = Timing(0.0, 0.0, 0.0, 0.0)
 SPEC = EnvSpec(observation={"state": TensorSpec((1,), "float32")}, action={"action": 2})
 SCHEMA = fragment_schema(SPEC, {}, {}, 2)
+HEADER = Header(WIRE_VERSION, "run", 0, SCHEMA, (), 0, Timing(0.0, 0.0, 0.0, 0.0))
 
 
 def fragment(version, number=0, env=0):
@@ -38,7 +38,7 @@ def filled(request, tmp_path):
         storage = DiskStorage(tmp_path, SCHEMA, settings["capacity"]) if request.param == "disk" else MemoryStorage()
         buffer = FragmentBuffer(**settings, storage=storage)
         for version, number in zip(versions, numbers or range(len(versions)), strict=True):
-            buffer.put(fragment(version, number), 0, (), TIMING, threading.Event())
+            buffer.put(fragment(version, number), HEADER, threading.Event())
         return buffer
 
     return fill
@@ -75,7 +75,7 @@ def test_a_fragment_is_used_as_often_as_allowed_and_not_once_more(filled):
 def test_the_order_of_a_share_does_not_depend_on_the_order_of_arrival(filled):
     buffer = filled([])
     for env, number in [(1, 0), (0, 1), (1, 1), (0, 0)]:
-        buffer.put(fragment(number, number, env), 0, (), TIMING, threading.Event())
+        buffer.put(fragment(number, number, env), HEADER, threading.Event())
     share = buffer.take(4, 1, never)
     assert share.fragments.env_B.tolist() == [0, 0, 1, 1]
     assert share.fragments.sequence_B.tolist() == [0, 1, 0, 1]
@@ -98,7 +98,7 @@ def test_a_full_buffer_that_nobody_empties_any_more_lets_go_of_the_receiver(fill
     buffer = filled([0] * 8)
     stop = threading.Event()
     threading.Timer(0.2, stop.set).start()
-    buffer.put(fragment(0, 8), 0, (), TIMING, stop)
+    buffer.put(fragment(0, 8), HEADER, stop)
     assert buffer.waiting == 8
 
 
@@ -107,7 +107,7 @@ def test_a_full_buffer_makes_the_receiver_wait_until_room_is_made(filled):
     done = threading.Event()
 
     def put():
-        buffer.put(fragment(0, 8), 0, (), TIMING, threading.Event())
+        buffer.put(fragment(0, 8), HEADER, threading.Event())
         done.set()
 
     thread = threading.Thread(target=put)
@@ -123,7 +123,7 @@ def test_a_full_buffer_makes_the_receiver_wait_until_room_is_made(filled):
 def test_stale_fragments_do_not_keep_newer_ones_out(filled):
     buffer = filled([0] * 8)
     threading.Timer(
-        0.3, lambda: [buffer.put(fragment(9, n), 0, (), TIMING, threading.Event()) for n in range(2)]
+        0.3, lambda: [buffer.put(fragment(9, n), HEADER, threading.Event()) for n in range(2)]
     ).start()
     share = buffer.take(2, 9, never)
     assert share.lag_B == [0, 0]
@@ -132,7 +132,7 @@ def test_stale_fragments_do_not_keep_newer_ones_out(filled):
 
 def test_taking_waits_for_arrivals_and_says_for_how_long(filled):
     buffer = filled([])
-    threading.Timer(0.4, lambda: buffer.put(fragment(0), 0, (), TIMING, threading.Event())).start()
+    threading.Timer(0.4, lambda: buffer.put(fragment(0), HEADER, threading.Event())).start()
     assert 0.3 < buffer.take(1, 0, never).wait_s < 3
 
 

@@ -27,6 +27,7 @@ from mineonline.envs.minestudio.starts import turn_to_start
 from mineonline.envs.tasks import parse_task
 from mineonline.envs.world import WorldEnv
 from mineonline.errors import ConfigError, EnvError
+from mineonline.metrics import read_metrics
 from tests.conftest import ROOT, config_of, processes_of
 
 SETTINGS = MineStudioEnvConfig(
@@ -67,11 +68,14 @@ def actions(env, **classes):
     return {name: np.full(env.num_envs, classes.get(name, nothing)) for name, nothing in NO_OP.items()}
 
 
-def wait_until_ready(env, timeout_s=90.0):
+def wait_until_ready(env, timeout_s=90.0, steps=None):
+    """`steps`: a list that gets what every step in between gave."""
     deadline = time.monotonic() + timeout_s
     while env.waiting_N.any():
         assert time.monotonic() < deadline, "no episode began"
-        env.step(actions(env), np.zeros(env.num_envs, np.bool_))
+        step = env.step(actions(env), np.zeros(env.num_envs, np.bool_))
+        if steps is not None:
+            steps.append(step)
 
 
 def step_all(env, action=None):
@@ -270,8 +274,11 @@ def test_an_engine_that_does_not_start_is_tried_again_and_then_named(machine, op
     requirements.check("minecraft")
     began = time.monotonic()
     env = open_env(task_of("hunt_cow"), engine="minecraft", max_failures=2)
+    steps = []
     with pytest.raises(EnvError, match=r"(?s)environment 0 failed 2 times.*no GL context.*mineonline\.doctor"):
-        wait_until_ready(env)
+        wait_until_ready(env, steps=steps)
+    assert sum(int(step.crashed_N[0]) for step in steps) == 1, "the second one ends the run"
+    assert not any(step.truncated_N[0] for step in steps), "no episode was played"
     assert time.monotonic() - began > 1, "there was no pause"
 
 
@@ -374,17 +381,24 @@ def test_training_goes_on_when_an_engine_is_killed(start, tmp_path):
     run = start(
         "task=hunt_cow", "env=minestudio", "env.engine=world", "env.image_size=[64,48]", "env.render_size=[64,48]",
         "collector.workers=1", "collector.envs_per_worker=2", "fragment.length=16", "buffer.fragments_per_iteration=4",
-        "iterations=12", "task.time_limit_ticks=100", "optimizer.minibatches=1", f"run_dir={run_dir}", "video.every=0",
+        "iterations=100000", "task.time_limit_ticks=100", "optimizer.minibatches=1", "video.every=0",
+        f"run_dir={run_dir}",
     )  # fmt: skip
     metrics = run_dir / "metrics.csv"
-    run.wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 2, 120)
+    def last(column):
+        rows = read_metrics(metrics) if metrics.exists() else []
+        return float(rows[-1][column]) if rows else 0.0
+
+    run.wait_for(lambda: last("iteration") > 1, 120)
     engine = next(p for p in processes_of(run_dir) if "mineonline.envs.engine" in p.cmdline())
     engine.kill()
-    assert run.wait(120) == 0, run.output
-    rows = list(csv_of(metrics))
-    assert len(rows) == 12
-    assert float(rows[-1]["collector_restarts"]) == 0
-    assert max(float(row["episode/crashed"]) for row in rows) == 1
+    run.wait_for(lambda: last("env_failures") == 1, 60)
+    seen = last("env_steps")
+    run.wait_for(lambda: last("env_steps") > seen + 100, 60)
+    assert last("collector_restarts") == 0
+    run.send(signal.SIGINT)
+    assert run.wait(60) == 128 + signal.SIGINT, run.output
+    assert "environments that failed and were replaced: 1 " in run.output
     assert not processes_of(run_dir)
 
 
@@ -412,13 +426,6 @@ def test_a_callback_that_raises_late_ends_training_with_one_error(start, tmp_pat
     assert "the callback late.Late: its before_step raised KeyError: 'nothing'" in errors[0]
     assert not processes_of(run_dir)
     assert not set(Path(tempfile.gettempdir()).glob("mineonline-*")) - before
-
-
-def csv_of(file: Path):
-    import csv
-
-    with file.open() as lines:
-        yield from csv.DictReader(lines)
 
 
 def test_an_evaluation_films_what_the_engine_draws(start, tmp_path):

@@ -12,7 +12,7 @@ from mineonline.envs.contract import EnvSpec, TensorSpec
 from mineonline.errors import LearningError, WireError
 from mineonline.experience.buffer import FragmentBuffer
 from mineonline.experience.collector import FragmentSender
-from mineonline.experience.links import WINDOW, RankLinks
+from mineonline.experience.links import TAKEN, WINDOW, RankLinks
 from mineonline.experience.receiver import Receiver
 from mineonline.experience.wire import WIRE_VERSION, Header, Timing, decode, encode
 from mineonline.fragment import Episode, LeafSpec, fragment_schema
@@ -41,7 +41,8 @@ def leaves(seed=0):
 def header(**changes):
     fields = {
         "wire_version": WIRE_VERSION, "run_id": "run", "collector_id": 3, "leaves": SCHEMA,
-        "episodes": (Episode(1.5, 20, "hunt", {"kill_entity/cow": 2.0}),), "timing": Timing(0.1, 0.2, 0.3, 0.7),
+        "episodes": (Episode(1.5, 20, "hunt", {"kill_entity/cow": 2.0}),), "env_failures": 1,
+        "timing": Timing(0.1, 0.2, 0.3, 0.7),
     }  # fmt: skip
     return Header(**{**fields, **changes})
 
@@ -299,3 +300,34 @@ def test_finished_episodes_are_reported_with_their_return_length_and_statistics_
         Episode(3.0, 3, "hunt", {"kill_entity/cow": 1.0}, crashed=False),
         Episode(12.0, 3, "hunt", {"kill_entity/cow": 4.0}, crashed=True),
     ]
+
+
+def test_failures_of_an_environment_are_told_with_its_next_fragment_that_is_sent(tmp_path):
+    """Two environments, three batches; environment 0 does nothing but fail and wait in the first."""
+    with Network(None, tmp_path) as network:
+        router = network.bind(zmq.ROUTER, "test")
+        links = RankLinks(network.context, [network.address_of(router)], None)
+        sender = FragmentSender(
+            links, run_id="run", collector_id=0, schema=SCHEMA, statistics=STATISTICS, task="hunt", environments=2
+        )
+        heard = []
+        for number in range(3):
+            batch = {name: torch.stack([leaf, leaf]) for name, leaf in leaves().items()}
+            batch["env_B"] = torch.tensor([0, 1])
+            for name in ("terminated_BT", "truncated_BT", "final_BT", "report.crashed_BT"):
+                batch[name] = torch.zeros(2, 7, dtype=torch.bool)
+            if number == 0:
+                batch["final_BT"][0] = batch["report.crashed_BT"][0, 2] = batch["report.crashed_BT"][0, 5] = True
+            if number == 1:
+                batch["report.crashed_BT"][:, 3] = batch["truncated_BT"][:, 3] = True
+            batch["report.statistics_BTK"] = torch.zeros(2, 7, 1)
+            batch["report.env_s"] = batch["report.policy_s"] = torch.zeros(2)
+            sender.send(batch, alive=lambda: None)
+            while router.poll(300):
+                name, *frames = router.recv_multipart(copy=False)
+                router.send_multipart([name, TAKEN])
+                got, fragment = decode(frames, run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS)
+                heard.append((number, int(fragment.env_B), got.env_failures))
+        links.close()
+        router.close()
+    assert heard == [(0, 1, 0), (1, 0, 3), (1, 1, 1), (2, 0, 0), (2, 1, 0)]

@@ -20,7 +20,8 @@ class Statistics(lightning.Callback):
     `episode/*` are means over at least the last 100 episodes (fewer at the start; NaN before the first). `time/*` say
     which share of an iteration each link waited or worked; the largest is the bottleneck. `idle_rows` is the share of
     rows without a decision: last observations of cut episodes, and environments that wait for their next episode.
-    `names`: the statistics of the environment. Env steps and episodes go on counting after a resume.
+    `env_failures` counts environments that failed and were replaced, playing or not. `names`: the statistics of the
+    environment. Env steps, episodes and failures go on counting after a resume.
     """
 
     def __init__(self, names: tuple[str, ...], restarts: Callable[[], int]) -> None:
@@ -28,7 +29,7 @@ class Statistics(lightning.Callback):
         self._names = names
         self._restarts = restarts
         self._window: deque[list[float]] = deque()
-        self._totals = {"env_steps": 0, "episodes": 0}
+        self._totals = {"env_steps": 0, "episodes": 0, "env_failures": 0}
         self._last = time.perf_counter()
         self._taken = self._last
         self.bottleneck = ""
@@ -38,7 +39,7 @@ class Statistics(lightning.Callback):
         return dict(self._totals)
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self._totals = dict(state_dict)
+        self._totals.update(state_dict)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._last = time.perf_counter()
@@ -60,6 +61,7 @@ class Statistics(lightning.Callback):
         elapsed, learn_s, self._last = now - self._last, now - self._taken, now
         sums = self._over_ranks(trainer, self._sums(batch))
         env_steps, fragments, lag, reuse, stale, refused, env_s, policy_s, send_s, total_s, full_s, idle = sums[:12]
+        self._totals["env_failures"] += int(sums[12])
         collectors = float(len(batch.arrivals.collectors))
         self._totals["env_steps"] += int(env_steps)
         lags = torch.tensor(float(max(batch.lag_B)), device=pl_module.device)
@@ -73,7 +75,7 @@ class Statistics(lightning.Callback):
         }
         self.bottleneck = _bottleneck(times, batch.wait_s / elapsed)
         metrics = {
-            **self._episodes(sums[12:]),
+            **self._episodes(sums[13:]),
             "env_steps": float(self._totals["env_steps"]),
             "env_steps_per_s": env_steps / elapsed,
             "lag_versions": lag / fragments,
@@ -84,6 +86,7 @@ class Statistics(lightning.Callback):
             "dropped/refused": refused,
             "collectors": collectors,
             "collector_restarts": float(self._restarts()),
+            "env_failures": float(self._totals["env_failures"]),
             "time/iteration_s": elapsed,
             "time/learner_waits": batch.wait_s / elapsed,
             "time/buffer_full": full_s / trainer.world_size / elapsed,
@@ -106,8 +109,8 @@ class Statistics(lightning.Callback):
             sum(t.total_s for t in arrivals.timings),
             arrivals.full_s,
             float(share.fragments.final_BT.float().mean(1).sum()),
+            float(arrivals.env_failures),
             float(len(arrivals.episodes)),
-            float(sum(episode.crashed for episode in arrivals.episodes)),
             sum(episode.episode_return for episode in arrivals.episodes),
             float(sum(episode.length for episode in arrivals.episodes)),
             *(sum(episode.statistics[name] for episode in arrivals.episodes) for name in self._names),
@@ -121,17 +124,16 @@ class Statistics(lightning.Callback):
         return list(map(float, tensor.cpu()))
 
     def _episodes(self, sums: list[float]) -> dict[str, float]:
-        """`sums`: count, crashes, returns, lengths and the statistics of the episodes that just ended."""
+        """`sums`: count, returns, lengths and the statistics of the episodes that just ended."""
         self._totals["episodes"] += int(sums[0])
         self._window.append(sums)
         while sum(entry[0] for entry in self._window) - self._window[0][0] >= _WINDOW_EPISODES:
             self._window.popleft()
-        count, crashes, *totals = (sum(column) for column in zip(*self._window, strict=True))
+        count, *totals = (sum(column) for column in zip(*self._window, strict=True))
         means = [total / count if count else float("nan") for total in totals]
         names = ["return", "length", *self._names]
         return {
             "episodes": float(self._totals["episodes"]),
-            "episode/crashed": crashes,
             **{f"episode/{name}": mean for name, mean in zip(names, means, strict=True)},
         }
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from mineonline.errors import CollectorError, LearningError
 from mineonline.experience.storage import MemoryStorage, Storage
-from mineonline.experience.wire import Timing
+from mineonline.experience.wire import Header, Timing
 from mineonline.fragment import Episode, Fragments
 
 
@@ -28,6 +28,8 @@ class Arrivals:
     env_steps: int = 0
     """Decisions in them."""
     episodes: list[Episode] = field(default_factory=list)
+    env_failures: int = 0
+    """Times that an environment failed and was replaced."""
     timings: list[Timing] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
     """Reason -> fragments or messages that were not used: `stale`, `refused`."""
@@ -86,14 +88,7 @@ class FragmentBuffer:
         self._not_finite_in_a_row = 0
         self._not_finite = ""
 
-    def put(
-        self,
-        fragment: Fragments,
-        collector_id: int,
-        episodes: tuple[Episode, ...],
-        timing: Timing,
-        stop: threading.Event,
-    ) -> None:
+    def put(self, fragment: Fragments, header: Header, stop: threading.Event) -> None:
         """Add one fragment (B = 1). Waits while the buffer is full, until `take` makes room.
 
         When `stop` is set meanwhile, the fragment is not added: nobody will take it.
@@ -111,9 +106,10 @@ class FragmentBuffer:
             arrivals.full_s += time.monotonic() - began
             arrivals.fragments += 1
             arrivals.env_steps += int((~fragment.final_BT).sum())
-            arrivals.episodes.extend(episodes)
-            arrivals.timings.append(timing)
-            arrivals.collectors.add(collector_id)
+            arrivals.episodes.extend(header.episodes)
+            arrivals.env_failures += header.env_failures
+            arrivals.timings.append(header.timing)
+            arrivals.collectors.add(header.collector_id)
             origin = int(fragment.env_B), int(fragment.sequence_B)
             self._not_finite_in_a_row = 0
             self._entries.append(_Entry(self._storage.keep(fragment), int(fragment.version_B), origin))

@@ -222,6 +222,8 @@ class FragmentSender:
         self._collector_id = collector_id
         self._schema = schema
         self._episodes = EpisodeCount(environments, statistics=statistics, task=task, staggered=staggered)
+        self._env_failures_N = [0] * environments
+        """That no fragment has told yet."""
         self._batch_began = time.perf_counter()
         self._sent_s = 0.0
 
@@ -240,9 +242,13 @@ class FragmentSender:
         self._batch_began = now
         for n in range(len(batch["env_B"])):
             episodes = self._episodes.finished(batch, n)
+            self._env_failures_N[n] += int(batch["report.crashed_BT"][n].sum())
             if not episodes and bool(batch["final_BT"][n].all()):
                 continue  # it waited for an episode all the time: nothing can be learnt
-            header = Header(WIRE_VERSION, self._run_id, self._collector_id, self._schema, episodes, timing)
+            header = Header(
+                WIRE_VERSION, self._run_id, self._collector_id, self._schema, episodes, self._env_failures_N[n], timing
+            )
+            self._env_failures_N[n] = 0
             frames = encode(header, {leaf.name: batch[leaf.name][n] for leaf in self._schema})
             # no copy: the batch is this function's alone, and zmq keeps it until it is sent
             self._links.send(frames, alive)

@@ -71,7 +71,7 @@ class Receiver:
                 log.warning("refused a message: %s", error)
                 self._buffer.refuse(str(error) if isinstance(error, NotFiniteError) else None)
             else:
-                self._buffer.put(fragment, header.collector_id, header.episodes, header.timing, self._stop)
+                self._buffer.put(fragment, header, self._stop)
             self._socket.send_multipart([sender, TAKEN])
 
 

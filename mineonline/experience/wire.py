@@ -15,7 +15,7 @@ from torch import Tensor
 from mineonline.errors import DECODE_ERRORS, NotFiniteError, WireError
 from mineonline.fragment import Episode, Fragments, LeafSpec
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 
 
 class Timing(msgspec.Struct, frozen=True):
@@ -38,6 +38,8 @@ class Header(msgspec.Struct, frozen=True):
     """Must equal the receiver's schema."""
     episodes: tuple[Episode, ...]
     """That ended in this fragment."""
+    env_failures: int
+    """Times that the fragment's environment failed and was replaced, since the fragment of it before."""
     timing: Timing
 
 

@@ -92,7 +92,7 @@ def send(address: str, folder: str) -> None:
     links = RankLinks(context, [address], Keys.load(Path(folder) / KEYS_FILE))
     leaves = {leaf.name: torch.zeros(leaf.shape, dtype=getattr(torch, leaf.dtype)) for leaf in SCHEMA}
     leaves["observation.image"].random_(0, 256)
-    header = Header(WIRE_VERSION, "bench", 0, SCHEMA, (), Timing(0, 0, 0, 0))
+    header = Header(WIRE_VERSION, "bench", 0, SCHEMA, (), 0, Timing(0, 0, 0, 0))
     while True:
         links.send(encode(header, leaves), lambda: None)
 

@@ -69,6 +69,8 @@ class MineStudioEnv:
         width, height = config.image_size
         self._image = np.zeros((num_envs, height, width, 3), np.uint8)
         self._statistics_NK = np.zeros((num_envs, len(self.spec.statistics)), np.float32)
+        self._failed_N = np.zeros(num_envs, np.bool_)
+        """Since the last step."""
 
     def reset(self, which_N: NDArray[np.bool_]) -> Observation:
         """Let episodes begin; those of `waiting_N` have not yet, and show their last observation."""
@@ -86,21 +88,22 @@ class MineStudioEnv:
         """One decision of every active environment at once; waits for the slowest, `step_timeout_s` at most."""
         active_N = np.asarray(active_N, np.bool_) & ~self.waiting_N
         reward_N = np.zeros(self.num_envs, np.float32)
-        ended = {name: np.zeros(self.num_envs, np.bool_) for name in ("terminated", "truncated", "crashed")}
+        terminated_N, truncated_N = np.zeros((2, self.num_envs), np.bool_)
         for n, outcome in self._decide(action, np.flatnonzero(active_N).tolist()).items():
             if outcome is None:
-                ended["truncated"][n] = ended["crashed"][n] = True
+                truncated_N[n] = True
                 continue
             self._places[n].failures = 0
             self._show(n, outcome.image)
             reward_N[n], self._statistics_NK[n] = outcome.reward, outcome.statistics
-            ended["terminated"][n], ended["truncated"][n] = outcome.terminated, outcome.truncated
+            terminated_N[n], truncated_N[n] = outcome.terminated, outcome.truncated
             if n == 0:
                 self.frames = [self._picture(frame) for frame in outcome.frames]
         self._begin_episodes(0.0 if active_N.any() else IDLE_S)
+        crashed_N, self._failed_N = self._failed_N, np.zeros(self.num_envs, np.bool_)
         return Step(
-            observation={"image": self._image}, reward_N=reward_N, terminated_N=ended["terminated"],
-            truncated_N=ended["truncated"], crashed_N=ended["crashed"], statistics_NK=self._statistics_NK.copy(),
+            observation={"image": self._image}, reward_N=reward_N, terminated_N=terminated_N, truncated_N=truncated_N,
+            crashed_N=crashed_N, statistics_NK=self._statistics_NK.copy(),
         )  # fmt: skip
 
     def close(self) -> None:
@@ -231,6 +234,7 @@ class MineStudioEnv:
             place.simulator.end()
         place.simulator, place.asked = None, False
         place.failures += 1
+        self._failed_N[n] = True
         index = self._first_index + n
         if place.failures >= self._config.max_failures:
             raise EnvError(
