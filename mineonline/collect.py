@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-from mineonline.processes import die_with_parent, own_temporary_folder, show_run_dir
+from mineonline.processes import begin_logging, die_with_parent, own_temporary_folder, show_run_dir
 from mineonline.supervisor import CONFIG_EXIT_CODE, LOG_VARIABLE, PARENT_VARIABLE
 
 # torchrl's workers and this process wait for each other; how long is the watchdog's business
@@ -86,7 +86,7 @@ class Arguments(msgspec.Struct, frozen=True):
 
 def main() -> None:
     """Collect for a run until it is complete, or record."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    begin_logging()
     arguments = parse_arguments(sys.argv[1:])
     if isinstance(arguments, Arguments) and "://" not in arguments.run:
         show_run_dir(Path(arguments.run).absolute(), "mineonline.collect")
@@ -138,6 +138,7 @@ def collect(
     """
     config = msgspec.json.decode(welcome.config, type=Config)
     check_device("collector.device", config.collector.device)
+    log.info("joined run %s as collector %d", welcome.run_id[:8], welcome.collector_id)
     prepare(config)
     spec = env_spec(config)
     actor = build_actor(config, spec)
@@ -154,7 +155,7 @@ def collect(
         torch_threads=collector.torch_threads,
         worker_log=Path(own_log) if own_log else None,
     )
-    log.info("joined run %s as collector %d", welcome.run_id[:8], welcome.collector_id)
+    log.info("starting %d environments", environments)
     with ExitStack() as stack:
         state = actor.parts()
         subscriber = WeightsSubscriber(

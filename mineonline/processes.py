@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import shutil
 import signal
@@ -56,6 +57,11 @@ def own_temporary_folder(*, given: bool = False) -> None:
     os.environ["TMPDIR"] = tempfile.tempdir = folder
     # after multiprocessing has removed its own folder, whose priority is -100
     Finalize(None, shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, exitpriority=-200)
+
+
+def begin_logging() -> None:
+    """Log to stderr: what happens, and when."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
 
 
 def log_to(file: Path) -> None:

@@ -158,7 +158,7 @@ def _connect(
         AnnounceRun(receiver.address, centre.announce if centre else lambda addresses: None),
         *([PublishWeights(centre.publisher, stop)] if centre else []),
         checkpoints,
-        Progress(statistics),
+        Progress(statistics, run_dir / "logs"),
         RecordVideos(run_dir, config.video.every, stop),
         StopOnSignal(stop),  # last: it lets the others end in peace
     ]

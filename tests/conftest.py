@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import msgspec
@@ -121,9 +122,10 @@ def _own_temporary_folder():
     # short, since it is the beginning of the paths of sockets
     folder = tempfile.mkdtemp(prefix="mt-")
     os.environ["TMPDIR"] = tempfile.tempdir = folder
+    # after multiprocessing has removed its own folder in there, whose priority is -100
+    Finalize(None, shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, exitpriority=-200)
     yield
     os.environ["TMPDIR"] = tempfile.tempdir = before
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -385,6 +385,7 @@ def test_training_goes_on_when_an_engine_is_killed(start, tmp_path):
         f"run_dir={run_dir}",
     )  # fmt: skip
     metrics = run_dir / "metrics.csv"
+
     def last(column):
         rows = read_metrics(metrics) if metrics.exists() else []
         return float(rows[-1][column]) if rows else 0.0
@@ -398,6 +399,9 @@ def test_training_goes_on_when_an_engine_is_killed(start, tmp_path):
     assert last("collector_restarts") == 0
     run.send(signal.SIGINT)
     assert run.wait(60) == 128 + signal.SIGINT, run.output
+    worker_log = (run_dir / "logs" / "collector-0-worker-0.log").read_text()
+    assert "INFO environment 1 plays" in worker_log
+    assert "failed and is replaced in 1 s: " in worker_log
     assert "environments that failed and were replaced: 1 " in run.output
     assert not processes_of(run_dir)
 

@@ -1,8 +1,16 @@
 """The whole program, as a user runs it: real processes, signals and files."""
 
+import fcntl
+import os
+import pty
 import signal
+import struct
+import subprocess
+import sys
 import tempfile
+import termios
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -10,7 +18,7 @@ import pytest
 import torch
 
 from mineonline.metrics import read_metrics
-from tests.conftest import CARTPOLE, SMALL, processes_of, rows
+from tests.conftest import CARTPOLE, ROOT, SMALL, processes_of, rows
 
 QUICK = [*CARTPOLE, *SMALL]
 
@@ -40,6 +48,26 @@ def test_the_default_command_leaves_a_complete_run_folder_and_no_process(start, 
     assert [row["iteration"] for row in metrics] == ["1", "2"]
     assert {"loss/total", "episode/return", "env_steps_per_s", "lag_versions", "dropped/stale"} <= set(metrics[0])
     assert leaves_nothing(run_dir)
+
+
+def test_a_terminal_shows_what_collectors_do_until_the_first_fragments_come(tmp_path):
+    terminal, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    run = subprocess.Popen(
+        [sys.executable, "-m", "mineonline.train", *QUICK, "iterations=2", f"run_dir={tmp_path / 'run'}"],
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):  # how a terminal says that nobody writes to it any more
+        while part := os.read(terminal, 65536):
+            shown += part
+    os.close(terminal)
+    text = shown.decode()
+    assert run.wait(60) == 0, text
+    waiting, learning = text.find("waiting for fragments (collector: starting 8 environments)"), text.find("2/2 [")
+    assert 0 < waiting < learning, text
 
 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 from mineonline.config import Config, CrafterEnvConfig, GymEnvConfig, MineStudioEnvConfig, WorldEnvConfig
 from mineonline.envs.contract import EnvSpec, VectorEnv
 from mineonline.envs.gym import GymEnv, gym_spec
 from mineonline.envs.minestudio import requirements
 from mineonline.envs.minestudio.env import MineStudioEnv, spec_of
+
+log = logging.getLogger(__name__)
 
 
 def check_ready(config: Config) -> None:
@@ -26,6 +30,7 @@ def prepare(config: Config) -> None:
     ):
         from mineonline.envs.world import warm_up
 
+        log.info("loading the world (the first time on a machine it is compiled: a minute)")
         warm_up()
     elif isinstance(config.env, CrafterEnvConfig):
         from mineonline.envs import crafter

@@ -35,7 +35,7 @@ from mineonline.experience.rollout import FragmentCollector, RolloutSettings, To
 from mineonline.experience.wire import WIRE_VERSION, Header, Timing, encode
 from mineonline.fragment import LeafSpec
 from mineonline.policies.actor import Actor
-from mineonline.processes import die_with_parent, tail
+from mineonline.processes import begin_logging, die_with_parent, tail
 
 log = logging.getLogger(__name__)
 
@@ -197,6 +197,7 @@ class _Reporting:
 def _begin_worker(parent: int) -> None:
     """First in every worker: only the collector ends it."""
     die_with_parent(parent)
+    begin_logging()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
