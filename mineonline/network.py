@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import tempfile
 from pathlib import Path
 from types import TracebackType
 
@@ -19,6 +18,7 @@ import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
 from mineonline.errors import ConfigError
+from mineonline.processes import folder_for_sockets
 
 KEYS_FILE = "keys.json"
 
@@ -60,7 +60,7 @@ class Network:
         self.context = zmq.Context()
         self._host = host
         self._keys = keys
-        self._folder = Path(tempfile.mkdtemp(prefix="mineonline-")) if host is None else None
+        self._folder = Path(folder_for_sockets("mineonline-")) if host is None else None
         self._authenticator: ThreadAuthenticator | None = None
         if keys is not None:
             self._authenticator = ThreadAuthenticator(self.context)

@@ -17,6 +17,8 @@ RUN_DIR_VARIABLE = "MINEONLINE_RUN_DIR"
 
 _SHOWN_BY_VARIABLE = "MINEONLINE_SHOWN_BY"
 _PR_SET_PDEATHSIG = 1
+_LONGEST_FOLDER = 40
+"""Bytes: multiprocessing adds 62 to it (`/mineonline-collector-12345678/pymp-12345678/listener-12345678`)."""
 
 
 def show_run_dir(run_dir: Path, module: str) -> None:
@@ -48,12 +50,18 @@ def die_with_parent(parent: int, how: signal.Signals = signal.SIGKILL) -> None:
         os.kill(os.getpid(), how)
 
 
+def folder_for_sockets(prefix: str) -> str:
+    """A new temporary folder; in /tmp where TMPDIR is so long that paths of sockets (107 bytes) would not fit."""
+    usual = tempfile.gettempdir()
+    return tempfile.mkdtemp(prefix=prefix, dir=usual if len(os.fsencode(usual)) <= _LONGEST_FOLDER else "/tmp")
+
+
 def own_temporary_folder(*, given: bool = False) -> None:
     """Give this process and its children a temporary folder that is removed when it exits; `given`: it is TMPDIR.
 
     multiprocessing makes folders in every process, and those of a killed child would stay.
     """
-    folder = tempfile.gettempdir() if given else tempfile.mkdtemp(prefix="mineonline-collector-")
+    folder = tempfile.gettempdir() if given else folder_for_sockets("mineonline-collector-")
     os.environ["TMPDIR"] = tempfile.tempdir = folder
     # after multiprocessing has removed its own folder, whose priority is -100
     Finalize(None, shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, exitpriority=-200)

@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from types import TracebackType
 
 from mineonline.errors import CollectorError
 from mineonline.network import KEYS_FILE
-from mineonline.processes import RUN_DIR_VARIABLE, tail
+from mineonline.processes import RUN_DIR_VARIABLE, folder_for_sockets, tail
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +122,7 @@ class LocalCollectors:
     def _start(self, child: _Child) -> subprocess.Popen[bytes]:
         child.log_file.parent.mkdir(parents=True, exist_ok=True)
         child.start_at = time.monotonic()
-        child.scratch = tempfile.mkdtemp(prefix="mineonline-collector-")
+        child.scratch = folder_for_sockets("mineonline-collector-")
         environment = {
             **os.environ,
             RUN_DIR_VARIABLE: str(self._run_dir),

@@ -128,6 +128,17 @@ def test_a_run_that_lightning_ends_early_saves_its_last_iteration_and_goes_on(st
 
 
 @pytest.mark.slow
+def test_a_temporary_folder_with_a_long_name_is_no_obstacle(start, tmp_path, monkeypatch):
+    folder = tmp_path / ("a" * 80)
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    before = set(Path("/tmp").glob("mineonline-*"))
+    run = start(*QUICK, "iterations=2", f"run_dir={tmp_path / 'run'}")
+    assert run.wait(60) == 0, run.output
+    assert not any(folder.iterdir())
+    assert not set(Path("/tmp").glob("mineonline-*")) - before
+
+
 def test_another_run_is_not_overwritten_by_resuming_into_its_folder(start, tmp_path):
     for name in ("a", "b"):
         assert start(*QUICK, "iterations=1", f"run_dir={tmp_path}/{name}").wait(120) == 0
