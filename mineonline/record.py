@@ -129,8 +129,10 @@ def _play(config: Config, spec: EnvSpec, actor: Actor, written: _Written, wanted
         workers = stack.enter_context(Workers(partial(build_env, config), actor, settings, workers=collector.workers))
         for batch in workers:
             watchdog.feed(collector.batch_timeout_s)
-            fragments = Fragments.from_leaves({name: batch[name] for name in names})
-            written.add(fragments, env=label_of(msgspec.to_builtins(config)), actions=spec.action)
+            played_N = ~batch["final_BT"].all(1)  # the others waited for an episode all the time
+            if played_N.any():
+                fragments = Fragments.from_leaves({name: batch[name][played_N] for name in names})
+                written.add(fragments, env=label_of(msgspec.to_builtins(config)), actions=spec.action)
             for n in range(environments):
                 written.episodes += episodes.finished(batch, n)
             log.info("%d of %d fragments", written.fragments, wanted)

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import psutil
 import pytest
+import torch
 import yaml
 
 from mineonline.config import MineStudioEnvConfig
@@ -28,7 +29,8 @@ from mineonline.envs.tasks import parse_task
 from mineonline.envs.world import WorldEnv
 from mineonline.errors import ConfigError, EnvError
 from mineonline.metrics import read_metrics
-from tests.conftest import ROOT, config_of, processes_of
+from mineonline.recorded import RecordedFragments
+from tests.conftest import ROOT, checkpoint_of, config_of, processes_of
 
 SETTINGS = MineStudioEnvConfig(
     engine="world", image_size=(48, 40), render_size=(48, 40), host_starts=4, start_timeout_s=90, step_timeout_s=30,
@@ -433,8 +435,6 @@ def test_a_callback_that_raises_late_ends_training_with_one_error(start, tmp_pat
 
 
 def test_an_evaluation_films_what_the_engine_draws(start, tmp_path):
-    from tests.conftest import checkpoint_of
-
     checkpoint = checkpoint_of(
         tmp_path / "run", "task=hunt_cow", "env=minestudio", "env.engine=world", "env.image_size=[64,48]",
         "env.render_size=[160,120]", "task.time_limit_ticks=40",
@@ -448,6 +448,18 @@ def test_an_evaluation_films_what_the_engine_draws(start, tmp_path):
     with av.open(str(video)) as container:
         frames = sum(1 for _ in container.decode(video=0))
     assert frames == 40
+
+
+def test_a_recording_has_no_fragment_in_which_nothing_was_played(start, tmp_path):
+    checkpoint = checkpoint_of(
+        tmp_path / "run", "task=hunt_cow", "env=minestudio", "env.engine=world", "env.image_size=[64,48]",
+        "env.render_size=[64,48]", "collector.envs_per_worker=2", "fragment.length=8",
+    )  # fmt: skip
+    run = start(f"checkpoint={checkpoint}", "record=set", "fragments=6", module="mineonline.collect")
+    assert run.wait(120) == 0, run.output
+    found = RecordedFragments(tmp_path / "set")
+    assert len(found) >= 6
+    assert not found[torch.arange(len(found))].final_BT.all(1).any()
 
 
 def test_the_settings_are_read_back_from_a_run_folder():

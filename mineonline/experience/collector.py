@@ -244,7 +244,7 @@ class FragmentSender:
         for n in range(len(batch["env_B"])):
             episodes = self._episodes.finished(batch, n)
             self._env_failures_N[n] += int(batch["report.crashed_BT"][n].sum())
-            if not episodes and bool(batch["final_BT"][n].all()):
+            if bool(batch["final_BT"][n].all()):
                 continue  # it waited for an episode all the time: nothing can be learnt
             header = Header(
                 WIRE_VERSION, self._run_id, self._collector_id, self._schema, episodes, self._env_failures_N[n], timing
