@@ -52,15 +52,17 @@ class Keys(msgspec.Struct, frozen=True):
 class Network:
     """The trainer's side: binds unix sockets (`host` None) or authenticated tcp sockets (keys from `run_dir`).
 
-    Close it when all its sockets are closed.
+    Close it when all its sockets are closed. Unix sockets lie in `folder`, which the rank that made it removes.
     """
 
-    def __init__(self, host: str | None, run_dir: Path) -> None:
+    def __init__(self, host: str | None, run_dir: Path, *, folder: Path | None = None) -> None:
+        """`folder`: that of rank 0; None makes one, where one is needed."""
         keys = None if host is None else Keys.load_or_make(run_dir)
         self.context = zmq.Context()
         self._host = host
         self._keys = keys
-        self._folder = Path(folder_for_sockets("mineonline-")) if host is None else None
+        self._made_folder = host is None and folder is None
+        self.folder = Path(folder_for_sockets("mineonline-")) if self._made_folder else folder
         self._authenticator: ThreadAuthenticator | None = None
         if keys is not None:
             self._authenticator = ThreadAuthenticator(self.context)
@@ -77,7 +79,7 @@ class Network:
             bound.curve_server = True
             bound.curve_publickey = self._keys.server_public.encode()
             bound.curve_secretkey = self._keys.server_secret.encode()
-        target = f"ipc://{self._folder}/{name}" if self._folder else f"tcp://{self._host}:{port or '*'}"
+        target = f"ipc://{self.folder}/{name}" if self._host is None else f"tcp://{self._host}:{port or '*'}"
         try:
             bound.bind(target)
         except zmq.ZMQError as error:
@@ -96,13 +98,17 @@ class Network:
             return endpoint.replace("0.0.0.0", socket.getfqdn())
         return endpoint
 
+    def remove_folder(self) -> None:
+        """Let nobody connect to unix sockets any more; connections that are there stay."""
+        if self._made_folder:
+            shutil.rmtree(str(self.folder), ignore_errors=True)
+
     def close(self) -> None:
         """Free the context and remove the socket folder. Sockets must be closed already."""
         if self._authenticator is not None:
             self._authenticator.stop()
         self.context.term()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        self.remove_folder()
 
     def __enter__(self) -> Network:
         return self

@@ -58,6 +58,7 @@ from mineonline.weights.publisher import WeightsPublisher
 log = logging.getLogger(__name__)
 
 _RUN_ID_VARIABLE = "MINEONLINE_RUN_ID"
+_SOCKETS_VARIABLE = "MINEONLINE_SOCKETS"
 
 
 def train(
@@ -133,7 +134,10 @@ def _connect(
             f"rank {rank} was not started by rank 0. Start one process a node and give trainer.devices=<ranks>."
         )
     run_id = os.environ[_RUN_ID_VARIABLE]
-    network = stack.enter_context(Network(config.network.host, run_dir))
+    folder = Path(os.environ[_SOCKETS_VARIABLE]) if rank > 0 and config.network.host is None else None
+    network = stack.enter_context(Network(config.network.host, run_dir, folder=folder))
+    if rank == 0:
+        os.environ[_SOCKETS_VARIABLE] = str(network.folder)
     share = config.buffer.fragments_per_iteration // trainer.world_size
     schema = Actor(learner.policy, learner.reference).schema(spec, config.fragment.length)
     capacity = config.buffer.capacity or share
@@ -162,6 +166,8 @@ def _connect(
         RecordVideos(run_dir, config.video.every, stop),
         StopOnSignal(stop),  # last: it lets the others end in peace
     ]
+    # first of all on the way out: when another rank was killed, Lightning kills this one within seconds
+    stack.callback(network.remove_folder)
     began = buffer.last_arrival
 
     def give_up() -> bool:

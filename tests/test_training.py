@@ -193,12 +193,14 @@ def test_a_signal_to_rank_0_stops_ranks_that_wait_for_fragments(start, tmp_path)
 
 def test_a_killed_rank_ends_the_run_and_leaves_nothing(start, tmp_path):
     run_dir = tmp_path / "run"
+    before = set(Path(tempfile.gettempdir()).glob("mineonline-*"))
     run = start(*QUICK, *RANKS, "iterations=100000", f"run_dir={run_dir}")
     run.wait_for(lambda: rows(run_dir) > 3, 150)
     (other,) = [child for child in psutil.Process(run.process.pid).children() if "mineonline.train" in child.cmdline()]
     other.kill()
     assert run.wait(20) != 0
     assert leaves_nothing(run_dir, within_s=10)
+    assert not set(Path(tempfile.gettempdir()).glob("mineonline-*")) - before
 
 
 def test_an_error_of_rank_0_ends_all_ranks(start, tmp_path):
