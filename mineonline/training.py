@@ -41,6 +41,7 @@ from mineonline.experience.buffer import FragmentBuffer, check_silence
 from mineonline.experience.datamodule import OnlineDataModule
 from mineonline.experience.receiver import Receiver
 from mineonline.experience.storage import DiskStorage, MemoryStorage
+from mineonline.fragment import LeafSpec
 from mineonline.join import DONE_FILE, JoinDesk, Welcome
 from mineonline.learning.build import build_learner
 from mineonline.learning.module import PPO
@@ -126,28 +127,11 @@ def _connect(
 ) -> OnlineDataModule:
     """Open this rank's end of both paths; `stack` closes what was opened, last first."""
     rank = trainer.global_rank
-    if rank == 0:
-        # ranks that Lightning starts inherit it; it is also what makes a message one of this run
-        os.environ[_RUN_ID_VARIABLE] = secrets.token_hex(16)
-    elif _RUN_ID_VARIABLE not in os.environ:
-        raise ConfigError(
-            f"rank {rank} was not started by rank 0. Start one process a node and give trainer.devices=<ranks>."
-        )
+    network = _open_network(stack, config, run_dir, rank)
     run_id = os.environ[_RUN_ID_VARIABLE]
-    folder = Path(os.environ[_SOCKETS_VARIABLE]) if rank > 0 and config.network.host is None else None
-    network = stack.enter_context(Network(config.network.host, run_dir, folder=folder))
-    if rank == 0:
-        os.environ[_SOCKETS_VARIABLE] = str(network.folder)
     share = config.buffer.fragments_per_iteration // trainer.world_size
     schema = Actor(learner.policy, learner.reference).schema(spec, config.fragment.length)
-    capacity = config.buffer.capacity or share
-    buffer = FragmentBuffer(
-        capacity=capacity,
-        max_staleness=config.buffer.max_staleness,
-        max_reuse=config.buffer.max_reuse,
-        seed=config.seed + rank,
-        storage=DiskStorage(run_dir, schema, capacity) if config.buffer.storage == "disk" else MemoryStorage(),
-    )
+    buffer = _build_buffer(config, run_dir, schema, share, rank)
     receiver = Receiver(
         network, buffer, rank=rank, run_id=run_id, schema=schema, actions=dict(spec.action), statistics=spec.statistics
     )
@@ -186,6 +170,33 @@ def _connect(
         buffer, iterations=config.iterations, share=share, version=lambda: learner.version, give_up=give_up,
         before_stop=lambda: checkpoints.save(trainer),
     )  # fmt: skip
+
+
+def _open_network(stack: ExitStack, config: Config, run_dir: Path, rank: int) -> Network:
+    """Rank 0 decides the run's id and the folder of its unix sockets; ranks that Lightning starts inherit them."""
+    if rank == 0:
+        # also what makes a message one of this run
+        os.environ[_RUN_ID_VARIABLE] = secrets.token_hex(16)
+    elif _RUN_ID_VARIABLE not in os.environ:
+        raise ConfigError(
+            f"rank {rank} was not started by rank 0. Start one process a node and give trainer.devices=<ranks>."
+        )
+    folder = Path(os.environ[_SOCKETS_VARIABLE]) if rank > 0 and config.network.host is None else None
+    network = stack.enter_context(Network(config.network.host, run_dir, folder=folder))
+    if rank == 0:
+        os.environ[_SOCKETS_VARIABLE] = str(network.folder)
+    return network
+
+
+def _build_buffer(config: Config, run_dir: Path, schema: tuple[LeafSpec, ...], share: int, rank: int) -> FragmentBuffer:
+    capacity = config.buffer.capacity or share
+    return FragmentBuffer(
+        capacity=capacity,
+        max_staleness=config.buffer.max_staleness,
+        max_reuse=config.buffer.max_reuse,
+        seed=config.seed + rank,
+        storage=DiskStorage(run_dir, schema, capacity) if config.buffer.storage == "disk" else MemoryStorage(),
+    )
 
 
 class _Centre(NamedTuple):
