@@ -23,7 +23,7 @@ from mineonline.config import Config
 from mineonline.envs.build import build_env, env_spec
 from mineonline.fragment import Fragments
 from mineonline.learning.advantage import advantages
-from mineonline.learning.objective import ppo_losses
+from mineonline.learning.objective import clipped_surrogate
 from mineonline.policies.build import build_policy
 from mineonline.policies.policy import Policy
 from tests.conftest import config_of, processes_of, rows
@@ -134,13 +134,14 @@ def learn(config: Config, policy: Policy, optimizer: torch.optim.Optimizer, batc
         for i in torch.randperm(len(batch)).chunk(config.optimizer.minibatches):
             part = batch[i]
             output = policy({k: v[:, :-1] for k, v in part.observation.items()}, part.first_BU[:, :-1], part.memory)
-            losses = ppo_losses(
-                policy.head.log_prob(output.logits, part.action), part.log_prob_BT, advantage[i], output.value_BT,
-                target[i], policy.head.entropy(output.logits), ~part.final_BT, clip=config.objective.clip,
-                value_coef=config.objective.value_coef, entropy_coef=config.objective.entropy_coef,
-            )  # fmt: skip
+            ratio = (policy.head.log_prob(output.logits, part.action) - part.log_prob_BT).exp()
+            loss = (
+                clipped_surrogate(ratio, advantage[i], config.objective.clip)
+                + config.objective.value_coef * 0.5 * (output.value_BT - target[i]) ** 2
+                - config.objective.entropy_coef * policy.head.entropy(output.logits)
+            )
             optimizer.zero_grad()
-            losses.total.backward()
+            loss[~part.final_BT].mean().backward()
             torch.nn.utils.clip_grad_norm_(policy.parameters(), config.optimizer.max_grad_norm)
             optimizer.step()
 
