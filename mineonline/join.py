@@ -19,7 +19,8 @@ from mineonline.errors import DECODE_ERRORS, CollectorError
 from mineonline.network import Keys, Network, connect
 from mineonline.threads import ServiceThread
 
-JOIN_VERSION = 1
+PROTOCOL_VERSION = 2
+"""Of all that trainer and collectors say to each other, here and on both paths: a record that changes raises it."""
 JOIN_FILE = "join"
 DONE_FILE = "done"
 
@@ -27,7 +28,7 @@ DONE_FILE = "done"
 class Request(msgspec.Struct, frozen=True, tag="request"):
     """A collector wants to join."""
 
-    join_version: int
+    protocol_version: int
     host: str
     pid: int
 
@@ -98,10 +99,10 @@ class JoinDesk:
         try:
             request = _request.decode(message)
         except DECODE_ERRORS as error:
-            return Refusal(f"not a join request: {error}")
-        if request.join_version != JOIN_VERSION:
+            return Refusal(f"not a join request ({error}). Install the same mineonline on both.")
+        if request.protocol_version != PROTOCOL_VERSION:
             return Refusal(
-                f"the trainer speaks join version {JOIN_VERSION}, the collector {request.join_version}: "
+                f"the trainer speaks protocol version {PROTOCOL_VERSION}, the collector {request.protocol_version}: "
                 "install the same mineonline on both."
             )
         self.joined += 1
@@ -114,7 +115,7 @@ def join(
     """Ask to join; None if nobody answers within `timeout_s`. CollectorError if the trainer refuses."""
     asker = connect(context, zmq.REQ, [address], keys)
     try:
-        asker.send(msgspec.msgpack.encode(Request(JOIN_VERSION, socket.gethostname(), os.getpid())))
+        asker.send(msgspec.msgpack.encode(Request(PROTOCOL_VERSION, socket.gethostname(), os.getpid())))
         if not asker.poll(int(timeout_s * 1000)):
             return None
         answer = _reply.decode(asker.recv())

@@ -61,8 +61,8 @@ class Network:
         self.context = zmq.Context()
         self._host = host
         self._keys = keys
-        self._made_folder = host is None and folder is None
-        self.folder = Path(folder_for_sockets("mineonline-")) if self._made_folder else folder
+        self._own_folder = Path(folder_for_sockets("mineonline-")) if host is None and folder is None else None
+        self.folder = folder or self._own_folder
         self._authenticator: ThreadAuthenticator | None = None
         if keys is not None:
             self._authenticator = ThreadAuthenticator(self.context)
@@ -100,8 +100,8 @@ class Network:
 
     def remove_folder(self) -> None:
         """Let nobody connect to unix sockets any more; connections that are there stay."""
-        if self._made_folder:
-            shutil.rmtree(str(self.folder), ignore_errors=True)
+        if self._own_folder is not None:
+            shutil.rmtree(self._own_folder, ignore_errors=True)
 
     def close(self) -> None:
         """Free the context and remove the socket folder. Sockets must be closed already."""

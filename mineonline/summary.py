@@ -23,7 +23,7 @@ def print_summary(run_dir: Path, iteration: int, wall_s: float, *, stopped: bool
             known = [float(row[name]) for row in rows if row[name] not in ("", "nan")]
             if known:
                 print(f"  {name.removeprefix('episode/'):<{width}} first {known[0]:8.2f}   last {known[-1]:8.2f}")
-        if failures := int(float(last["env_failures"])):
+        if failures := int(float(last.get("env_failures") or 0)):  # files of earlier versions lack it
             print(f"  environments that failed and were replaced: {failures} (why: {run_dir / 'logs'})")
         draw_curve(rows, run_dir / "curve.png")
         print(f"  learning curve  {run_dir / 'curve.png'}")

@@ -146,7 +146,7 @@ def _connect(
         AnnounceRun(receiver.address, centre.announce if centre else lambda addresses: None),
         *([PublishWeights(centre.publisher, stop)] if centre else []),
         checkpoints,
-        Progress(statistics, run_dir / "logs"),
+        Progress(statistics, run_dir / "logs", joined=lambda: centre.desk.joined if centre else 0),
         RecordVideos(run_dir, config.video.every, stop),
         StopOnSignal(stop),  # last: it lets the others end in peace
     ]
@@ -181,9 +181,10 @@ def _open_network(stack: ExitStack, config: Config, run_dir: Path, rank: int) ->
         raise ConfigError(
             f"rank {rank} was not started by rank 0. Start one process a node and give trainer.devices=<ranks>."
         )
-    folder = Path(os.environ[_SOCKETS_VARIABLE]) if rank > 0 and config.network.host is None else None
+    local = config.network.host is None
+    folder = Path(os.environ[_SOCKETS_VARIABLE]) if rank > 0 and local else None
     network = stack.enter_context(Network(config.network.host, run_dir, folder=folder))
-    if rank == 0:
+    if rank == 0 and local:
         os.environ[_SOCKETS_VARIABLE] = str(network.folder)
     return network
 

@@ -10,12 +10,12 @@ from mineonline.envs.contract import EnvSpec, TensorSpec
 from mineonline.errors import CollectorError
 from mineonline.experience.buffer import FragmentBuffer, check_silence
 from mineonline.experience.storage import DiskStorage, MemoryStorage
-from mineonline.experience.wire import WIRE_VERSION, Header, Timing
+from mineonline.experience.wire import Header, Timing
 from mineonline.fragment import Fragments, fragment_schema
 
 SPEC = EnvSpec(observation={"state": TensorSpec((1,), "float32")}, action={"action": 2})
 SCHEMA = fragment_schema(SPEC, {}, {}, 2)
-HEADER = Header(WIRE_VERSION, "run", 0, SCHEMA, (), 0, Timing(0.0, 0.0, 0.0, 0.0))
+HEADER = Header("run", 0, SCHEMA, (), 0, Timing(0.0, 0.0, 0.0, 0.0))
 
 
 def fragment(version, number=0, env=0):

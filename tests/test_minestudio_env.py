@@ -402,7 +402,7 @@ def test_training_goes_on_when_an_engine_is_killed(start, tmp_path):
     run.send(signal.SIGINT)
     assert run.wait(60) == 128 + signal.SIGINT, run.output
     worker_log = (run_dir / "logs" / "collector-0-worker-0.log").read_text()
-    assert "INFO environment 1 plays" in worker_log
+    assert "INFO 2 of 2 environments play" in worker_log
     assert "failed and is replaced in 1 s: " in worker_log
     assert "environments that failed and were replaced: 1 " in run.output
     assert not processes_of(run_dir)

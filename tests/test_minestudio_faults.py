@@ -15,7 +15,7 @@ from mineonline.command_line import CONF_DIR
 from mineonline.envs.build import build_env, env_spec
 from mineonline.experience.buffer import FragmentBuffer
 from mineonline.experience.rollout import Player, RolloutSettings
-from mineonline.experience.wire import WIRE_VERSION, Header, Timing
+from mineonline.experience.wire import Header, Timing
 from mineonline.fragment import Episode, Fragments
 from mineonline.learning.advantage import advantages
 from mineonline.learning.cloning import Cloning
@@ -96,7 +96,7 @@ def test_fault_4_the_trace_does_not_cross_a_fragment_that_was_dropped():
     parts = [recorded(number).fragments[:1] for number in range(3)]
     parts[1].version_B.fill_(-5)
     for part in parts:
-        buffer.put(part, Header(WIRE_VERSION, "run", 0, (), (), 0, Timing(0, 0, 0, 0)), None)
+        buffer.put(part, Header("run", 0, (), (), 0, Timing(0, 0, 0, 0)), None)
     share = buffer.take(2, 0, lambda: False)
     assert share.fragments.sequence_B.tolist() == [0, 2]
     assert share.arrivals.dropped["stale"] == 1

@@ -7,6 +7,7 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import lightning
@@ -14,19 +15,20 @@ from tqdm import tqdm
 
 from mineonline.callbacks.statistics import Statistics
 from mineonline.learning.module import PPO
-from mineonline.processes import tail
 
 _LINE_EVERY_S = 10.0
-_MESSAGE = re.compile(r" (?:INFO|WARNING|ERROR) (.+)")
+_MESSAGE = re.compile(r"^[-\d]+ [:,\d]+ (?:INFO|WARNING|ERROR) (.+)$", re.MULTILINE)
+"""In a log of `processes.begin_logging`."""
 
 
 class Progress(lightning.Callback):
     """Until the first fragments are there, what collectors do; then return, env steps/s, lag and the bottleneck."""
 
-    def __init__(self, statistics: Statistics, logs: Path) -> None:
-        """`logs`: folder of the collectors' log files."""
+    def __init__(self, statistics: Statistics, logs: Path, joined: Callable[[], int]) -> None:
+        """`logs`: folder of the logs of collectors that start now. `joined`: how many have come, of all machines."""
         self._statistics = statistics
-        self._logs = logs
+        self._logs = NewMessages(logs)
+        self._joined = joined
         self._bar: tqdm[object] | None = None
         self._last_line = 0.0
         self._first_batch = threading.Event()
@@ -79,19 +81,18 @@ class Progress(lightning.Callback):
 
     def _tell_of_the_start(self) -> None:
         """In a thread: the training loop waits for the first fragments, which takes engines minutes."""
-        began, began_at = time.monotonic(), time.time()
+        began = time.monotonic()
         while not self._first_batch.wait(_LINE_EVERY_S if self._bar is None else 1.0):
-            message = newest_message(self._logs, began_at)
-            news = f" (collector: {message})" if message else ""
+            news = self._logs.newest() or f"collectors that have joined: {self._joined()}"
             if self._bar is not None:
-                self._bar.set_postfix_str(f"waiting for fragments{news}")
+                self._bar.set_postfix_str(f"waiting for fragments ({news})")
             else:
-                print(f"waiting for fragments, {time.monotonic() - began:.0f} s{news}", file=sys.stderr, flush=True)
+                print(f"waiting for fragments, {time.monotonic() - began:.0f} s ({news})", file=sys.stderr, flush=True)
 
     def _end_waiting(self) -> None:
         self._first_batch.set()
         if self._waiting.is_alive():
-            self._waiting.join()
+            self._waiting.join(2.0)
 
     def _close(self) -> None:
         self._end_waiting()
@@ -108,7 +109,7 @@ class Progress(lightning.Callback):
         ]
         return ", ".join(
             [
-                *(episodes or ["no episode has ended"]),
+                *(episodes or ["no episode has ended since the start"]),
                 f"{metrics['env_steps_per_s']:.0f} steps/s",
                 f"lag {metrics['lag_versions']:.1f}",
                 f"bottleneck: {self._statistics.bottleneck}",
@@ -116,11 +117,23 @@ class Progress(lightning.Callback):
         )
 
 
-def newest_message(logs: Path, since: float) -> str:
-    """What the collectors' logs say in their last line; empty if none was written to since that time (epoch, s)."""
-    files = [(file.stat().st_mtime, file) for file in logs.glob("collector-*.log")]
-    for _, file in sorted(((at, file) for at, file in files if at >= since), reverse=True):
-        messages = _MESSAGE.findall(tail(file, lines=200))
-        if messages:
-            return str(messages[-1])
-    return ""
+class NewMessages:
+    """What collectors and their workers write into their logs from now on."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known = {file: file.stat().st_size for file in self._files()}
+        """Bytes that were there before, of a run that goes on."""
+
+    def newest(self) -> str:
+        """The last message of the log that was written to last, with that log's name; empty if there is none."""
+        for file in sorted(self._files(), key=lambda file: file.stat().st_mtime, reverse=True):
+            with file.open("rb") as source:
+                source.seek(self._known.get(file, 0))
+                messages = _MESSAGE.findall(source.read().decode(errors="replace"))
+            if messages:
+                return f"{file.stem}: {messages[-1]}"
+        return ""
+
+    def _files(self) -> list[Path]:
+        return list(self._folder.glob("collector-*.log"))

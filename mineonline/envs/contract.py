@@ -47,7 +47,7 @@ class Step(msgspec.Struct, frozen=True):
     truncated_N: NDArray[np.bool_]
     """The episode was cut (a time limit, a crash): the future goes on unseen, so the value bootstraps."""
     crashed_N: NDArray[np.bool_]
-    """The environment failed since the step before, and is replaced; if it was active, its episode is truncated too."""
+    """The environment failed since the step before, and is replaced; an episode that it played is truncated."""
     statistics_NK: NDArray[np.float32]
     """Totals of the current episode so far, one column a name of `EnvSpec.statistics`."""
 

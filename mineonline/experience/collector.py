@@ -32,7 +32,7 @@ from mineonline.errors import CollectorError, EnvError, MineonlineError
 from mineonline.experience.episodes import EpisodeCount
 from mineonline.experience.links import RankLinks
 from mineonline.experience.rollout import FragmentCollector, RolloutSettings, TorchrlEnv, worker_log_file
-from mineonline.experience.wire import WIRE_VERSION, Header, Timing, encode
+from mineonline.experience.wire import Header, Timing, encode
 from mineonline.fragment import LeafSpec
 from mineonline.policies.actor import Actor
 from mineonline.processes import begin_logging, die_with_parent, tail
@@ -223,7 +223,7 @@ class FragmentSender:
         self._collector_id = collector_id
         self._schema = schema
         self._episodes = EpisodeCount(environments, statistics=statistics, task=task, staggered=staggered)
-        self._env_failures_N = [0] * environments
+        self._env_failures = 0
         """That no fragment has told yet."""
         self._batch_began = time.perf_counter()
         self._sent_s = 0.0
@@ -241,15 +241,13 @@ class FragmentSender:
             total_s=now - self._batch_began,
         )
         self._batch_began = now
+        self._env_failures += int(batch["report.crashed_BT"].sum())
         for n in range(len(batch["env_B"])):
             episodes = self._episodes.finished(batch, n)
-            self._env_failures_N[n] += int(batch["report.crashed_BT"][n].sum())
             if bool(batch["final_BT"][n].all()):
                 continue  # it waited for an episode all the time: nothing can be learnt
-            header = Header(
-                WIRE_VERSION, self._run_id, self._collector_id, self._schema, episodes, self._env_failures_N[n], timing
-            )
-            self._env_failures_N[n] = 0
+            header = Header(self._run_id, self._collector_id, self._schema, episodes, self._env_failures, timing)
+            self._env_failures = 0
             frames = encode(header, {leaf.name: batch[leaf.name][n] for leaf in self._schema})
             # no copy: the batch is this function's alone, and zmq keeps it until it is sent
             self._links.send(frames, alive)

@@ -15,8 +15,6 @@ from torch import Tensor
 from mineonline.errors import DECODE_ERRORS, NotFiniteError, WireError
 from mineonline.fragment import Episode, Fragments, LeafSpec
 
-WIRE_VERSION = 2
-
 
 class Timing(msgspec.Struct, frozen=True):
     """Where a worker's time went while it collected a batch of fragments, in seconds."""
@@ -31,7 +29,6 @@ class Timing(msgspec.Struct, frozen=True):
 class Header(msgspec.Struct, frozen=True):
     """First frame of an experience message."""
 
-    wire_version: int
     run_id: str
     collector_id: int
     leaves: tuple[LeafSpec, ...]
@@ -39,7 +36,7 @@ class Header(msgspec.Struct, frozen=True):
     episodes: tuple[Episode, ...]
     """That ended in this fragment."""
     env_failures: int
-    """Times that the fragment's environment failed and was replaced, since the fragment of it before."""
+    """Times that environments of this collector failed, since the fragment before."""
     timing: Timing
 
 
@@ -69,8 +66,6 @@ def decode(
         header = _decoder.decode(_view(frames[0]))
     except (*DECODE_ERRORS, IndexError) as error:
         raise WireError(f"header: {error}") from None
-    if header.wire_version != WIRE_VERSION:
-        raise WireError(f"wire version {header.wire_version}, expected {WIRE_VERSION}")
     if header.run_id != run_id:
         raise WireError("of another run")
     if header.leaves != tuple(schema):

@@ -19,7 +19,6 @@ from torch import Tensor
 from mineonline.errors import DECODE_ERRORS, WireError
 from mineonline.fragment import LeafSpec
 
-WIRE_VERSION = 2
 TOPIC = b"weights:"
 """Of the newest weights, for everybody. All topics are of this length."""
 ALIVE = b"a:alive:"
@@ -32,7 +31,6 @@ _LENGTH = struct.Struct("!I")
 class Header(msgspec.Struct, frozen=True):
     """What the tensors are."""
 
-    wire_version: int
     run_id: str
     version: int
     """PPO iterations that made these weights."""
@@ -91,7 +89,7 @@ def decode(
         header = _decoder.decode(view[_LENGTH.size : body])
     except DECODE_ERRORS as error:
         raise WireError(f"weights header: {error}") from None
-    if header.wire_version != WIRE_VERSION or header.run_id != run_id:
+    if header.run_id != run_id:
         raise WireError("weights of another run")
     if header.leaves not in ((), schema, schema + constant):
         raise WireError(f"weights of another model: {_difference(header.leaves, schema + constant)}")

@@ -21,7 +21,7 @@ from torch import Tensor
 from mineonline.fragment import LeafSpec
 from mineonline.network import Network
 from mineonline.threads import ServiceThread
-from mineonline.weights.message import ALIVE, JOIN, TOPIC, WIRE_VERSION, Header, encode, pack, weights_schema
+from mineonline.weights.message import ALIVE, JOIN, TOPIC, Header, encode, pack, weights_schema
 
 REFRESH_S = 5.0
 
@@ -45,7 +45,7 @@ class _Newest(NamedTuple):
 
     def message(self, topic: bytes, *parts: _Part) -> bytes:
         leaves = tuple(leaf for part in parts for leaf in part.schema)
-        header = Header(WIRE_VERSION, self.run_id, self.version, self.done, self.constant_version, leaves)
+        header = Header(self.run_id, self.version, self.done, self.constant_version, leaves)
         return encode(topic, header, [part.body for part in parts])
 
 

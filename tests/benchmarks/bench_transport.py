@@ -25,7 +25,7 @@ from mineonline.envs.contract import EnvSpec, TensorSpec
 from mineonline.experience.buffer import FragmentBuffer
 from mineonline.experience.links import RankLinks
 from mineonline.experience.receiver import Receiver
-from mineonline.experience.wire import WIRE_VERSION, Header, Timing, encode
+from mineonline.experience.wire import Header, Timing, encode
 from mineonline.fragment import fragment_schema
 from mineonline.network import KEYS_FILE, Keys, Network, connect
 from mineonline.weights.message import weights_schema
@@ -92,7 +92,7 @@ def send(address: str, folder: str) -> None:
     links = RankLinks(context, [address], Keys.load(Path(folder) / KEYS_FILE))
     leaves = {leaf.name: torch.zeros(leaf.shape, dtype=getattr(torch, leaf.dtype)) for leaf in SCHEMA}
     leaves["observation.image"].random_(0, 256)
-    header = Header(WIRE_VERSION, "bench", 0, SCHEMA, (), 0, Timing(0, 0, 0, 0))
+    header = Header("bench", 0, SCHEMA, (), 0, Timing(0, 0, 0, 0))
     while True:
         links.send(encode(header, leaves), lambda: None)
 

@@ -221,10 +221,11 @@ class MineStudioEnv:
             self.waiting_N[n] = False
             self._show(n, message.image)
             if simulator.fast_resets == 0:
-                begun = self.num_envs - int(self.waiting_N.sum())
-                log.info("environment %d plays: %d of %d", self._first_index + n, begun, self.num_envs)
+                log.info("%d of %d environments play", self.num_envs - int(self.waiting_N.sum()), self.num_envs)
+        elif isinstance(message, Starting):
+            log.info("an engine starts")
         else:
-            assert isinstance(message, (Queued, Starting)), message
+            assert isinstance(message, Queued), message
 
     def _fail(self, n: int, reason: str) -> None:
         """A simulator is no more: end its process, and wait before the next one starts."""
