@@ -265,33 +265,54 @@ def test_schemas_survive_the_wire():
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(SCHEMA), type=tuple[LeafSpec, ...]) == SCHEMA
 
 
-def test_finished_episodes_are_reported_with_their_return_length_and_statistics_over_fragments(tmp_path):
-    """One environment, two fragments of 7 rows; the cut at row 4 has its last observation in row 5."""
+@pytest.fixture
+def send(tmp_path):
+    """Send a batch of up to two environments as a collector does: gives the `count` messages that arrive of it."""
     with Network(None, tmp_path) as network:
         router = network.bind(zmq.ROUTER, "test")
         links = RankLinks(network.context, [network.address_of(router)], None)
         sender = FragmentSender(
-            links, run_id="run", collector_id=0, schema=SCHEMA, statistics=STATISTICS, task="hunt", environments=1
+            links, run_id="run", collector_id=0, schema=SCHEMA, statistics=STATISTICS, task="hunt", environments=2
         )
-        heard = []
-        for _ in range(2):
-            batch = {name: leaf.unsqueeze(0) for name, leaf in leaves().items()}
-            for name in ("terminated_BT", "truncated_BT", "final_BT"):
-                batch[name] = torch.zeros(1, 7, dtype=torch.bool)
-            batch["reward_BT"] = torch.tensor([[1.0, 1, 1, 1, 10, 100, 1]])
-            batch["terminated_BT"][0, 1] = True
-            batch["truncated_BT"][0, 4] = True
-            batch["final_BT"][0, 5] = True
-            batch["report.statistics_BTK"] = torch.arange(7.0).view(1, 7, 1)
-            batch["report.crashed_BT"] = batch["truncated_BT"]
-            batch["report.env_s"] = batch["report.policy_s"] = torch.zeros(1)
+
+        def through(batch, count):
+            batch["report.env_s"] = batch["report.policy_s"] = torch.zeros(len(batch["env_B"]))
             sender.send(batch, alive=lambda: None)
-            assert router.poll(2000)
-            _, *frames = router.recv_multipart(copy=False)
-            got, _ = decode(frames, run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS)
-            heard += got.episodes
+            arrived = []
+            for _ in range(count):
+                assert router.poll(5000)
+                name, *frames = router.recv_multipart(copy=False)
+                router.send_multipart([name, TAKEN])
+                arrived.append(decode(frames, run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS))
+            return arrived
+
+        yield through
+        assert not router.poll(100), "a message that was not expected"
         links.close()
         router.close()
+
+
+def batch_of(environments):
+    """Nothing ends in it, and nothing fails."""
+    batch = {name: torch.stack([leaf] * environments) for name, leaf in leaves().items()}
+    batch["env_B"] = torch.arange(environments)
+    for name in ("terminated_BT", "truncated_BT", "final_BT", "report.crashed_BT"):
+        batch[name] = torch.zeros(environments, 7, dtype=torch.bool)
+    batch["report.statistics_BTK"] = torch.arange(7.0).view(1, 7, 1).repeat(environments, 1, 1)
+    return batch
+
+
+def test_finished_episodes_are_reported_with_their_return_length_and_statistics_over_fragments(send):
+    """One environment, two fragments of 7 rows; the cut at row 4 has its last observation in row 5."""
+    heard = []
+    for _ in range(2):
+        batch = batch_of(1)
+        batch["reward_BT"] = torch.tensor([[1.0, 1, 1, 1, 10, 100, 1]])
+        batch["terminated_BT"][0, 1] = True
+        batch["truncated_BT"][0, 4] = batch["report.crashed_BT"][0, 4] = True
+        batch["final_BT"][0, 5] = True
+        ((got, _),) = send(batch, 1)
+        heard += got.episodes
     assert heard == [
         Episode(2.0, 2, "hunt", {"kill_entity/cow": 1.0}, crashed=False),
         Episode(12.0, 3, "hunt", {"kill_entity/cow": 4.0}, crashed=True),
@@ -301,33 +322,11 @@ def test_finished_episodes_are_reported_with_their_return_length_and_statistics_
     ]
 
 
-def test_failures_of_environments_are_told_with_the_next_fragment_that_is_sent(tmp_path):
+def test_failures_of_environments_are_told_with_the_next_fragment_that_is_sent(send):
     """Two environments, three batches; environment 0 does nothing but fail and wait in the first."""
-    with Network(None, tmp_path) as network:
-        router = network.bind(zmq.ROUTER, "test")
-        links = RankLinks(network.context, [network.address_of(router)], None)
-        sender = FragmentSender(
-            links, run_id="run", collector_id=0, schema=SCHEMA, statistics=STATISTICS, task="hunt", environments=2
-        )
-        heard = []
-        for number in range(3):
-            batch = {name: torch.stack([leaf, leaf]) for name, leaf in leaves().items()}
-            batch["env_B"] = torch.tensor([0, 1])
-            for name in ("terminated_BT", "truncated_BT", "final_BT", "report.crashed_BT"):
-                batch[name] = torch.zeros(2, 7, dtype=torch.bool)
-            if number == 0:
-                batch["final_BT"][0] = batch["report.crashed_BT"][0, 2] = batch["report.crashed_BT"][0, 5] = True
-            if number == 1:
-                batch["report.crashed_BT"][:, 3] = batch["truncated_BT"][:, 3] = True
-            batch["report.statistics_BTK"] = torch.zeros(2, 7, 1)
-            batch["report.env_s"] = batch["report.policy_s"] = torch.zeros(2)
-            sender.send(batch, alive=lambda: None)
-            for _ in range(1 if number == 0 else 2):
-                assert router.poll(5000)
-                name, *frames = router.recv_multipart(copy=False)
-                router.send_multipart([name, TAKEN])
-                got, fragment = decode(frames, run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS)
-                heard.append((number, int(fragment.env_B), got.env_failures))
-        links.close()
-        router.close()
-    assert heard == [(0, 1, 2), (1, 0, 2), (1, 1, 0), (2, 0, 0), (2, 1, 0)]
+    first, second, third = (batch_of(2) for _ in range(3))
+    first["final_BT"][0] = first["report.crashed_BT"][0, 2] = first["report.crashed_BT"][0, 5] = True
+    second["report.crashed_BT"][:, 3] = second["truncated_BT"][:, 3] = True
+    arrived = [*send(first, 1), *send(second, 2), *send(third, 2)]
+    assert [int(fragment.env_B) for _, fragment in arrived] == [1, 0, 1, 0, 1]
+    assert [header.env_failures for header, _ in arrived] == [2, 2, 0, 0, 0]
