@@ -32,6 +32,8 @@ torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parent.parent
 CARTPOLE = ["env=gym", "env.id=CartPole-v1", "policy=mlp", "video.every=0"]
 SMALL = ["collector.workers=1", "collector.envs_per_worker=8", "fragment.length=16", "buffer.fragments_per_iteration=8"]
+QUICK = [*CARTPOLE, *SMALL]
+RANKS = ["trainer.devices=2", "trainer.accelerator=cpu"]
 
 
 def config_of(*overrides: str) -> Config:
@@ -146,3 +148,17 @@ def rows(run_dir: Path) -> int:
     """Iterations in a run's metrics so far."""
     file = run_dir / "metrics.csv"
     return max(0, len(file.read_text().splitlines()) - 1) if file.exists() else 0
+
+
+def leaves_nothing(run_dir: Path, within_s: float = 10.0) -> bool:
+    """Waits until no process of the run is left; fails the test after `within_s`."""
+    deadline = time.monotonic() + within_s
+    while processes_of(run_dir):
+        assert time.monotonic() < deadline, [p.cmdline() for p in processes_of(run_dir)]
+        time.sleep(0.1)
+    return True
+
+
+def weights(run_dir: Path) -> dict[str, torch.Tensor]:
+    """What the newest checkpoint holds."""
+    return torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]

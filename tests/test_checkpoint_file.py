@@ -12,9 +12,7 @@ from mineonline.envs.build import env_spec
 from mineonline.errors import CheckpointError
 from mineonline.policies.build import build_policy
 from mineonline.record import record
-from tests.conftest import CARTPOLE, SMALL, checkpoint_of, config_of
-
-QUICK = [*CARTPOLE, *SMALL]
+from tests.conftest import QUICK, checkpoint_of, config_of
 
 
 @pytest.fixture(autouse=True)

@@ -3,9 +3,7 @@
 import torch
 
 from mineonline.metrics import read_metrics
-from tests.conftest import CARTPOLE, SMALL
-
-QUICK = [*CARTPOLE, *SMALL]
+from tests.conftest import QUICK, SMALL
 
 
 def test_a_run_begins_from_another_ones_policy_and_learns_from_its_recorded_play_with_a_learner_of_ones_own(

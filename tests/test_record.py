@@ -15,9 +15,7 @@ from mineonline.envs.build import env_spec
 from mineonline.errors import ConfigError
 from mineonline.policies.build import build_policy
 from mineonline.recorded import RecordedFragments
-from tests.conftest import CARTPOLE, SMALL, checkpoint_of, config_of
-
-QUICK = [*CARTPOLE, *SMALL]
+from tests.conftest import QUICK, checkpoint_of, config_of
 
 
 def test_what_a_checkpoint_does_is_recorded_without_a_trainer(start, tmp_path):
