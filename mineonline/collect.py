@@ -35,6 +35,7 @@ from torch import Tensor
 from mineonline.config import Config
 from mineonline.devices import check_device
 from mineonline.envs.build import build_env, env_spec, is_staggered, prepare
+from mineonline.envs.contract import EnvSpec
 from mineonline.envs.minestudio.requirements import FOLDER_VARIABLE, home
 from mineonline.errors import CollectorError, ConfigError, MineonlineError, WireError
 from mineonline.experience.collector import FragmentSender, Watchdog, Workers
@@ -143,18 +144,8 @@ def collect(
     spec = env_spec(config)
     actor = build_actor(config, spec)
     collector = config.collector
-    own_log = os.environ.get(LOG_VARIABLE)
     environments = collector.workers * collector.envs_per_worker
-    settings = RolloutSettings(
-        env_spec=spec,
-        length=config.fragment.length,
-        envs_per_worker=collector.envs_per_worker,
-        first_env=welcome.collector_id * environments,
-        seed=config.seed,
-        device=collector.device,
-        torch_threads=collector.torch_threads,
-        worker_log=Path(own_log) if own_log else None,
-    )
+    settings = _rollout_settings(config, spec, first_env=welcome.collector_id * environments)
     log.info("starting %d environments", environments)
     with ExitStack() as stack:
         state = actor.parts()
@@ -190,6 +181,21 @@ def collect(
         for batch in _with_newest_weights(workers, newest, lockstep):
             sender.send(batch, alive)
             alive()
+
+
+def _rollout_settings(config: Config, spec: EnvSpec, *, first_env: int) -> RolloutSettings:
+    collector = config.collector
+    own_log = os.environ.get(LOG_VARIABLE)
+    return RolloutSettings(
+        env_spec=spec,
+        length=config.fragment.length,
+        envs_per_worker=collector.envs_per_worker,
+        first_env=first_env,
+        seed=config.seed,
+        device=collector.device,
+        torch_threads=collector.torch_threads,
+        worker_log=Path(own_log) if own_log else None,
+    )
 
 
 class _Lockstep(NamedTuple):

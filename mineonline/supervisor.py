@@ -39,6 +39,8 @@ class _Child:
     process: subprocess.Popen[bytes] | None = None
     failures: int = 0
     start_at: float = 0.0
+    log_begin: int = 0
+    """Bytes of the log that were there before it began."""
     scratch: str | None = None
     """Its temporary folder, which it removes itself unless it is killed."""
 
@@ -107,7 +109,9 @@ class LocalCollectors:
         child.failures = 1 if self._last_arrival() > started_at else child.failures + 1
         log.warning("a collector ended with exit code %d; its log is %s", code, child.log_file)
         if code == CONFIG_EXIT_CODE:
-            text = tail(child.log_file, lines=200).rpartition("error: ")[2]
+            said = child.log_file.read_bytes()[child.log_begin :].decode(errors="replace")
+            # the first: what an engine wrote last may have such lines in it
+            text = f"\n{said}".partition("\nerror: ")[2].rstrip()
             self._error = CollectorError(f"a collector cannot run: {text}\nIts log: {child.log_file}")
             return
         if child.failures > self._max_failures:
@@ -132,6 +136,7 @@ class LocalCollectors:
         }
         keys = [f"keys={self._run_dir / KEYS_FILE}"] if self._address.startswith("tcp://") else []
         with child.log_file.open("ab") as file:
+            child.log_begin = file.tell()
             return subprocess.Popen(
                 [sys.executable, "-m", "mineonline.collect", f"run={self._address}", *keys],
                 stdin=subprocess.DEVNULL,

@@ -29,6 +29,7 @@ from mineonline.envs.tasks import parse_task
 from mineonline.envs.world import WorldEnv
 from mineonline.errors import ConfigError, EnvError
 from mineonline.metrics import read_metrics
+from mineonline.minestudio_package import restore_numpy_names
 from mineonline.recorded import RecordedFragments
 from tests.conftest import ROOT, checkpoint_of, config_of, processes_of
 
@@ -270,6 +271,34 @@ def test_a_callback_that_raises_ends_the_run_with_its_name(open_env, tmp_path, m
         wait_until_ready(missing)
 
 
+def test_what_a_callback_hands_on_is_looked_at_before_anybody_relies_on_it():
+    restore_numpy_names()
+    from minestudio.simulator.callbacks import MinecraftCallback
+
+    from mineonline.envs.minestudio.callbacks import CallbackError, Watched
+
+    class Returns(MinecraftCallback):
+        def __init__(self, change):
+            self.change = change
+
+        def after_step(self, sim, obs, reward, terminated, truncated, info):
+            return self.change(obs, reward, terminated, truncated, info)
+
+    def step_with(change):
+        return Watched(Returns(change)).after_step(None, {"image": 0}, 1.0, False, False, {"health": 20.0})
+
+    assert step_with(lambda *found: found) == ({"image": 0}, 1.0, False, False, {"health": 20.0})
+    for complaint, change in {
+        "returned the reward None, which is no number": lambda obs, _, *rest: (obs, None, *rest),
+        "the observation first and the info last": lambda obs, *rest: (None, *rest),
+        "'health' is gone": lambda *found: found[-1].clear() or found,
+        "'image' is gone": lambda obs, *rest: ({"picture": 0}, *rest),
+        "must return 5 values": lambda *found: found[:2],
+    }.items():
+        with pytest.raises(CallbackError, match=rf"Returns: its after_step .*{complaint}.*task\.callbacks"):
+            step_with(change)
+
+
 def test_an_engine_that_does_not_start_is_tried_again_and_then_named(machine, open_env):
     version = "echo 'openjdk version \"1.8.0_412\"' >&2"
     machine.program("java", f'case "$*" in *-version*) {version};; *) echo "no GL context"; exit 3;; esac')
@@ -415,7 +444,8 @@ def test_a_callback_that_raises_late_ends_training_with_one_error(start, tmp_pat
         "    steps = 0\n"
         "    def before_step(self, sim, action):\n"
         "        self.steps += 1\n"
-        "        return action if self.steps < 150 else action['nothing']\n"
+        "        if self.steps == 150: raise ValueError('not mine\\nerror: of somebody else')\n"
+        "        return action\n"
     )
     before = set(Path(tempfile.gettempdir()).glob("mineonline-*"))
     run_dir = tmp_path / "run"
@@ -427,9 +457,8 @@ def test_a_callback_that_raises_late_ends_training_with_one_error(start, tmp_pat
     )  # fmt: skip
     assert run.wait(120) == 1
     assert len(run_dir.joinpath("metrics.csv").read_text().splitlines()) > 1, "it had learnt before"
-    errors = [line for line in run.output.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1, run.output
-    assert "the callback late.Late: its before_step raised KeyError: 'nothing'" in errors[0]
+    assert run.output.count("error: a collector cannot run: ") == 1, run.output
+    assert "cannot run: the callback late.Late: its before_step raised ValueError: not mine" in run.output
     assert not processes_of(run_dir)
     assert not set(Path(tempfile.gettempdir()).glob("mineonline-*")) - before
 

@@ -61,9 +61,9 @@ class Statistics(lightning.Callback):
         elapsed, learn_s, self._last = now - self._last, now - self._taken, now
         sums = self._over_ranks(trainer, self._sums(batch))
         env_steps, fragments, lag, reuse, stale, refused, env_s, policy_s, send_s, total_s, full_s, idle = sums[:12]
-        self._totals["env_failures"] += int(sums[12])
         collectors = float(len(batch.arrivals.collectors))
         self._totals["env_steps"] += int(env_steps)
+        self._totals["env_failures"] += int(sums[12])
         lags = torch.tensor(float(max(batch.lag_B)), device=pl_module.device)
         if trainer.world_size > 1:
             torch.distributed.all_reduce(lags, torch.distributed.ReduceOp.MAX)

@@ -67,7 +67,8 @@ class Watched(MinecraftCallback):  # type: ignore[misc]
         return bool(self._call("before_reset", sim, reset_flag))
 
     def after_reset(self, sim: Any, obs: Any, info: Any) -> Any:
-        return self._tuple("after_reset", self._call("after_reset", sim, obs, info), 2, info)
+        known = {*info}
+        return self._checked("after_reset", self._call("after_reset", sim, obs, info), 2, known)
 
     def before_step(self, sim: Any, action: Any) -> Any:
         found = self._call("before_step", sim, action)
@@ -76,8 +77,14 @@ class Watched(MinecraftCallback):  # type: ignore[misc]
         return found
 
     def after_step(self, sim: Any, obs: Any, reward: float, terminated: bool, truncated: bool, info: Any) -> Any:
+        known = {*info}
         found = self._call("after_step", sim, obs, reward, terminated, truncated, info)
-        return self._tuple("after_step", found, 5, info)
+        found = self._checked("after_step", found, 5, known)
+        try:
+            float(found[1])
+        except (TypeError, ValueError):
+            raise self._wrong("after_step", f"returned the reward {found[1]!r:.100}, which is no number") from None
+        return found
 
     def before_close(self, sim: Any) -> None:
         self._call("before_close", sim)
@@ -95,10 +102,14 @@ class Watched(MinecraftCallback):  # type: ignore[misc]
             text = f"raised {type(error).__name__}: {error} (in {where.filename}, line {where.lineno})"
             raise self._wrong(hook, text) from error
 
-    def _tuple(self, hook: str, found: Any, size: int, info: Any) -> Any:
+    def _checked(self, hook: str, found: Any, size: int, known: set[str]) -> Any:
+        """`known`: keys that the info had before the callback."""
         if not isinstance(found, tuple) or len(found) != size:
             raise self._wrong(hook, f"returned {found!r:.100}, but must return {size} values as it got them")
-        lost = [key for key in ("image",) if key not in found[0]] + [key for key in info if key not in found[-1]]
+        observation, info = found[0], found[-1]
+        if not isinstance(observation, dict) or not isinstance(info, dict):
+            raise self._wrong(hook, "must return the observation first and the info last, a dict each")
+        lost = sorted(({"image"} - observation.keys()) | (known - info.keys()))
         if lost:
             raise self._wrong(hook, f"must keep what is in the observation and the info, but {lost[0]!r} is gone")
         return found

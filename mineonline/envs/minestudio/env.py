@@ -45,10 +45,10 @@ class _Place:
 class MineStudioEnv:
     """N of MineStudio's simulators on one task. Implements `VectorEnv`.
 
-    `reset` does not wait: an environment is in `waiting_N` until its episode has begun,
-    while the others play. A simulator that fails ends the episode (truncated, crashed) and is replaced after a pause
-    that doubles; EnvError after `config.max_failures` failures of one environment without a decision in between, or at
-    once for what no new engine would mend.
+    `reset` does not wait: an environment is in `waiting_N` until its episode has begun, while the others play. A
+    simulator that fails ends the episode (truncated, crashed) and is replaced after a pause that doubles; EnvError
+    after `config.max_failures` failures of one environment without a decision in between, or at once for what no new
+    engine would mend.
     """
 
     def __init__(

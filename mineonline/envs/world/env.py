@@ -198,7 +198,6 @@ def _new_scores(num_worlds: int, rules: Rules) -> Scores:
     )
 
 
-
 def warm_up() -> None:
     """Compile all kernels, or load them from the cache: call it once before workers start.
 
