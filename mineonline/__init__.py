@@ -1,33 +1,123 @@
 """mineonline trains Minecraft agents online, with PPO, while they play.
 
-Processes, and the two paths between them:
+Two kinds of process, and the two paths between them:
 
-    collector process (c = 0..C-1)                        trainer process (rank r = 0..R-1)
-    collect.py                                            train.py, training.py
-    ┌─────────────────────────────────────┐               ┌─────────────────────────────────────┐
-    │ worker processes (torchrl)          │  PATH 1       │ receiver thread                     │
-    │   experience/rollout.py             │  experience   │   experience/receiver.py, wire.py   │
-    │   N environments + policy copy      │ ────────────▶ │ fragment buffer                     │
-    │     ▼ shared memory                 │  DEALER▶ROUTER│   experience/buffer.py              │
-    │ experience/collector.py             │  to all ranks │ datamodule   experience/datamodule  │
-    │   sends fragments, waits when full  │               │ learner      learning/module.py     │
-    │                                     │  PATH 2       │   one PPO iteration a training_step │
-    │ weights/subscriber.py               │ ◀──────────── │ publisher thread (rank 0)           │
-    │   newest weights, between batches   │  SUB ◀ XPUB   │   weights/publisher.py              │
-    └─────────────────────────────────────┘               └─────────────────────────────────────┘
-             ▲ join.py: one REQ to rank 0 gives a collector the configuration and all addresses
-             ▲ supervisor.py: rank 0 starts and restarts the collectors of its own machine
+    collector process (c = 0..C-1)                       trainer process (rank r = 0..R-1)
+    run/collector.py                                     run/trainer.py, run/connections.py
+    ┌────────────────────────────────────┐               ┌────────────────────────────────────┐
+    │ worker processes (torchrl):        │    PATH 1     │ receiver thread                    │
+    │   N environments + policy copy     │  experience   │     ▼                              │
+    │     ▼ shared memory                │ ────────────▶ │ fragment buffer                    │
+    │ main thread: sends fragments,      │ DEALER▶ROUTER │     ▼                              │
+    │   waits when all ranks are full    │ to every rank │ datamodule                         │
+    │     ▲                              │               │     ▼                              │
+    │ takes the newest weights           │    PATH 2     │ learner: one PPO iteration a step  │
+    │   between two rollouts             │ ◀──────────── │     ▼                              │
+    │                                    │ SUB ◀── XPUB  │ publisher thread (rank 0)          │
+    └────────────────────────────────────┘               └────────────────────────────────────┘
+             ▲ processes/join.py: one request to rank 0 gives a collector the settings and all addresses
+             ▲ processes/supervisor.py: rank 0 starts and restarts the collectors of its own machine
 
-- PATH 1 blocks when the learner is behind; nothing is dropped uncounted (record: fragment.py, message: wire.py, the
-  window that keeps what is under way small: links.py).
-- PATH 2 overwrites: only the newest weights count (weights/message.py).
-- An iteration, in the learner: first pass and sequences (sequences.py), advantages (advantage.py), losses
-  (objective.py, cloning.py), steps (module.py).
-- Beside a run: evaluate.py scores and films a checkpoint, record.py writes what it plays to disk, which recorded.py
-  reads, replay.py looks at fragments that broke learning, export.py writes a VPT's files for MineStudio.
-- `envs/minestudio/` plays MineStudio's simulator, a process each; `envs/engine.py` stands in for Minecraft.
-- `envs/contract.py` is what an environment is, `policies/policy.py` what a policy is, `config.py` what can be set.
-- What people extend: Lightning callbacks (the built-in ones: `callbacks/`), `conf/task/*.yaml`, policies, environments.
+PATH 1: a fragment, from the environment's step to the loss. It waits when the learner is behind; nothing is dropped
+uncounted.
 
-`learning`, `experience` and `weights` never import one another; only the entry points know Hydra.
+    experience/rollout.py      a worker steps its environments and writes fragments
+    experience/collector.py    the collector takes a rollout from its workers and sends each fragment
+    experience/wire.py         the message, its sender and the rank's receiver
+    experience/buffer.py       fragments wait in the rank, and grow stale
+    experience/datamodule.py   Lightning asks for a batch
+    learning/module.py         one iteration: first pass, advantages, minibatches, optimiser steps
+    learning/sequences.py      fragments are cut into sequences
+    learning/objective.py      advantages and losses
+
+PATH 2: weights, from the optimiser to the next action. Only the newest count.
+
+    callbacks/connections.py   publishes after each iteration that changed the policy
+    weights/publisher.py       keeps the newest weights and sends them
+    weights/subscriber.py      keeps what arrived until the collector takes it
+    experience/collector.py    gives it to the workers, between two rollouts
+
+The records of both are in `fragment.py`. At the top are the commands: each parses its command line and calls one
+function of `run/`. `settings/` says what can be set, `envs/contract.py` what an environment is, `policies/policy.py`
+what a policy is. Folders import only those further down: run, callbacks, (learning, experience, weights, video),
+policies, settings, fragment, envs, processes, errors.
 """
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+__version__ = _version("mineonline")
+
+if TYPE_CHECKING:
+    from mineonline import errors
+    from mineonline.envs.contract import EnvSpec, Step, TensorSpec, VectorEnv
+    from mineonline.experience.buffer import Arrivals, Batch
+    from mineonline.experience.fragment_files import RecordedFragments
+    from mineonline.fragment import Episode, Fragments
+    from mineonline.learning.module import PPO, IterationOutput
+    from mineonline.learning.objective import Losses, Rows
+    from mineonline.learning.sequences import FirstPass, Sequences
+    from mineonline.policies.heads import CategoricalHead, Head
+    from mineonline.policies.minecraft_heads import FactoredHead, JointHead
+    from mineonline.policies.policy import Memory, Policy, PolicyOutput
+    from mineonline.policies.value import ValueHead
+
+_HOMES = {
+    "errors": ("errors",),
+    "envs.contract": ("EnvSpec", "Step", "TensorSpec", "VectorEnv"),
+    "experience.buffer": ("Arrivals", "Batch"),
+    "experience.fragment_files": ("RecordedFragments",),
+    "fragment": ("Episode", "Fragments"),
+    "learning.module": ("PPO", "IterationOutput"),
+    "learning.objective": ("Losses", "Rows"),
+    "learning.sequences": ("FirstPass", "Sequences"),
+    "policies.heads": ("CategoricalHead", "Head"),
+    "policies.minecraft_heads": ("FactoredHead", "JointHead"),
+    "policies.policy": ("Memory", "Policy", "PolicyOutput"),
+    "policies.value": ("ValueHead",),
+}
+"""Module -> the public names in it. Everything that is not here may change without notice."""
+
+__all__ = [
+    "PPO",
+    "Arrivals",
+    "Batch",
+    "CategoricalHead",
+    "EnvSpec",
+    "Episode",
+    "FactoredHead",
+    "FirstPass",
+    "Fragments",
+    "Head",
+    "IterationOutput",
+    "JointHead",
+    "Losses",
+    "Memory",
+    "Policy",
+    "PolicyOutput",
+    "RecordedFragments",
+    "Rows",
+    "Sequences",
+    "Step",
+    "TensorSpec",
+    "ValueHead",
+    "VectorEnv",
+    "__version__",
+    "errors",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: torch and Lightning take seconds."""
+    for module, names in _HOMES.items():
+        if name in names:
+            home = importlib.import_module(f"mineonline.{module}")
+            return home if module == name else getattr(home, name)
+    raise AttributeError(f"module 'mineonline' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

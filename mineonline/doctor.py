@@ -1,4 +1,4 @@
-"""Entry point: `python -m mineonline.doctor` looks whether this machine is ready, and names the cure of what is not.
+"""`python -m mineonline.doctor` looks whether this machine is ready, and names the cure of what is not.
 
     python -m mineonline.doctor             look
     python -m mineonline.doctor --install   install what env=minestudio and policy=vpt need in Python, then look
@@ -9,30 +9,19 @@ Exits with 0 if the embedded world and all that was asked for can run.
 
 from __future__ import annotations
 
-import importlib.metadata
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
-import torch
-
-from mineonline.command_line import report_errors
-from mineonline.envs.minestudio import requirements
-from mineonline.envs.minestudio.requirements import Finding, home
 from mineonline.errors import ConfigError, EnvError
-from mineonline.minestudio_package import restore_numpy_names
-
-_HELD = ("torch", "numpy", "torchrl", "tensordict", "lightning")
-"""Packages whose versions an installation must leave alone."""
-_WITHOUT_DEPENDENCIES = (f"minestudio=={requirements.VERSION}", "gym3==0.3.3")
-"""pip would change torch and numpy for what these ask for and never use."""
-_PIP_TIMEOUT_S = 1800
+from mineonline.run.readiness import download_engine, install, report
+from mineonline.settings.command_line import report_errors
 
 
 def main() -> None:
     """Look, after installing what the arguments name."""
     arguments = sys.argv[1:]
+    if "--help" in arguments or "-h" in arguments:
+        print(__doc__)
+        return
     unknown = [word for word in arguments if word not in ("--install", "--engine")]
     if unknown:
         raise ConfigError(f"{unknown[0]}: there is no such argument.\n\n{__doc__}")
@@ -45,81 +34,6 @@ def main() -> None:
     failed = [name for word, name in wanted.items() if word in arguments and name in missing]
     if failed:
         raise EnvError(f"still missing: {', '.join(failed)}")
-
-
-def report() -> list[str]:
-    """Print what is there and what is not; the names of what is not."""
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in _HELD]
-    print(f"python {sys.version.split()[0]}, {', '.join(versions)}")
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    print(f"GPUs: {', '.join(gpus) or 'none (everything runs without one)'}")
-    print("env=world, gym: ready")
-    findings = list(requirements.findings("minecraft"))
-    _print("env=minestudio env.engine=world, policy=vpt", findings[:1])
-    _print("env=minestudio", findings)
-    return [finding.name for finding in findings if finding.cure]
-
-
-def _print(what: str, findings: list[Finding]) -> None:
-    missing = [finding for finding in findings if finding.cure]
-    print(f"{what}: {'not ready' if missing else 'ready'}")
-    for finding in findings:
-        print(f"  {'missing' if finding.cure else 'ok':8}{finding.name}: {finding.found}")
-        if finding.cure:
-            print(f"          {finding.cure}")
-
-
-def install() -> None:
-    """Install MineStudio and what it imports beside the present torch and numpy.
-
-    EnvError if pip fails, or has changed these.
-    """
-    before = {name: importlib.metadata.version(name) for name in _HELD}
-    with tempfile.TemporaryDirectory() as folder:
-        constraints = Path(folder) / "constraints.txt"
-        constraints.write_text("".join(f"{name}=={version}\n" for name, version in before.items()))
-        _pip("-c", str(constraints), *_requirements())
-        _pip("--no-deps", *_WITHOUT_DEPENDENCIES)
-    importlib.invalidate_caches()
-    after = {name: importlib.metadata.version(name) for name in _HELD}
-    if after != before:
-        raise EnvError(f"pip has changed what it was told to leave: {before} became {after}.")
-
-
-def _requirements() -> list[str]:
-    """What `pip install 'mineonline[minestudio]'` adds."""
-    found = [text.partition(";") for text in importlib.metadata.requires("mineonline") or []]
-    chosen = [name.strip() for name, _, marker in found if 'extra == "minestudio"' in marker]
-    if not chosen:
-        raise EnvError("this installation knows no extra 'minestudio'. Type  pip install -e .  again.")
-    return chosen
-
-
-def _pip(*arguments: str) -> None:
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
-    try:
-        done = subprocess.run(command, check=False, timeout=_PIP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        raise EnvError(f"no end after {_PIP_TIMEOUT_S} s: {' '.join(command)}") from None
-    if done.returncode:
-        raise EnvError(f"pip failed with exit code {done.returncode}: {' '.join(command)}")
-
-
-def download_engine() -> None:
-    """MineStudio's own download. EnvError if the hub cannot be reached."""
-    finding = requirements.package()
-    if finding.cure:
-        raise EnvError(f"{finding.found}. {finding.cure}")
-    restore_numpy_names()
-    from minestudio.simulator.entry import download_engine
-
-    try:
-        download_engine()
-    except Exception as error:  # noqa: BLE001 - the hub's client raises errors of several libraries
-        raise EnvError(
-            f"the engine could not be downloaded to {home()}: {type(error).__name__}: {error}\n"
-            f"Copy the folders `engine` and `runtime` of a machine that has them to {home()}."
-        ) from None
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""The record of experience: T consecutive rows of one environment, across the ends of episodes.
+"""The records that everybody shares. A fragment is T consecutive rows of one environment, across the ends of episodes.
 
 Axes: B fragments, T rows. `_BU` tensors have U = T + 1 rows: the last is what the last action led to.
 
-A row is one decision, with two exceptions, marked in `final_BT`: no action was executed there and no loss reads them.
-When an episode is cut (a time limit, a crash), its true last observation gets a row of its own: its value is what the
-cut step bootstraps from, with the policy's memory of the whole episode. And while the next episode has not begun
-(Minecraft takes seconds), there are rows that mean nothing. So the row after a row is always what the row led to,
-unless that one terminated:
+A row is one decision, with two exceptions, marked in `final_BT`: no action was taken there and no loss reads them.
+When an episode is truncated (a time limit, a crash), its true last observation gets a row of its own: the truncated
+decision bootstraps from its value, with the policy's memory of the whole episode. And until the next episode has
+started (Minecraft takes seconds), rows hold nothing. So a row always shows what the row before it led to, unless that
+one terminated:
 
     row          t        t+1      t+2                    row          t           t+1
     decision     last     -        first of the next      decision     last        first of the next
@@ -31,29 +31,26 @@ TensorDict = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Fragments:
-    """B fragments of T rows.
-
-    All from the behaviour policy, as it was when it acted.
-    """
+    """B fragments of T rows, as the behaviour policy saw them when it acted."""
 
     observation: TensorDict
     """Name -> (B, U, *shape)."""
     first_BU: Tensor
-    """bool: the row begins an episode; memory is reset before it."""
+    """bool: the row is the first of an episode; memory is reset before it."""
     action: TensorDict
-    """Name -> (B, T) int64 class."""
+    """Name -> (B, T) int64: class of each action."""
     log_prob_BT: Tensor
-    """float32: of the whole action under the behaviour policy."""
+    """float32: log-probability of the whole action under the behaviour policy, in nats."""
     value_BT: Tensor
     """float32: the behaviour policy's value, in units of reward."""
     reward_BT: Tensor
     """float32."""
     terminated_BT: Tensor
-    """bool: the episode ended here for good; nothing bootstraps."""
+    """bool: the episode ended for good; nothing bootstraps."""
     truncated_BT: Tensor
-    """bool: the episode was cut here; row T + 1 holds its last observation."""
+    """bool: the episode was cut; the next row holds its last observation."""
     final_BT: Tensor
-    """bool: the row holds no decision, but the last observation of an episode."""
+    """bool: the row holds no decision."""
     memory: TensorDict
     """Name -> (B, *shape): the policy's memory before row 0."""
     reference_memory: TensorDict
@@ -61,15 +58,15 @@ class Fragments:
     version_B: Tensor
     """int64: version of the behaviour policy."""
     env_B: Tensor
-    """int64: which environment of the whole run; unique over collectors."""
+    """int64: global index of the environment; unique in the run."""
     sequence_B: Tensor
-    """int64: counts the fragments of that environment from 0, given when collected, so that a gap shows."""
+    """int64: number of the fragment among those of its environment, from 0; a gap shows that one is missing."""
 
     def __len__(self) -> int:
         return len(self.version_B)
 
-    def leaves(self) -> Iterator[tuple[str, Tensor]]:
-        """Every tensor under its name on the wire, for example `observation.image` or `reward_BT`, in a fixed order."""
+    def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every tensor with its name on the wire, for example `observation.image` or `reward_BT`, in a fixed order."""
         for name, value in self.__dict__.items():
             if isinstance(value, dict):
                 yield from ((f"{name}.{key}", tensor) for key, tensor in value.items())
@@ -77,11 +74,11 @@ class Fragments:
                 yield name, value
 
     @staticmethod
-    def from_leaves(leaves: Mapping[str, Tensor]) -> Fragments:
-        """The inverse of `leaves`."""
+    def from_named_tensors(tensors: Mapping[str, Tensor]) -> Fragments:
+        """The inverse of `named_tensors`."""
         flat: dict[str, Tensor] = {}
         groups: dict[str, TensorDict] = {"observation": {}, "action": {}, "memory": {}, "reference_memory": {}}
-        for name, tensor in leaves.items():
+        for name, tensor in tensors.items():
             group, dot, key = name.partition(".")
             if dot:
                 groups[group][key] = tensor
@@ -91,7 +88,7 @@ class Fragments:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Fragments:
         """Apply `function` to every tensor."""
-        return Fragments.from_leaves({name: function(tensor) for name, tensor in self.leaves()})
+        return Fragments.from_named_tensors({name: function(tensor) for name, tensor in self.named_tensors()})
 
     def __getitem__(self, index: Tensor | slice) -> Fragments:
         return self.map(lambda tensor: tensor[index])
@@ -102,17 +99,22 @@ class Fragments:
 
 
 def concatenate(parts: Sequence[Fragments]) -> Fragments:
-    """One batch of all fragments of `parts`, in their order."""
-    columns = [dict(part.leaves()) for part in parts]
-    return Fragments.from_leaves({name: torch.cat([column[name] for column in columns]) for name in columns[0]})
+    """All fragments of `parts`, in their order."""
+    columns = [dict(part.named_tensors()) for part in parts]
+    return Fragments.from_named_tensors({name: torch.cat([column[name] for column in columns]) for name in columns[0]})
 
 
-class LeafSpec(msgspec.Struct, frozen=True):
-    """Name, shape without B, and torch dtype name of one tensor of a fragment."""
+class TensorField(msgspec.Struct, frozen=True):
+    """One tensor of a record that crosses a process: its name, torch dtype and shape (of a fragment: without B)."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the tensor."""
+        return int(getattr(torch, self.dtype).itemsize * torch.Size(self.shape).numel())
 
 
 def fragment_schema(
@@ -120,37 +122,37 @@ def fragment_schema(
     memory: Mapping[str, TensorSpec],
     reference_memory: Mapping[str, TensorSpec],
     length: int,
-) -> tuple[LeafSpec, ...]:
-    """Every tensor of a fragment of `length` rows, in the order of `Fragments.leaves`."""
+) -> tuple[TensorField, ...]:
+    """Every tensor of a fragment of `length` rows, in the order of `Fragments.named_tensors`."""
     rows = (length,)
     return (
-        *(LeafSpec(f"observation.{name}", s.dtype, (length + 1, *s.shape)) for name, s in env.observation.items()),
-        LeafSpec("first_BU", "bool", (length + 1,)),
-        *(LeafSpec(f"action.{name}", "int64", rows) for name in env.action),
-        LeafSpec("log_prob_BT", "float32", rows),
-        LeafSpec("value_BT", "float32", rows),
-        LeafSpec("reward_BT", "float32", rows),
-        LeafSpec("terminated_BT", "bool", rows),
-        LeafSpec("truncated_BT", "bool", rows),
-        LeafSpec("final_BT", "bool", rows),
-        *(LeafSpec(f"memory.{name}", s.dtype, s.shape) for name, s in memory.items()),
-        *(LeafSpec(f"reference_memory.{name}", s.dtype, s.shape) for name, s in reference_memory.items()),
-        LeafSpec("version_B", "int64", ()),
-        LeafSpec("env_B", "int64", ()),
-        LeafSpec("sequence_B", "int64", ()),
+        *(TensorField(f"observation.{name}", s.dtype, (length + 1, *s.shape)) for name, s in env.observation.items()),
+        TensorField("first_BU", "bool", (length + 1,)),
+        *(TensorField(f"action.{name}", "int64", rows) for name in env.action),
+        TensorField("log_prob_BT", "float32", rows),
+        TensorField("value_BT", "float32", rows),
+        TensorField("reward_BT", "float32", rows),
+        TensorField("terminated_BT", "bool", rows),
+        TensorField("truncated_BT", "bool", rows),
+        TensorField("final_BT", "bool", rows),
+        *(TensorField(f"memory.{name}", s.dtype, s.shape) for name, s in memory.items()),
+        *(TensorField(f"reference_memory.{name}", s.dtype, s.shape) for name, s in reference_memory.items()),
+        TensorField("version_B", "int64", ()),
+        TensorField("env_B", "int64", ()),
+        TensorField("sequence_B", "int64", ()),
     )
 
 
-def empty_fragments(schema: Sequence[LeafSpec], count: int) -> TensorDict:
+def empty_fragments(schema: Sequence[TensorField], count: int) -> TensorDict:
     """Uninitialised tensors for `count` fragments, in shared memory, by name."""
     return {
-        leaf.name: torch.empty((count, *leaf.shape), dtype=getattr(torch, leaf.dtype)).share_memory_()  # type: ignore[no-untyped-call]
-        for leaf in schema
+        field.name: torch.empty((count, *field.shape), dtype=getattr(torch, field.dtype)).share_memory_()  # type: ignore[no-untyped-call]
+        for field in schema
     }
 
 
 class Episode(msgspec.Struct, frozen=True):
-    """What is known of a finished episode."""
+    """A finished episode."""
 
     episode_return: float
     """Sum of its rewards, undiscounted."""
@@ -158,6 +160,27 @@ class Episode(msgspec.Struct, frozen=True):
     """Decisions."""
     task: str
     statistics: dict[str, float]
-    """Totals of the events that the task watches, for example `{"kill_entity/cow": 2.0}`."""
+    """Totals of the events that the task counts, for example `{"kill_entity/cow": 2.0}`."""
     crashed: bool = False
-    """Cut because its environment failed."""
+    """Truncated because its environment failed."""
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """Where a collector's time went during one rollout, in seconds."""
+
+    env_s: float
+    policy_s: float
+    send_s: float
+    """Sending the rollout before this one, and waiting for room."""
+    total_s: float
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a collector tells the trainer with each fragment."""
+
+    collector_id: int
+    episodes: tuple[Episode, ...]
+    """That ended in this fragment."""
+    env_failures: int
+    """Times that environments of this collector failed since its last fragment."""
+    timing: Timing

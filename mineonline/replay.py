@@ -1,129 +1,20 @@
-"""Entry point: `python -m mineonline.replay file=<run>/bad_batch-<rank>.pt` looks at fragments that broke learning.
-
-A run that ended because its gradients stayed non-finite leaves such a file: the fragments, and the learner as it was.
-This takes the same steps again, one sequence at a time, and says where the first number goes wrong.
-"""
+"""`python -m mineonline.replay file=<run>/bad_batch-<rank>.pt` looks at fragments that broke learning."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import msgspec
-import torch
-from torch import Tensor, nn
-
-from mineonline.command_line import report_errors
-from mineonline.envs.build import env_spec
-from mineonline.errors import CheckpointError, ConfigError
-from mineonline.extensions import learner_kind
-from mineonline.fragment import Fragments
-from mineonline.learning.build import build_learner
-from mineonline.learning.module import PPO, is_finite
-from mineonline.learning.objective import Rows
-from mineonline.learning.sequences import Sequences
-from mineonline.run_folder import CONFIG_FILE, read_config
+from mineonline.settings.arguments import REPLAY_USAGE, ReplayArguments
+from mineonline.settings.command_line import parse_words, report_errors
 
 
 def main() -> None:
     """Replay the file that the command line names."""
-    words = dict(word.partition("=")[::2] for word in sys.argv[1:])
-    if set(words) != {"file"}:
-        raise ConfigError("usage: python -m mineonline.replay file=<run folder>/bad_batch-<rank>.pt")
-    replay(Path(words["file"]))
+    arguments = parse_words(sys.argv[1:], ReplayArguments, REPLAY_USAGE)
+    from mineonline.run.replay import replay
 
-
-def replay(file: Path) -> None:
-    """Print what is not finite: in the weights, in the fragments, and in what the learner makes of them."""
-    saved = _load(file)
-    config = read_config(file, file.parent / CONFIG_FILE)
-    # `checkpoint`: no other file is read; recorded fragments have no part in what these do
-    offline = msgspec.structs.replace(config.offline, folder=None)
-    config = msgspec.structs.replace(config, checkpoint=str(file), offline=offline)
-    kind = learner_kind(config.learner)
-    learner = build_learner(config, env_spec(config), bad_batch_file=file, kind=kind)
-    learner.load_state_dict(saved["state_dict"])
-    learner.iteration = saved["iteration"]
-    fragments = Fragments.from_leaves(saved["fragments"])
-    print(f"{file}: {len(fragments)} fragments, iteration {learner.iteration}")
-    bad = _print_not_finite("weights", saved["state_dict"].items())
-    bad += _print_not_finite("fragments", fragments.leaves())
-    with _name_modules(learner.policy):
-        prepared = learner.prepare(fragments)
-    bad += _print_not_finite("targets", [("value_BU", prepared.value_BU), ("return_BT", prepared.return_BT)])
-    bad += _print_sequences(learner, prepared.sequences, fragments)
-    if not bad:
-        print("everything is finite: later optimiser steps must have made the weights so large. "
-              "Lower optimizer.learning_rate, or look at loss/gradient_norm in metrics.csv.")  # fmt: skip
-
-
-def _load(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        raise CheckpointError(f"file={file}: there is no such file.")
-    try:
-        saved = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception:  # noqa: BLE001 torch raises many kinds for a file that is not what it should be
-        raise CheckpointError(f"file={file}: cannot be read; give the bad_batch-<rank>.pt of a run.") from None
-    if not isinstance(saved, dict) or set(saved) != {"fragments", "state_dict", "iteration"}:
-        raise CheckpointError(f"file={file} holds something else; give the bad_batch-<rank>.pt of a run.")
-    return saved
-
-
-def _print_not_finite(what: str, leaves: Iterable[tuple[str, Tensor]]) -> int:
-    """Number of tensors that hold something that is not finite."""
-    count = 0
-    for name, leaf in leaves:
-        wrong = ~leaf.isfinite()
-        if wrong.any():
-            count += 1
-            where = tuple(wrong.nonzero()[0].tolist())
-            print(f"  {what}: {name} has {int(wrong.sum())} of {leaf.numel()} not finite, the first at {where}")
-    return count
-
-
-def _print_sequences(learner: PPO, sequences: Sequences, fragments: Fragments) -> int:
-    """Each sequence alone: its loss and its gradient."""
-    per_fragment = len(sequences) // len(fragments)
-    count = 0
-    for s in range(len(sequences)):
-        part = sequences[torch.tensor([s])].to(learner.device)
-        learner.zero_grad()
-        losses = learner.losses(part, Rows(part.decided_BT, part.decided_BT.sum()))
-        losses.total.backward()  # type: ignore[no-untyped-call]
-        names = [name for name, loss in losses._asdict().items() if not loss.isfinite()]
-        gradients = [n for n, p in learner.policy.named_parameters() if not is_finite(p.grad)]
-        if names or gradients:
-            count += 1
-            b, k = divmod(s, per_fragment)
-            wrong = f"losses not finite: {', '.join(names) or 'none'}; gradients: {', '.join(gradients) or 'none'}"
-            print(f"  fragment {b} (environment {int(fragments.env_B[b])}), sequence {k}: {wrong}")
-    return count
-
-
-@contextmanager
-def _name_modules(policy: nn.Module) -> Iterator[None]:
-    """Print the first module whose output is not finite although its input is."""
-    named: list[str] = []
-
-    def look(name: str, inputs: tuple[Any, ...], output: Any) -> None:
-        tensors = [x for x in inputs if isinstance(x, Tensor)]
-        if isinstance(output, Tensor) and not named and not is_finite(output) and all(map(is_finite, tensors)):
-            named.append(name)
-            print(f"  policy: {name} makes of finite numbers what is not finite")
-
-    hooks = [
-        module.register_forward_hook(lambda module, inputs, output, name=name: look(name, inputs, output))
-        for name, module in policy.named_modules()
-        if name
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+    replay(Path(arguments.file))
 
 
 if __name__ == "__main__":

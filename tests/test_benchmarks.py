@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.helpers.settings import ROOT
 
 NAMES = sorted(file.stem for file in (ROOT / "tests" / "benchmarks").glob("[!_]*.py"))
 

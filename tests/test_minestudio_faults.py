@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import lightning
 import numpy as np
@@ -11,20 +10,20 @@ import torch
 
 from mineonline.callbacks.checkpoints import SaveCheckpoints
 from mineonline.callbacks.statistics import Statistics
-from mineonline.command_line import CONF_DIR
 from mineonline.envs.build import build_env, env_spec
 from mineonline.experience.buffer import FragmentBuffer
 from mineonline.experience.rollout import Player, RolloutSettings
 from mineonline.experience.wire import Header, Timing
 from mineonline.fragment import Episode, Fragments
-from mineonline.learning.advantage import advantages
 from mineonline.learning.cloning import Cloning
+from mineonline.learning.objective import advantages
 from mineonline.learning.sequences import first_pass
 from mineonline.policies.build import build_actor, build_policy
-from tests.conftest import CARTPOLE, config_of, config_of_experiment
-from tests.learning_set import SETTINGS, SPEC, B, T, learn, recorded
-from tests.test_videos import in_videos, make_run_dir
-from tests.video_trainer import train
+from mineonline.settings.command_line import CONF_DIR
+from tests.callbacks.test_videos import in_videos, make_run_dir
+from tests.helpers.learning_set import SETTINGS, SPEC, B, T, learn, recorded
+from tests.helpers.settings import CARTPOLE, ROOT, config_of, config_of_experiment
+from tests.helpers.video_trainer import train
 
 POLICY = build_policy(config_of(*SETTINGS), SPEC)
 
@@ -58,10 +57,10 @@ def test_fault_1_what_was_before_an_episode_does_not_leak_into_its_memory():
 def test_fault_2_the_ratio_of_stale_fragments_is_against_the_policy_that_acted(tmp_path):
     """They were three times as probable when they were made: the first ratio is 1/3, where it would have been 1."""
 
-    def stale(share):
-        f = share.fragments
+    def stale(batch):
+        f = batch.fragments
         log_prob_BT = first_pass(POLICY, f, T).log_prob_BT + np.log(3)
-        return replace(share, fragments=replace(f, log_prob_BT=log_prob_BT))
+        return replace(batch, fragments=replace(f, log_prob_BT=log_prob_BT))
 
     watch = Watch()
     learn(tmp_path, 1, change=stale, callbacks=[watch])
@@ -72,7 +71,7 @@ def test_fault_2_the_ratio_of_stale_fragments_is_against_the_policy_that_acted(t
 
 def test_fault_3_a_time_limit_and_a_crash_bootstrap_but_a_death_does_not():
     config = config_of(*CARTPOLE, "+env.kwargs.max_episode_steps=5")
-    env = build_env(config, num_envs=1, first_index=0)
+    env = build_env(config.env, config.task, seed=config.seed, num_envs=1, first_index=0)
     env.reset(np.ones(1, np.bool_))
     for _ in range(5):
         step = env.step({"action": np.zeros(1, np.int64)}, np.ones(1, np.bool_))
@@ -97,13 +96,13 @@ def test_fault_4_the_trace_does_not_cross_a_fragment_that_was_dropped():
     parts[1].version_B.fill_(-5)
     for part in parts:
         buffer.put(part, Header("run", 0, (), (), 0, Timing(0, 0, 0, 0)), None)
-    share = buffer.take(2, 0, lambda: False)
-    assert share.fragments.sequence_B.tolist() == [0, 2]
-    assert share.arrivals.dropped["stale"] == 1
+    batch = buffer.take(2, 0, lambda: False)
+    assert batch.fragments.sequence_B.tolist() == [0, 2]
+    assert batch.arrivals.dropped["stale"] == 1
     value_BU = torch.randn(2, T + 1)
-    together = advantages(share.fragments, value_BU, discount=0.9, trace=0.95)
+    together = advantages(batch.fragments, value_BU, discount=0.9, trace=0.95)
     alone = torch.cat(
-        [advantages(share.fragments[i : i + 1], value_BU[i : i + 1], discount=0.9, trace=0.95) for i in range(2)]
+        [advantages(batch.fragments[i : i + 1], value_BU[i : i + 1], discount=0.9, trace=0.95) for i in range(2)]
     )
     assert torch.equal(together, alone)
 
@@ -122,26 +121,29 @@ def test_fault_6_the_reference_remembers_the_whole_episode_not_only_the_fragment
         "policy.memory=gru", "policy.hidden_size=16", "env.image_size=[40,36]", "reference.kl_coef=1",
         "fragment.length=6",
     )  # fmt: skip
-    spec = env_spec(config)
+    spec = env_spec(config.env, config.task)
     actor = build_actor(config, spec)
-    for leaf in actor.reference.parameters():
-        leaf.data.mul_(1.5)  # another policy than the one that plays
-    env = build_env(config, num_envs=2, first_index=0)
+    for tensor in actor.reference.parameters():
+        tensor.data.mul_(1.5)  # another policy than the one that plays
+    env = build_env(config.env, config.task, seed=config.seed, num_envs=2, first_index=0)
     settings = RolloutSettings(
-        env_spec=spec, length=6, envs_per_worker=2, first_env=0, seed=0, device="cpu", torch_threads=1, worker_log=None
+        env_spec=spec, length=6, envs_per_worker=2, first_env=0, seed=0, device="cpu", torch_threads=1,
+        collector_log=None,
     )
     player = Player(env, env.reset(np.ones(2, np.bool_)), actor, settings, first_env=0)
     parts = []
     for _ in range(3):
         player.play()
         parts.append(
-            Fragments.from_leaves({k: v.clone() for k, v in player.leaves.items() if not k.startswith("report.")})
+            Fragments.from_named_tensors(
+                {k: v.clone() for k, v in player.tensors.items() if not k.startswith("report.")}
+            )
         )
     memory = actor.reference.initial_memory(2)
     for part in parts:
         torch.testing.assert_close(part.reference_memory["gru"], memory["gru"], rtol=0, atol=1e-5)
         with torch.no_grad():
-            rows = {name: leaf[:, :-1] for name, leaf in part.observation.items()}
+            rows = {name: tensor[:, :-1] for name, tensor in part.observation.items()}
             memory = actor.reference(rows, part.first_BU[:, :-1], memory).memory
     assert parts[2].reference_memory["gru"].abs().max() > 0.01
     assert not torch.allclose(parts[2].reference_memory["gru"], parts[2].memory["gru"])
@@ -159,9 +161,9 @@ def test_fault_8_a_resumed_run_goes_on_with_iteration_rho_learning_rate_and_coun
     whole, before, after = Watch(), Watch(), Watch()
     counters = [Statistics((), restarts=lambda: 0) for _ in range(2)]
 
-    def with_arrivals(share):
-        share.arrivals.env_steps = share.arrivals.fragments = 100
-        return share
+    def with_arrivals(batch):
+        batch.arrivals.env_steps = batch.arrivals.fragments = 100
+        return batch
 
     learn(tmp_path / "whole", 4, *options, callbacks=[whole])
     learn(tmp_path / "half", 2, *options, callbacks=[before, counters[0]], change=with_arrivals)
@@ -200,17 +202,17 @@ def test_fault_12_episodes_of_any_task_are_counted(tmp_path):
     statistics = Statistics(("kill_entity/cow",), restarts=lambda: 0)
     names = ["hunt_cow", "собирать дерево", ""]
 
-    def with_episodes(share):
-        share.arrivals.episodes = [Episode(2.0, 10, name, {"kill_entity/cow": 1.0}) for name in names]
-        share.arrivals.fragments = 1
-        return share
+    def with_episodes(batch):
+        batch.arrivals.episodes = [Episode(2.0, 10, name, {"kill_entity/cow": 1.0}) for name in names]
+        batch.arrivals.fragments = 1
+        return batch
 
     learn(tmp_path, 1, callbacks=[statistics], change=with_episodes)
     assert statistics.state_dict()["episodes"] == 3
 
 
 def test_fault_13_every_request_for_a_video_is_recorded_or_counted(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
     run_dir = make_run_dir(tmp_path / "run", 5)
     videos = train(run_dir, iterations=4, every=1, on_iteration=lambda iteration: None)
     assert len([name for name in in_videos(run_dir) if name.endswith(".mp4")]) + videos.skipped == 4

@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from mineonline.envs.minestudio.package import find_minestudio
 from mineonline.errors import ConfigError
-from mineonline.minestudio_package import find_minestudio
-from tests.conftest import ROOT, config_of, config_of_experiment
+from tests.helpers.settings import ROOT, config_of, config_of_experiment
 
 ROW = re.compile(r"^\| `([^`]+)` \| (.*?) \| (?:`([^`]+)`|–) \| ?(.*?) ?\|", re.MULTILINE)
 TABLE = (ROOT / "MINESTUDIO.md").read_text().partition("## Where every key")[2].partition("## What differs")[0]

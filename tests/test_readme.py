@@ -4,14 +4,13 @@ import importlib.util
 import re
 import shlex
 import subprocess
-from pathlib import Path
 
 import pytest
 
-from mineonline.command_line import compose_settings
-from mineonline.config_parsing import parse_config
+from mineonline.settings.command_line import compose_settings
+from mineonline.settings.parsing import parse_config
+from tests.helpers.settings import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 COMMANDS = [
     shlex.split(re.split(r"\s{2,}", line.strip())[0])

@@ -9,6 +9,8 @@ from typing import Any
 import lightning
 from lightning.fabric.plugins import TorchCheckpointIO
 
+from mineonline.callbacks.iteration import IterationCallback
+from mineonline.experience.buffer import Batch
 from mineonline.learning.module import PPO
 
 
@@ -23,8 +25,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         partial.replace(final)
 
 
-class SaveCheckpoints(lightning.Callback):
-    """Saves `last.ckpt` every `every` iterations and after the last, and `<iteration>.ckpt` every `keep_every`."""
+class SaveCheckpoints(IterationCallback):
+    """Saves `last.ckpt` every `every` iterations and at the end, and `<iteration>.ckpt` every `keep_every`."""
 
     def __init__(self, folder: Path, *, every: int, keep_every: int) -> None:
         self._folder = folder
@@ -32,28 +34,16 @@ class SaveCheckpoints(lightning.Callback):
         self._keep_every = keep_every
         self._saved_iteration = -1
 
-    def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: object,
-        batch: object,
-        batch_idx: int,
-    ) -> None:
-        assert isinstance(pl_module, PPO)
-        iteration = pl_module.iteration
-        if iteration % self._every == 0 or iteration == pl_module.iterations:
-            self.save(trainer)
-        if self._keep_every and iteration % self._keep_every == 0:
-            trainer.save_checkpoint(self._folder / f"{iteration:06d}.ckpt")
+    def iteration_ended(self, trainer: lightning.Trainer, learner: PPO, batch: Batch) -> None:
+        if learner.iteration % self._every == 0 or learner.iteration == learner.iterations:
+            self._save(trainer, learner)
+        if self._keep_every and learner.iteration % self._keep_every == 0:
+            trainer.save_checkpoint(self._folder / f"{learner.iteration:06d}.ckpt")
 
-    def save(self, trainer: lightning.Trainer) -> None:
-        """Save `last.ckpt`; all ranks together."""
-        assert isinstance(trainer.lightning_module, PPO)
-        self._saved_iteration = trainer.lightning_module.iteration
+    def ended(self, trainer: lightning.Trainer, learner: PPO) -> None:
+        if learner.iteration != self._saved_iteration:  # a signal, max_steps, max_time or a callback ended the run
+            self._save(trainer, learner)
+
+    def _save(self, trainer: lightning.Trainer, learner: PPO) -> None:
+        self._saved_iteration = learner.iteration
         trainer.save_checkpoint(self._folder / "last.ckpt")
-
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        assert isinstance(pl_module, PPO)
-        if pl_module.iteration != self._saved_iteration:  # ended by Lightning: max_steps, max_time or a callback
-            self.save(trainer)

@@ -1,4 +1,4 @@
-"""Connects the learner with the two paths: opens the doors when the ranks are up, publishes after each iteration."""
+"""Connects the learner with the two paths: lets collectors join when all ranks listen, and publishes weights."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from collections.abc import Callable
 import lightning
 import torch
 
+from mineonline.callbacks.iteration import IterationCallback
+from mineonline.experience.buffer import Batch
 from mineonline.learning.module import PPO
-from mineonline.stopping import StopRequest
+from mineonline.processes.stopping import StopRequest
 from mineonline.weights.publisher import WeightsPublisher
 
 _ADDRESS_BYTES = 256
 
 
 class AnnounceRun(lightning.Callback):
-    """When every rank listens, tell rank 0 all addresses, in the order of the ranks."""
+    """When every rank listens, tells rank 0 all addresses, in the order of the ranks."""
 
     def __init__(self, address: str, announce: Callable[[tuple[str, ...]], None]) -> None:
         self._address = address
@@ -27,8 +29,8 @@ class AnnounceRun(lightning.Callback):
             self._announce(addresses)
 
 
-class PublishWeights(lightning.Callback):
-    """Rank 0 publishes the weights before the first iteration and after each one that changed the policy.
+class PublishWeights(IterationCallback):
+    """PATH 2, in rank 0: publishes the weights before the first iteration and after each one that changed the policy.
 
     At the end it tells the collectors that the run is complete, unless it was asked to stop: then they wait for the
     trainer to come back.
@@ -39,30 +41,21 @@ class PublishWeights(lightning.Callback):
         self._stop = stop
         self._version = -1
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._publish(pl_module)
+    def started(self, trainer: lightning.Trainer, learner: PPO) -> None:
+        self._publish(learner)
 
-    def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: object,
-        batch: object,
-        batch_idx: int,
-    ) -> None:
-        assert isinstance(pl_module, PPO)
-        if pl_module.version != self._version:
-            self._publish(pl_module)
+    def iteration_ended(self, trainer: lightning.Trainer, learner: PPO, batch: Batch) -> None:
+        if learner.version != self._version:
+            self._publish(learner)
 
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._publish(pl_module, done=self._stop.received is None)
+    def ended(self, trainer: lightning.Trainer, learner: PPO) -> None:
+        self._publish(learner, done=self._stop.received is None)
 
-    def _publish(self, module: lightning.LightningModule, *, done: bool = False) -> None:
-        assert isinstance(module, PPO)
-        self._version = module.version
-        state = module.published()
+    def _publish(self, learner: PPO, *, done: bool = False) -> None:
+        self._version = learner.version
+        state = learner.published()
         self._publisher.publish(
-            self._version, state.policy, constant=state.reference, constant_version=module.reference_version, done=done
+            self._version, state.policy, constant=state.reference, constant_version=learner.reference_version, done=done
         )
 
 

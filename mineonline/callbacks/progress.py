@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import sys
 import threading
 import time
@@ -13,54 +12,45 @@ from pathlib import Path
 import lightning
 from tqdm import tqdm
 
+from mineonline.callbacks.iteration import IterationCallback
 from mineonline.callbacks.statistics import Statistics
+from mineonline.experience.buffer import Batch
 from mineonline.learning.module import PPO
+from mineonline.processes.logs import MESSAGE
 
 _LINE_EVERY_S = 10.0
-_MESSAGE = re.compile(r"^[-\d]+ [:,\d]+ (?:INFO|WARNING|ERROR) (.+)$", re.MULTILINE)
-"""In a log of `processes.begin_logging`."""
 
 
-class Progress(lightning.Callback):
-    """Until the first fragments are there, what collectors do; then return, env steps/s, lag and the bottleneck."""
+class Progress(IterationCallback):
+    """What collectors do until the first fragments arrive; then return, env steps/s, lag and the bottleneck."""
 
     def __init__(self, statistics: Statistics, logs: Path, joined: Callable[[], int]) -> None:
-        """`logs`: folder of the logs of collectors that start now. `joined`: how many have come, of all machines."""
+        """`logs`: folder of the collectors' logs. `joined`: how many collectors have joined, from all machines."""
         self._statistics = statistics
         self._logs = NewMessages(logs)
         self._joined = joined
         self._bar: tqdm[object] | None = None
         self._last_line = 0.0
         self._first_batch = threading.Event()
-        self._waiting = threading.Thread(target=self._tell_of_the_start, name="progress", daemon=True)
+        self._waiting = threading.Thread(target=self._show_start, name="progress", daemon=True)
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        assert isinstance(pl_module, PPO)
-        if trainer.is_global_zero and sys.stderr.isatty():
+    def started(self, trainer: lightning.Trainer, learner: PPO) -> None:
+        if not trainer.is_global_zero:
+            return
+        if sys.stderr.isatty():
             self._bar = tqdm(
-                total=pl_module.iterations,
-                initial=pl_module.iteration,
+                total=learner.iterations,
+                initial=learner.iteration,
                 unit="it",
                 dynamic_ncols=True,
                 bar_format="{desc}{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}",
             )
-        if trainer.is_global_zero:
-            self._waiting.start()
+        self._waiting.start()
 
-    def on_train_batch_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: object, batch_idx: int
-    ) -> None:
+    def batch_taken(self) -> None:
         self._end_waiting()
 
-    def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: object,
-        batch: object,
-        batch_idx: int,
-    ) -> None:
-        assert isinstance(pl_module, PPO)
+    def iteration_ended(self, trainer: lightning.Trainer, learner: PPO, batch: Batch) -> None:
         if not trainer.is_global_zero:
             return
         text = self._text(trainer)
@@ -69,25 +59,24 @@ class Progress(lightning.Callback):
             self._bar.update()
         elif time.monotonic() - self._last_line > _LINE_EVERY_S:
             self._last_line = time.monotonic()
-            print(f"iteration {pl_module.iteration}/{pl_module.iterations}: {text}", file=sys.stderr, flush=True)
+            print(f"iteration {learner.iteration}/{learner.iterations}: {text}", file=sys.stderr, flush=True)
 
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def ended(self, trainer: lightning.Trainer, learner: PPO) -> None:
         self._close()
 
-    def on_exception(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
-    ) -> None:
+    def failed(self) -> None:
         self._close()
 
-    def _tell_of_the_start(self) -> None:
+    def _show_start(self) -> None:
         """In a thread: the training loop waits for the first fragments, which takes engines minutes."""
-        began = time.monotonic()
+        started_at = time.monotonic()
         while not self._first_batch.wait(_LINE_EVERY_S if self._bar is None else 1.0):
             news = self._logs.newest() or f"collectors that have joined: {self._joined()}"
             if self._bar is not None:
                 self._bar.set_postfix_str(f"waiting for fragments ({news})")
             else:
-                print(f"waiting for fragments, {time.monotonic() - began:.0f} s ({news})", file=sys.stderr, flush=True)
+                waited_s = time.monotonic() - started_at
+                print(f"waiting for fragments, {waited_s:.0f} s ({news})", file=sys.stderr, flush=True)
 
     def _end_waiting(self) -> None:
         self._first_batch.set()
@@ -130,7 +119,7 @@ class NewMessages:
         for file in sorted(self._files(), key=lambda file: file.stat().st_mtime, reverse=True):
             with file.open("rb") as source:
                 source.seek(self._known.get(file, 0))
-                messages = _MESSAGE.findall(source.read().decode(errors="replace"))
+                messages = MESSAGE.findall(source.read().decode(errors="replace"))
             if messages:
                 return f"{file.stem}: {messages[-1]}"
         return ""

@@ -9,26 +9,28 @@ from collections.abc import Callable
 import lightning
 import torch
 
-from mineonline.experience.buffer import Share
+from mineonline.callbacks.iteration import IterationCallback
+from mineonline.experience.buffer import Batch
+from mineonline.learning.module import PPO
 
 _WINDOW_EPISODES = 100
 
 
-class Statistics(lightning.Callback):
+class Statistics(IterationCallback):
     """Logs what arrived since the last iteration, summed over ranks.
 
     `episode/*` are means over at least the last 100 episodes (fewer at the start; NaN before the first). `time/*` say
     which share of an iteration each link waited or worked; the largest is the bottleneck. `idle_rows` is the share of
-    rows without a decision: last observations of cut episodes, and environments that wait for their next episode.
-    `env_failures` counts environments that failed and were replaced, playing or not. `names`: the statistics of the
-    environment. Env steps, episodes and failures go on counting after a resume.
+    rows without a decision: last observations of truncated episodes, and environments that wait for their next episode.
+    `env_failures` counts environments that failed and were replaced, playing or not. Env steps, episodes and failures
+    go on counting after a resume.
     """
 
     def __init__(self, names: tuple[str, ...], restarts: Callable[[], int]) -> None:
-        """`restarts`: collectors that this rank had to start again so far."""
+        """`names`: the statistics of the environment. `restarts`: collectors that this rank has restarted so far."""
         self._names = names
         self._restarts = restarts
-        self._window: deque[list[float]] = deque()
+        self._window: deque[dict[str, float]] = deque()
         self._totals = {"env_steps": 0, "episodes": 0, "env_failures": 0}
         self._last = time.perf_counter()
         self._taken = self._last
@@ -41,101 +43,100 @@ class Statistics(lightning.Callback):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self._totals.update(state_dict)
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def started(self, trainer: lightning.Trainer, learner: PPO) -> None:
         self._last = time.perf_counter()
 
-    def on_train_batch_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Share, batch_idx: int
-    ) -> None:
+    def batch_taken(self) -> None:
         self._taken = time.perf_counter()
 
-    def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: object,
-        batch: Share,
-        batch_idx: int,
-    ) -> None:
+    def iteration_ended(self, trainer: lightning.Trainer, learner: PPO, batch: Batch) -> None:
         now = time.perf_counter()
         elapsed, learn_s, self._last = now - self._last, now - self._taken, now
-        sums = self._over_ranks(trainer, self._sums(batch))
-        env_steps, fragments, lag, reuse, stale, refused, env_s, policy_s, send_s, total_s, full_s, idle = sums[:12]
-        collectors = float(len(batch.arrivals.collectors))
-        self._totals["env_steps"] += int(env_steps)
-        self._totals["env_failures"] += int(sums[12])
-        lags = torch.tensor(float(max(batch.lag_B)), device=pl_module.device)
-        if trainer.world_size > 1:
-            torch.distributed.all_reduce(lags, torch.distributed.ReduceOp.MAX)
+        sums = _over_ranks(trainer, self._sums(batch))
+        for name, total in self._totals.items():
+            self._totals[name] = total + int(sums[name])
+        collecting_s = max(sums["total_s"], 1e-9)
         times = {
-            "environments": env_s / max(total_s, 1e-9),
-            "inference": policy_s / max(total_s, 1e-9),
-            "sending": send_s / max(total_s, 1e-9),
+            "environments": sums["env_s"] / collecting_s,
+            "inference": sums["policy_s"] / collecting_s,
+            "sending": sums["send_s"] / collecting_s,
             "learner": learn_s / elapsed,
         }
         self.bottleneck = _bottleneck(times, batch.wait_s / elapsed)
+        fragments = sums["fragments"]
         metrics = {
-            **self._episodes(sums[13:]),
+            "episodes": float(self._totals["episodes"]),
+            **self._episode_means(sums),
             "env_steps": float(self._totals["env_steps"]),
-            "env_steps_per_s": env_steps / elapsed,
-            "lag_versions": lag / fragments,
-            "lag_versions_max": float(lags),
-            "reuse": reuse / fragments,
-            "idle_rows": idle / fragments,
-            "dropped/stale": stale,
-            "dropped/refused": refused,
-            "collectors": collectors,
+            "env_steps_per_s": sums["env_steps"] / elapsed,
+            "lag_versions": sums["lag"] / fragments,
+            "lag_versions_max": _max_over_ranks(trainer, float(max(batch.lag_B))),
+            "reuse": sums["reuse"] / fragments,
+            "idle_rows": sums["idle_rows"] / fragments,
+            "dropped/stale": sums["stale"],
+            "dropped/refused": sums["refused"],
+            "collectors": float(len(batch.arrivals.collectors)),
             "collector_restarts": float(self._restarts()),
             "env_failures": float(self._totals["env_failures"]),
             "time/iteration_s": elapsed,
             "time/learner_waits": batch.wait_s / elapsed,
-            "time/buffer_full": full_s / trainer.world_size / elapsed,
+            "time/buffer_full": sums["full_s"] / trainer.world_size / elapsed,
             **{f"time/{name}": value for name, value in times.items()},
         }
-        pl_module.log_dict(metrics, batch_size=1)
+        learner.log_dict(metrics, batch_size=1)
 
-    def _sums(self, share: Share) -> list[float]:
-        arrivals = share.arrivals
-        return [
-            float(arrivals.env_steps),
-            float(len(share.lag_B)),
-            float(sum(share.lag_B)),
-            float(sum(share.reuse_B)),
-            float(arrivals.dropped["stale"]),
-            float(arrivals.dropped["refused"]),
-            sum(t.env_s for t in arrivals.timings),
-            sum(t.policy_s for t in arrivals.timings),
-            sum(t.send_s for t in arrivals.timings),
-            sum(t.total_s for t in arrivals.timings),
-            arrivals.full_s,
-            float(share.fragments.final_BT.float().mean(1).sum()),
-            float(arrivals.env_failures),
-            float(len(arrivals.episodes)),
-            sum(episode.episode_return for episode in arrivals.episodes),
-            float(sum(episode.length for episode in arrivals.episodes)),
-            *(sum(episode.statistics[name] for episode in arrivals.episodes) for name in self._names),
-        ]
-
-    def _over_ranks(self, trainer: lightning.Trainer, values: list[float]) -> list[float]:
-        if trainer.world_size == 1:
-            return values
-        tensor = torch.tensor(values, dtype=torch.float64, device=trainer.strategy.root_device)
-        torch.distributed.all_reduce(tensor)
-        return list(map(float, tensor.cpu()))
-
-    def _episodes(self, sums: list[float]) -> dict[str, float]:
-        """`sums`: count, returns, lengths and the statistics of the episodes that just ended."""
-        self._totals["episodes"] += int(sums[0])
-        self._window.append(sums)
-        while sum(entry[0] for entry in self._window) - self._window[0][0] >= _WINDOW_EPISODES:
-            self._window.popleft()
-        count, *totals = (sum(column) for column in zip(*self._window, strict=True))
-        means = [total / count if count else float("nan") for total in totals]
-        names = ["return", "length", *self._names]
+    def _sums(self, batch: Batch) -> dict[str, float]:
+        arrivals = batch.arrivals
         return {
-            "episodes": float(self._totals["episodes"]),
-            **{f"episode/{name}": mean for name, mean in zip(names, means, strict=True)},
+            "env_steps": float(arrivals.env_steps),
+            "env_failures": float(arrivals.env_failures),
+            "fragments": float(len(batch.lag_B)),
+            "lag": float(sum(batch.lag_B)),
+            "reuse": float(sum(batch.reuse_B)),
+            "idle_rows": float(batch.fragments.final_BT.float().mean(1).sum()),
+            "stale": float(arrivals.dropped["stale"]),
+            "refused": float(arrivals.dropped["refused"]),
+            "env_s": sum(t.env_s for t in arrivals.timings),
+            "policy_s": sum(t.policy_s for t in arrivals.timings),
+            "send_s": sum(t.send_s for t in arrivals.timings),
+            "total_s": sum(t.total_s for t in arrivals.timings),
+            "full_s": arrivals.full_s,
+            "episodes": float(len(arrivals.episodes)),
+            "episode/return": sum(episode.episode_return for episode in arrivals.episodes),
+            "episode/length": float(sum(episode.length for episode in arrivals.episodes)),
+            **{
+                f"episode/{name}": sum(episode.statistics[name] for episode in arrivals.episodes)
+                for name in self._names
+            },
         }
+
+    def _episode_means(self, sums: dict[str, float]) -> dict[str, float]:
+        """Over the window of iterations that this one enters."""
+        self._window.append(sums)
+        while sum(entry["episodes"] for entry in self._window) - self._window[0]["episodes"] >= _WINDOW_EPISODES:
+            self._window.popleft()
+        count = sum(entry["episodes"] for entry in self._window)
+        return {
+            name: sum(entry[name] for entry in self._window) / count if count else float("nan")
+            for name in sums
+            if name.startswith("episode/")
+        }
+
+
+def _over_ranks(trainer: lightning.Trainer, values: dict[str, float]) -> dict[str, float]:
+    if trainer.world_size == 1:
+        return values
+    tensor = torch.tensor(list(values.values()), dtype=torch.float64, device=trainer.strategy.root_device)
+    torch.distributed.all_reduce(tensor)
+    return dict(zip(values, map(float, tensor.cpu()), strict=True))
+
+
+def _max_over_ranks(trainer: lightning.Trainer, value: float) -> float:
+    if trainer.world_size == 1:
+        return value
+    tensor = torch.tensor(value, device=trainer.strategy.root_device)
+    torch.distributed.all_reduce(tensor, torch.distributed.ReduceOp.MAX)
+    return float(tensor)
 
 
 def _bottleneck(times: dict[str, float], waiting: float) -> str:

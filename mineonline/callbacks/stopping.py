@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import lightning
 
-from mineonline.stopping import StopRequest
+from mineonline.callbacks.iteration import IterationCallback
+from mineonline.learning.module import PPO
+from mineonline.processes.stopping import StopRequest
 
 
-class StopOnSignal(lightning.Callback):
-    """Makes signals graceful while the training loop runs."""
+class StopOnSignal(IterationCallback):
+    """While the training loop runs, a signal ends it after the present iteration."""
 
     def __init__(self, request: StopRequest) -> None:
         self._request = request
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._request.install()  # Lightning has set its own, in which ranks can wait for each other for ever
+    def started(self, trainer: lightning.Trainer, learner: PPO) -> None:
+        self._request.install()  # Lightning has set handlers in which ranks can wait for each other for ever
         self._request.training = True
 
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def ended(self, trainer: lightning.Trainer, learner: PPO) -> None:
         self._request.training = False
 
-    def on_exception(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
-    ) -> None:
+    def failed(self) -> None:
         self._request.training = False

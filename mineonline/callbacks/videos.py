@@ -1,6 +1,6 @@
-"""Videos while training: whole episodes, played and filmed by a process of their own, which training never waits for.
+"""Videos while training: whole episodes, played and filmed in a process of their own, which training never waits for.
 
-rank 0 starts `python -m mineonline.evaluate ... video=videos/<iteration>.mp4` with the present weights, one at a time,
+Rank 0 starts `python -m mineonline.evaluate ... video=videos/<iteration>.mp4` with the present weights, one at a time,
 at low priority. It ends with the trainer, however that ends.
 """
 
@@ -17,13 +17,14 @@ from pathlib import Path
 import lightning
 import torch
 
-from mineonline.frames import partial_file
+from mineonline.callbacks.iteration import IterationCallback
+from mineonline.experience.buffer import Batch
 from mineonline.learning.module import PPO
 from mineonline.policies.policy import Policy
-from mineonline.processes import RUN_DIR_VARIABLE, tail
-from mineonline.run_folder import CONFIG_FILE
-from mineonline.stopping import StopRequest
-from mineonline.supervisor import PARENT_VARIABLE
+from mineonline.processes.lifetimes import PARENT_VARIABLE, RUN_DIR_VARIABLE
+from mineonline.processes.logs import tail
+from mineonline.processes.stopping import StopRequest
+from mineonline.video.file import partial_file
 
 log = logging.getLogger(__name__)
 
@@ -31,16 +32,18 @@ LAST_VIDEO_LIMIT_S = 120.0
 _NICER_BY = 10
 
 
-class RecordVideos(lightning.Callback):
+class RecordVideos(IterationCallback):
     """Records an episode every `every` iterations and one at the end of training; 0 records none.
 
     An iteration whose turn comes while the last recording still runs gets no video (`skipped` counts them). The end of
-    training waits for the last video, at most LAST_VIDEO_LIMIT_S; when training fails or `stop` is requested, what is
-    being recorded is given up at once. A recorder that fails is reported once, and counted in `failures`.
+    training waits for the last video, at most LAST_VIDEO_LIMIT_S; when training fails or `stop` is requested, a
+    recording is given up at once. A recorder that fails is reported once, and counted in `failures`.
     """
 
-    def __init__(self, run_dir: Path, every: int, stop: StopRequest) -> None:
+    def __init__(self, run_dir: Path, config_file: Path, every: int, stop: StopRequest) -> None:
+        """`config_file`: the run's settings, which say what is played."""
         self._run_dir = run_dir
+        self._config_file = config_file
         self._every = every
         self._stop = stop
         self._recorder: _Recorder | None = None
@@ -48,54 +51,43 @@ class RecordVideos(lightning.Callback):
         self.skipped = 0
         self.failures = 0
 
-    def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: object,
-        batch: object,
-        batch_idx: int,
-    ) -> None:
+    def iteration_ended(self, trainer: lightning.Trainer, learner: PPO, batch: Batch) -> None:
         if not self._every or not trainer.is_global_zero:
             return
-        assert isinstance(pl_module, PPO)
         self._look()
         # the last iteration's turn comes when training has ended
-        if pl_module.iteration % self._every == 0 and pl_module.iteration < pl_module.iterations:
-            self._begin(pl_module)
+        if learner.iteration % self._every == 0 and learner.iteration < learner.iterations:
+            self._start(learner)
 
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def ended(self, trainer: lightning.Trainer, learner: PPO) -> None:
         if not self._every or not trainer.is_global_zero:
             return
-        assert isinstance(pl_module, PPO)
         deadline = time.monotonic() + LAST_VIDEO_LIMIT_S
         if not self._gives_up(deadline):
             print("recording the last video (at most 2 minutes; Ctrl-C skips it) ...", file=sys.stderr, flush=True)
         try:
             self._wait(deadline)
-            if self._newest != pl_module.iteration and not self._gives_up(deadline):
-                self._begin(pl_module)
+            if self._newest != learner.iteration and not self._gives_up(deadline):
+                self._start(learner)
                 self._wait(deadline)
         finally:
             self._give_up()
 
-    def on_exception(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
-    ) -> None:
+    def failed(self) -> None:
         self._give_up()
 
-    def _begin(self, module: PPO) -> None:
+    def _start(self, learner: PPO) -> None:
         """Start a recorder, unless one still runs."""
         if self._recorder is not None:
             self.skipped += 1
             log.info(
                 "no video of iteration %d: that of %d is still being recorded (%d skipped so far)",
-                module.iteration, self._newest, self.skipped,
+                learner.iteration, self._newest, self.skipped,
             )  # fmt: skip
             return
         try:
-            self._recorder = _Recorder(self._run_dir, module.policy, module.iteration)
-            self._newest = module.iteration
+            self._recorder = _Recorder(self._run_dir, self._config_file, learner.policy, learner.iteration)
+            self._newest = learner.iteration
         except (OSError, RuntimeError) as error:  # no space, no process; torch.save raises RuntimeError for a full disk
             self._report(str(error))
 
@@ -137,20 +129,20 @@ class _Recorder:
     To be started by a thread that lives as long as the run: the kernel ends the process with the thread.
     """
 
-    def __init__(self, run_dir: Path, policy: Policy, iteration: int) -> None:
+    def __init__(self, run_dir: Path, config_file: Path, policy: Policy, iteration: int) -> None:
         self.log = run_dir / "logs" / "videos.log"
         self._video = run_dir / "videos" / f"{iteration:06d}.mp4"
         for folder in (self.log.parent, self._video.parent):
             folder.mkdir(parents=True, exist_ok=True)
         # a file without a name vanishes with its last reader, even if this process is killed
         with tempfile.TemporaryFile(dir=self._video.parent) as weights, self.log.open("ab") as output:
-            state = {f"policy.{name}": leaf.detach().cpu() for name, leaf in policy.state_dict().items()}
+            state = {f"policy.{name}": tensor.detach().cpu() for name, tensor in policy.state_dict().items()}
             torch.save({"state_dict": state, "iteration": iteration}, weights)
             weights.flush()
             self._process = subprocess.Popen(
                 [
                     sys.executable, "-m", "mineonline.evaluate", "checkpoint=/dev/stdin", "episodes=1",
-                    f"config={run_dir / CONFIG_FILE}", f"video={self._video}",
+                    f"config={config_file}", f"video={self._video}",
                 ],
                 stdin=weights,
                 stdout=output,

@@ -1,82 +1,87 @@
-"""From the configuration to an environment."""
+"""From settings to environments."""
 
 from __future__ import annotations
 
 import logging
 
-from mineonline.config import Config, CrafterEnvConfig, GymEnvConfig, MineStudioEnvConfig, WorldEnvConfig
 from mineonline.envs.contract import EnvSpec, VectorEnv
-from mineonline.envs.gym import GymEnv, gym_spec
 from mineonline.envs.minestudio import requirements
-from mineonline.envs.minestudio.env import MineStudioEnv, spec_of
+from mineonline.envs.settings import CrafterEnvConfig, EnvConfig, GymEnvConfig, MineStudioEnvConfig, WorldEnvConfig
+from mineonline.envs.tasks import Task
 
 log = logging.getLogger(__name__)
 
 
-def check_ready(config: Config) -> None:
+def check_ready(env: EnvConfig) -> None:
     """EnvError if this machine lacks what the environments need."""
-    if isinstance(config.env, MineStudioEnvConfig):
-        requirements.check(config.env.engine)
+    if isinstance(env, MineStudioEnvConfig):
+        requirements.check(env.engine)
 
 
-def prepare(config: Config) -> None:
-    """Do once what every process would otherwise do by itself when it builds an environment: compile its loops.
-
-    EnvError if this machine lacks what the environments need.
-    """
-    check_ready(config)
-    if isinstance(config.env, WorldEnvConfig) or (
-        isinstance(config.env, MineStudioEnvConfig) and config.env.engine == "world"
-    ):
+def prepare(env: EnvConfig) -> None:
+    """Compile the environments' loops once, so that no worker has to. EnvError as for `check_ready`."""
+    check_ready(env)
+    if isinstance(env, WorldEnvConfig) or (isinstance(env, MineStudioEnvConfig) and env.engine == "world"):
         from mineonline.envs.world import warm_up
 
         log.info("loading the world (the first time on a machine it is compiled: a minute)")
         warm_up()
-    elif isinstance(config.env, CrafterEnvConfig):
+    elif isinstance(env, CrafterEnvConfig):
         from mineonline.envs import crafter
 
         crafter.warm_up()
 
 
-def env_spec(config: Config) -> EnvSpec:
-    """What the policy must fit, without starting anything that lasts."""
-    if isinstance(config.env, GymEnvConfig):
-        return gym_spec(config.env.id, config.env.kwargs)
-    if isinstance(config.env, CrafterEnvConfig):
-        from mineonline.envs import crafter  # a package that only its users install
+# Below, each kind of environment is imported where it is chosen: numba, gymnasium and Crafter take a second together.
+
+
+def env_spec(env: EnvConfig, task: Task | None) -> EnvSpec:
+    """What a policy must fit. Starts nothing that lasts."""
+    if isinstance(env, GymEnvConfig):
+        from mineonline.envs.gym import gym_spec
+
+        return gym_spec(env.id, env.kwargs)
+    if isinstance(env, CrafterEnvConfig):
+        from mineonline.envs import crafter
 
         return crafter.SPEC
-    assert config.task is not None
-    if isinstance(config.env, MineStudioEnvConfig):
-        return spec_of(config.env, config.task)
-    from mineonline.envs.world import WorldEnv  # numba: half a second that gym does not need
+    assert task is not None
+    if isinstance(env, MineStudioEnvConfig):
+        from mineonline.envs.minestudio.env import spec_of
 
-    return WorldEnv.spec_of(config.task, config.env.image_size)
+        return spec_of(env, task)
+    from mineonline.envs.world import WorldEnv
 
-
-def is_staggered(config: Config) -> bool:
-    """Whether `build_env` begins the first episode of each environment in the middle of its time limit."""
-    return isinstance(config.env, WorldEnvConfig | MineStudioEnvConfig)
+    return WorldEnv.spec_of(task, env.image_size)
 
 
-def build_env(config: Config, *, num_envs: int, first_index: int) -> VectorEnv:
-    """`num_envs` environments; `first_index` is the global index of the first, which decides their seeds."""
-    if isinstance(config.env, GymEnvConfig):
-        return GymEnv(config.env.id, config.env.kwargs, num_envs=num_envs, seed=config.seed, first_index=first_index)
-    if isinstance(config.env, CrafterEnvConfig):
+def can_stagger(env: EnvConfig) -> bool:
+    """Whether `build_env` obeys `stagger`."""
+    return isinstance(env, WorldEnvConfig | MineStudioEnvConfig)
+
+
+def build_env(
+    env: EnvConfig, task: Task | None, *, seed: int, num_envs: int, first_index: int, stagger: bool = True
+) -> VectorEnv:
+    """`num_envs` environments; `first_index` is the global index of the first, which decides their seeds.
+
+    `stagger`: the first episode of each starts somewhere in its time limit, so that they do not all end together.
+    """
+    if isinstance(env, GymEnvConfig):
+        from mineonline.envs.gym import GymEnv
+
+        return GymEnv(env.id, env.kwargs, num_envs=num_envs, seed=seed, first_index=first_index)
+    if isinstance(env, CrafterEnvConfig):
         from mineonline.envs.crafter import CrafterEnv
 
-        return CrafterEnv(
-            num_envs=num_envs, length=config.env.time_limit_steps, seed=config.seed, first_index=first_index
-        )
-    assert config.task is not None
-    if isinstance(config.env, MineStudioEnvConfig):
-        return MineStudioEnv(
-            config.env, config.task, num_envs=num_envs, seed=config.seed, first_index=first_index, stagger=True
-        )
+        return CrafterEnv(num_envs=num_envs, length=env.time_limit_steps, seed=seed, first_index=first_index)
+    assert task is not None
+    if isinstance(env, MineStudioEnvConfig):
+        from mineonline.envs.minestudio.env import MineStudioEnv
+
+        return MineStudioEnv(env, task, num_envs=num_envs, seed=seed, first_index=first_index, stagger=stagger)
     from mineonline.envs.world import WorldEnv
 
     return WorldEnv(
-        config.task, num_envs=num_envs, image_size=config.env.image_size, seed=config.seed, first_index=first_index,
-        stagger=True,
-    )  # fmt: skip
+        task, num_envs=num_envs, image_size=env.image_size, seed=seed, first_index=first_index, stagger=stagger
+    )

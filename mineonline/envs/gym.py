@@ -26,8 +26,8 @@ class GymEnv:
         self._seed = seed
         self._first_index = first_index
         self._episode_N = np.zeros(num_envs, np.int64)
-        ((self._name, leaf),) = self.spec.observation.items()
-        self._observation = np.zeros((num_envs, *leaf.shape), leaf.dtype)
+        ((self._name, tensor),) = self.spec.observation.items()
+        self._observation = np.zeros((num_envs, *tensor.shape), tensor.dtype)
         self._multi = isinstance(self._envs[0].action_space, gymnasium.spaces.MultiDiscrete)
 
     def reset(self, which_N: NDArray[np.bool_]) -> Observation:
@@ -93,5 +93,5 @@ def _spec(env_id: str, env: gymnasium.Env[Any, Any]) -> EnvSpec:
             f"env.id={env_id}: actions are {actions}; only Discrete and MultiDiscrete from 0 are supported."
         )
     picture = space.dtype == np.uint8 and len(space.shape) == 3
-    leaf = TensorSpec(shape=tuple(space.shape), dtype="uint8" if picture else "float32")
-    return EnvSpec(observation={"image" if picture else "state": leaf}, action=classes)
+    tensor = TensorSpec(shape=tuple(space.shape), dtype="uint8" if picture else "float32")
+    return EnvSpec(observation={"image" if picture else "state": tensor}, action=classes)

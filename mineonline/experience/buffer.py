@@ -1,7 +1,7 @@
-"""PATH 1, third station, in every trainer rank: what has arrived and waits for the learner.
+"""PATH 1, in every trainer rank: the fragments that have arrived and wait for the learner.
 
-The receiver thread puts fragments in and waits while the buffer is full; the training loop takes an iteration's share
-out and waits while too few are there. What is too old, or was used often enough, is dropped and counted.
+The receiver thread puts fragments in and waits while the buffer is full; the training loop takes a batch out and waits
+while too few are there. What is too old is dropped and counted.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
 from mineonline.errors import CollectorError, LearningError
-from mineonline.experience.storage import MemoryStorage, Storage
-from mineonline.experience.wire import Header, Timing
-from mineonline.fragment import Episode, Fragments
+from mineonline.fragment import Episode, Fragments, Report, Timing, concatenate
 
 
 @dataclass
@@ -40,8 +39,8 @@ class Arrivals:
 
 
 @dataclass
-class Share:
-    """A rank's share of one iteration."""
+class Batch:
+    """What a rank learns from in one iteration: Lightning's `batch`."""
 
     fragments: Fragments
     lag_B: list[int]
@@ -53,10 +52,47 @@ class Share:
     arrivals: Arrivals
 
 
+class Storage(Protocol):
+    """Slots for fragments. One thread keeps and releases at a time; `gather` may run beside it, for slots in use."""
+
+    def __len__(self) -> int:
+        """Fragments that are kept."""
+
+    def keep(self, fragment: Fragments) -> int:
+        """Take in one fragment (B = 1); returns its slot."""
+
+    def gather(self, slots: Sequence[int]) -> Fragments:
+        """A copy of the fragments in `slots`, in that order."""
+
+    def release(self, slot: int) -> None:
+        """Free a slot."""
+
+
+class MemoryStorage:
+    """Keeps fragments as they are: what the network received is not copied before it is gathered."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, Fragments] = {}
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def keep(self, fragment: Fragments) -> int:
+        self._next += 1
+        self._kept[self._next] = fragment
+        return self._next
+
+    def gather(self, slots: Sequence[int]) -> Fragments:
+        return concatenate([self._kept[slot] for slot in slots])
+
+    def release(self, slot: int) -> None:
+        del self._kept[slot]
+
+
 @dataclass
 class _Entry:
-    place: int
-    """In the storage."""
+    slot: int
     version: int
     origin: tuple[int, int]
     """Environment and sequence number: the same in every run, whenever the fragment arrives."""
@@ -68,7 +104,7 @@ class FragmentBuffer:
 
     `capacity`: fragments. `max_staleness`: versions. `max_reuse`: uses of a fragment; above 1, an iteration draws at
     random from what is there, by `seed` and version alone, otherwise the oldest come first. `storage`: where
-    fragments wait; it has room for `capacity`. None is this process's memory.
+    fragments wait, with room for `capacity`; by default this process's memory.
     """
 
     def __init__(
@@ -88,14 +124,14 @@ class FragmentBuffer:
         self._not_finite_in_a_row = 0
         self._not_finite = ""
 
-    def put(self, fragment: Fragments, header: Header, stop: threading.Event) -> None:
+    def put(self, fragment: Fragments, report: Report, stop: threading.Event) -> None:
         """Add one fragment (B = 1). Waits while the buffer is full, until `take` makes room.
 
-        When `stop` is set meanwhile, the fragment is not added: nobody will take it.
+        If `stop` is set meanwhile, the fragment is not added: nobody will take it.
         """
-        began = time.monotonic()
+        started = time.monotonic()
         with self._condition:
-            self.last_arrival = began
+            self.last_arrival = started
             while len(self._storage) >= self._capacity:
                 self._drop_stale()
                 if len(self._storage) >= self._capacity:
@@ -103,13 +139,13 @@ class FragmentBuffer:
                         return
                     self._condition.wait(0.1)
             arrivals = self._arrivals
-            arrivals.full_s += time.monotonic() - began
+            arrivals.full_s += time.monotonic() - started
             arrivals.fragments += 1
             arrivals.env_steps += int((~fragment.final_BT).sum())
-            arrivals.episodes.extend(header.episodes)
-            arrivals.env_failures += header.env_failures
-            arrivals.timings.append(header.timing)
-            arrivals.collectors.add(header.collector_id)
+            arrivals.episodes.extend(report.episodes)
+            arrivals.env_failures += report.env_failures
+            arrivals.timings.append(report.timing)
+            arrivals.collectors.add(report.collector_id)
             origin = int(fragment.env_B), int(fragment.sequence_B)
             self._not_finite_in_a_row = 0
             self._entries.append(_Entry(self._storage.keep(fragment), int(fragment.version_B), origin))
@@ -117,7 +153,7 @@ class FragmentBuffer:
 
     @property
     def silent_s(self) -> float:
-        """How long the learner has waited since it began to wait, or since something arrived."""
+        """Seconds that the learner has waited since it started to wait, or since something arrived."""
         return max(0.0, time.monotonic() - max(self.last_arrival, self._waits_since))
 
     @property
@@ -127,7 +163,7 @@ class FragmentBuffer:
             return len(self._entries)
 
     def refuse(self, not_finite: str | None) -> None:
-        """Count a message that was not let in. `not_finite`: what was wrong, if that was a number."""
+        """Count a message that was refused. `not_finite`: what was wrong, if a number was."""
         with self._condition:
             self._arrivals.dropped["refused"] += 1
             if not_finite is not None:
@@ -145,14 +181,14 @@ class FragmentBuffer:
                 "at the rewards."
             )
 
-    def take(self, count: int, version: int, give_up: Callable[[], bool]) -> Share | None:
-        """`count` fragments no more than `max_staleness` versions older than `version`, by environment and sequence.
+    def take(self, count: int, version: int, give_up: Callable[[], bool]) -> Batch | None:
+        """`count` fragments at most `max_staleness` versions older than `version`, by environment and sequence.
 
         Waits until they are there. Asks `give_up` at least every 0.2 s: True ends the wait with None; it may raise.
         """
         if count > self._capacity:
             raise ValueError(f"{count} fragments do not fit into a buffer of {self._capacity}")
-        began = self._waits_since = time.monotonic()
+        started = self._waits_since = time.monotonic()
         with self._condition:
             self._version = version
             self._drop_stale()
@@ -162,26 +198,26 @@ class FragmentBuffer:
                 self._condition.wait(0.2)
                 self._drop_stale()
             chosen = self._choose(count, version)
-            taken = {entry.place for entry in chosen}
-            self._entries = [entry for entry in self._entries if entry.place not in taken]
+            taken = {entry.slot for entry in chosen}
+            self._entries = [entry for entry in self._entries if entry.slot not in taken]
             arrivals, self._arrivals = self._arrivals, Arrivals()
-        wait_s = time.monotonic() - began
+        wait_s = time.monotonic() - started
         self._waits_since = float("inf")
-        # outside the lock: meanwhile the receiver fills what room there is, and the chosen keep their places
-        fragments = self._storage.gather([entry.place for entry in chosen])
-        share = Share(fragments, [version - e.version for e in chosen], [e.uses for e in chosen], wait_s, arrivals)
+        # outside the lock: meanwhile the receiver fills what room there is, and the chosen keep their slots
+        fragments = self._storage.gather([entry.slot for entry in chosen])
+        batch = Batch(fragments, [version - e.version for e in chosen], [e.uses for e in chosen], wait_s, arrivals)
         with self._condition:
             for entry in chosen:
                 entry.uses += 1
                 if entry.uses < self._max_reuse:
                     self._entries.append(entry)
                 else:
-                    self._storage.release(entry.place)
+                    self._storage.release(entry.slot)
             self._condition.notify_all()
-        return share
+        return batch
 
     def _choose(self, count: int, version: int) -> list[_Entry]:
-        """Remembers nothing, so that a resumed run chooses as this one would have."""
+        """Depends on nothing earlier, so that a resumed run chooses as this one would have."""
         if self._max_reuse == 1:
             return sorted(self._entries[:count], key=_origin)
         known = sorted(self._entries, key=_origin)
@@ -193,7 +229,7 @@ class FragmentBuffer:
         if stale:
             self._entries = [entry for entry in self._entries if self._version - entry.version <= self._max_staleness]
             for entry in stale:
-                self._storage.release(entry.place)
+                self._storage.release(entry.slot)
             self._arrivals.dropped["stale"] += len(stale)
 
 

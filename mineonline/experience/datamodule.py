@@ -1,4 +1,4 @@
-"""PATH 1, last station: an iteration's share of fragments for Lightning's training loop."""
+"""PATH 1: batches for Lightning's training loop."""
 
 from __future__ import annotations
 
@@ -6,46 +6,36 @@ from collections.abc import Callable, Iterator
 
 import lightning
 
-from mineonline.experience.buffer import FragmentBuffer, Share
+from mineonline.experience.buffer import Batch, FragmentBuffer
 
 
 class Iterations:
-    """Sized, so that Lightning does not fetch an iteration ahead (which would add a version of staleness).
+    """One batch an iteration. Sized: otherwise Lightning would fetch an iteration ahead, a version of staleness.
 
-    `take` gives a share, or None to stop. `agree` says whether any rank wants to stop, and
-    `before_stop` is called when one does; all ranks call them together.
+    `take` gives a batch, or None to stop. `agree` says whether any rank wants to stop; all ranks call it together.
     """
 
-    def __init__(
-        self,
-        take: Callable[[], Share | None],
-        agree: Callable[[bool], bool],
-        before_stop: Callable[[], None],
-        count: int,
-    ) -> None:
+    def __init__(self, take: Callable[[], Batch | None], agree: Callable[[bool], bool], count: int) -> None:
         self._take = take
         self._agree = agree
-        self._before_stop = before_stop
         self._count = count
 
     def __len__(self) -> int:
         return self._count
 
-    def __iter__(self) -> Iterator[Share]:
+    def __iter__(self) -> Iterator[Batch]:
         while True:
-            share = self._take()
-            if self._agree(share is None) or share is None:
-                self._before_stop()
+            batch = self._take()
+            if self._agree(batch is None) or batch is None:
                 return
-            yield share
+            yield batch
 
 
 class OnlineDataModule(lightning.LightningDataModule):
-    """Feeds `Share`s from the buffer that the receiver fills.
+    """Batches of `fragments` fragments from this rank's buffer, which the receiver fills; `iterations` of them.
 
-    `share`: fragments of this rank an iteration. `version`: gives the learner's version. `give_up`: asked while
-    waiting; True ends training on all ranks before the next iteration, and it may raise what the user should read.
-    `before_stop`: called on all ranks when training ends so.
+    `version`: gives the learner's version. `give_up`: asked while waiting; True ends training on all ranks before the
+    next iteration, and it may raise what the user should read.
     """
 
     def __init__(
@@ -53,29 +43,26 @@ class OnlineDataModule(lightning.LightningDataModule):
         buffer: FragmentBuffer,
         *,
         iterations: int,
-        share: int,
+        fragments: int,
         version: Callable[[], int],
         give_up: Callable[[], bool],
-        before_stop: Callable[[], None],
     ) -> None:
         super().__init__()
         self._buffer = buffer
         self._iterations = iterations
-        self._share = share
+        self._fragments = fragments
         self._version = version
         self._give_up = give_up
-        self._before_stop = before_stop
 
     def train_dataloader(self) -> Iterations:
-        """One item an iteration."""
-        return Iterations(self._take, self._agree, self._before_stop, self._iterations)
+        return Iterations(self._take, self._agree, self._iterations)
 
-    def transfer_batch_to_device(self, batch: Share, device: object, dataloader_idx: int) -> Share:
-        """Nothing: the learner moves minibatches when it uses them."""
+    def transfer_batch_to_device(self, batch: Batch, device: object, dataloader_idx: int) -> Batch:
+        """The batch as it is: the learner moves minibatches when it uses them."""
         return batch
 
-    def _take(self) -> Share | None:
-        return None if self._give_up() else self._buffer.take(self._share, self._version(), self._give_up)
+    def _take(self) -> Batch | None:
+        return None if self._give_up() else self._buffer.take(self._fragments, self._version(), self._give_up)
 
     def _agree(self, stop: bool) -> bool:
         assert self.trainer is not None

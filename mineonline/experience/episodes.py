@@ -1,4 +1,4 @@
-"""Which episodes end in the batches that a collector's workers make, and what is known of them."""
+"""The episodes that end in a collector's rollouts, and their scores."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from torch import Tensor
 from mineonline.fragment import Episode
 
 
-class EpisodeCount:
-    """Adds up rewards and decisions of N environments from batch to batch."""
+class EpisodeScores:
+    """Adds up rewards and decisions of N environments from rollout to rollout."""
 
     def __init__(self, environments: int, *, statistics: tuple[str, ...], task: str, staggered: bool) -> None:
-        """`staggered`: the first episode of each environment begins in the middle, and is not reported."""
+        """`staggered`: the first episode of each environment starts in its middle, and is not reported."""
         self._statistics = statistics
         self._task = task
         self._return_N = np.zeros(environments)
         self._length_N = np.zeros(environments, np.int64)
         self._partial_N = np.full(environments, staggered)
 
-    def finished(self, batch: dict[str, Tensor], n: int) -> tuple[Episode, ...]:
-        """Episodes that ended in fragment `n` of a batch, which is environment n's next one. Call it once for each."""
-        reward_T = batch["reward_BT"][n].numpy().astype(np.float64)
-        decided_T = ~batch["final_BT"][n].numpy()
-        ended_T = (batch["terminated_BT"][n] | batch["truncated_BT"][n]).numpy()
+    def finished(self, rollout: dict[str, Tensor], n: int) -> tuple[Episode, ...]:
+        """Episodes that ended in fragment `n` of a rollout, that of environment n. Call it once for each fragment."""
+        reward_T = rollout["reward_BT"][n].numpy().astype(np.float64)
+        decided_T = ~rollout["final_BT"][n].numpy()
+        ended_T = (rollout["terminated_BT"][n] | rollout["truncated_BT"][n]).numpy()
         episodes = []
         start = 0
         for end in [*(np.flatnonzero(ended_T) + 1), len(reward_T)]:
             self._return_N[n] += (reward_T * decided_T)[start:end].sum()
             self._length_N[n] += decided_T[start:end].sum()
             if end and ended_T[end - 1] and end > start:
-                totals = batch["report.statistics_BTK"][n, end - 1].tolist()
-                crashed = bool(batch["report.crashed_BT"][n, end - 1])
+                totals = rollout["report.statistics_BTK"][n, end - 1].tolist()
+                crashed = bool(rollout["report.crashed_BT"][n, end - 1])
                 statistics = dict(zip(self._statistics, totals, strict=True))
                 episode = Episode(float(self._return_N[n]), int(self._length_N[n]), self._task, statistics, crashed)
                 if not self._partial_N[n]:

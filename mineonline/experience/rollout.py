@@ -1,14 +1,19 @@
-"""PATH 1, first station, in a worker process: environments and policy make fragments.
+"""PATH 1, in a worker process: environments and policy make fragments.
 
-torchrl's collector owns the process, its weights and the shared memory in which a batch of fragments is handed over;
-what happens between two batches is `Player`: a tight loop over the contract of `envs/contract.py`.
+torchrl's collector owns the process, its weights and the shared memory in which a rollout is handed over. What happens
+between two rollouts is `Player`: a tight loop over the contract of `envs/contract.py`.
 
-Axes: N environments of this worker, T rows, U = T + 1 rows, K statistics.
+A rollout is a fragment of each environment. Axes: N environments of this worker, T rows, U = T + 1 rows, K statistics.
 """
 
 from __future__ import annotations
 
+import logging
+import os
+import signal
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,22 +27,154 @@ from torchrl.data import Binary, Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
 from mineonline.envs.contract import EnvSpec, Observation, VectorEnv
-from mineonline.fragment import LeafSpec, empty_fragments
+from mineonline.errors import MineonlineError
+from mineonline.fragment import TensorField, empty_fragments
 from mineonline.policies.actor import Actor
-from mineonline.processes import log_to
+from mineonline.processes.lifetimes import die_with_parent
+from mineonline.processes.logs import log_to_stderr, send_output_to, worker_log
+
+BuildEnv = Callable[..., VectorEnv]
+"""Called in the worker with `num_envs` and `first_index`, the global index of the first; must pickle."""
+
+
+@dataclass(frozen=True)
+class RolloutSettings:
+    """What a worker needs beside its environments and its policy."""
+
+    env_spec: EnvSpec
+    length: int
+    """Rows of a fragment (T)."""
+    envs_per_worker: int
+    first_env: int
+    """Global index of the collector's first environment."""
+    seed: int
+    device: str
+    torch_threads: int
+    collector_log: Path | None
+    """The collector's log file, beside which each worker has its own; None leaves stdout and stderr alone."""
+
+    def schema(self, actor: Actor) -> tuple[TensorField, ...]:
+        """The tensors of a fragment on the wire."""
+        return actor.schema(self.env_spec, self.length)
+
+    def report_schema(self) -> tuple[TensorField, ...]:
+        """What a worker gives its collector beside the fragments."""
+        return (
+            TensorField("report.statistics_BTK", "float32", (self.length, len(self.env_spec.statistics))),
+            TensorField("report.crashed_BT", "bool", (self.length,)),
+            TensorField("report.env_s", "float32", ()),
+            TensorField("report.policy_s", "float32", ()),
+        )
+
+
+class Player:
+    """N environments and an actor that make rollouts, written into the same tensors again and again.
+
+    A function of the seed, `first_env` and the actor's weights alone; sampling uses torch's global generator.
+    """
+
+    def __init__(
+        self, vector: VectorEnv, observation: Observation, actor: Actor, settings: RolloutSettings, *, first_env: int
+    ) -> None:
+        """`observation`: what `vector` gave when all its environments were reset, just now."""
+        self._vector = vector
+        self._actor = actor
+        self._length = settings.length
+        n = vector.num_envs
+        self.tensors = empty_fragments((*settings.schema(actor), *settings.report_schema()), n)
+        """Name -> (N, *shape): the newest rollout, in shared memory."""
+        self.tensors["env_B"].copy_(torch.arange(n) + first_env)
+        torch.manual_seed(np.random.SeedSequence((settings.seed, first_env)).generate_state(1)[0])
+        self._observation = observation
+        self._memory = actor.policy.initial_memory(n)
+        self._reference_memory = actor.reference.initial_memory(n) if actor.reference else {}
+        self._waiting_N = torch.from_numpy(vector.waiting_N.copy())
+        self._truncated_N = torch.zeros(n, dtype=torch.bool)
+        self._first_N = ~self._waiting_N
+        self._sequence = 0
+
+    @torch.no_grad()
+    def play(self) -> None:
+        """T rows of every environment."""
+        tensors, vector = self.tensors, self._vector
+        started = time.perf_counter()
+        env_s = 0.0
+        for name, state in self._memory.items():
+            tensors[f"memory.{name}"].copy_(state)
+        for name, state in self._reference_memory.items():
+            tensors[f"reference_memory.{name}"].copy_(state)
+        tensors["version_B"].fill_(self._actor.policy.version)
+        tensors["sequence_B"].fill_(self._sequence)
+        for t in range(self._length):
+            action, decision = self._decide(t)
+            before = time.perf_counter()
+            idle_N = self._truncated_N | self._waiting_N
+            step = vector.step({k: v[:, 0].cpu().numpy() for k, v in action.items()}, ~idle_N.numpy())
+            # a new episode follows a death at once; a truncation, after the row of its last observation
+            begins_N = torch.from_numpy(step.terminated_N) | self._truncated_N
+            row: dict[str, Any] = {
+                **decision,
+                "reward_BT": torch.from_numpy(step.reward_N),
+                "terminated_BT": torch.from_numpy(step.terminated_N),
+                "truncated_BT": torch.from_numpy(step.truncated_N),
+                "final_BT": idle_N,
+                "report.statistics_BTK": torch.from_numpy(step.statistics_NK),
+                "report.crashed_BT": torch.from_numpy(step.crashed_N),
+            }
+            for name, value in row.items():
+                tensors[name][:, t] = value
+            self._truncated_N = torch.from_numpy(step.truncated_N.copy())
+            self._observation = vector.reset(begins_N.numpy()) if begins_N.any() else step.observation
+            waiting_N = torch.from_numpy(vector.waiting_N.copy())
+            self._first_N = (begins_N | self._waiting_N) & ~waiting_N
+            self._waiting_N = waiting_N
+            env_s += time.perf_counter() - before
+        self._write_observation(self._length)
+        self._sequence += 1
+        tensors["report.env_s"].fill_(env_s)
+        tensors["report.policy_s"].fill_(time.perf_counter() - started - env_s)
+
+    def _decide(self, t: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Let the policy choose in row t: the action (N, 1), and what the row keeps of it."""
+        policy, reference = self._actor.policy, self._actor.reference
+        device = policy.version.device
+        observation = {name: tensor.to(device) for name, tensor in self._write_observation(t).items()}
+        first_NT = self._first_N.unsqueeze(1).to(device)
+        output = policy(observation, first_NT, self._memory)
+        self._memory = output.memory
+        if reference is not None:
+            self._reference_memory = reference(observation, first_NT, self._reference_memory).memory
+        action = policy.head.sample(output.logits)
+        return action, {
+            "log_prob_BT": policy.head.log_prob(output.logits, action)[:, 0],
+            "value_BT": output.value_BT[:, 0],
+            **{f"action.{name}": value[:, 0] for name, value in action.items()},
+        }
+
+    def _write_observation(self, row: int) -> dict[str, Tensor]:
+        """Copy the environments' present observation into a row; returns it as (N, 1, ...)."""
+        self.tensors["first_BU"][:, row] = self._first_N
+        written = {}
+        for name, array in self._observation.items():
+            tensor = self.tensors[f"observation.{name}"]
+            tensor[:, row] = torch.from_numpy(array)
+            written[name] = tensor[:, row : row + 1]
+        return written
 
 
 class TorchrlEnv(EnvBase):  # type: ignore[misc]
     """A `VectorEnv` as torchrl sees it: batch size N, with torchrl's own reset and step."""
 
-    def __init__(self, vector: VectorEnv) -> None:
+    def __init__(self, vector: VectorEnv, error_file: Path | None = None) -> None:
+        """`error_file`: where to leave what the user can mend, for the collector."""
         super().__init__(batch_size=[vector.num_envs])
         self.vector = vector
+        self.error_file = error_file
         n = (vector.num_envs,)
         self.observation_spec = Composite(
             {
-                name: Unbounded((*n, *leaf.shape), dtype=getattr(torch, leaf.dtype))
-                for name, leaf in vector.spec.observation.items()
+                name: Unbounded((*n, *spec.shape), dtype=getattr(torch, spec.dtype))
+                for name, spec in vector.spec.observation.items()
             },
             shape=n,
         )
@@ -54,7 +191,8 @@ class TorchrlEnv(EnvBase):  # type: ignore[misc]
         which_N = np.ones(self.vector.num_envs, np.bool_)
         if tensordict is not None and "_reset" in tensordict:
             which_N = tensordict["_reset"].reshape(-1).numpy()
-        self.observation = self.vector.reset(which_N)
+        with _reporting(self.error_file):
+            self.observation = self.vector.reset(which_N)
         return self._pack(self.observation)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
@@ -71,11 +209,11 @@ class TorchrlEnv(EnvBase):  # type: ignore[misc]
         return result
 
     def _pack(self, observation: dict[str, Any]) -> TensorDict:
-        leaves = {name: torch.from_numpy(array.copy()) for name, array in observation.items()}
-        return TensorDict(leaves, batch_size=self.batch_size)
+        tensors = {name: torch.from_numpy(array.copy()) for name, array in observation.items()}
+        return TensorDict(tensors, batch_size=self.batch_size)
 
     def _set_seed(self, seed: int | None) -> None:
-        """Nothing: episodes are decided when the environments are built."""
+        """Nothing: the seeds of episodes follow from the settings that environments are built with."""
 
     def close(self, *, raise_if_closed: bool = True) -> None:
         """Close the environments."""
@@ -83,138 +221,8 @@ class TorchrlEnv(EnvBase):  # type: ignore[misc]
         super().close(raise_if_closed=raise_if_closed)
 
 
-@dataclass(frozen=True)
-class RolloutSettings:
-    """What a worker needs beside its environments and its policy."""
-
-    env_spec: EnvSpec
-    length: int
-    """Rows of a fragment (T)."""
-    envs_per_worker: int
-    first_env: int
-    """Global index of the collector's first environment."""
-    seed: int
-    device: str
-    torch_threads: int
-    worker_log: Path | None
-    """Log file of the collector, beside which each worker has its own; None leaves stdout and stderr alone."""
-
-    def schema(self, actor: Actor) -> tuple[LeafSpec, ...]:
-        """The tensors of a fragment on the wire."""
-        return actor.schema(self.env_spec, self.length)
-
-    def report_schema(self) -> tuple[LeafSpec, ...]:
-        """Tensors that a worker gives its collector beside the fragments."""
-        return (
-            LeafSpec("report.statistics_BTK", "float32", (self.length, len(self.env_spec.statistics))),
-            LeafSpec("report.crashed_BT", "bool", (self.length,)),
-            LeafSpec("report.env_s", "float32", ()),
-            LeafSpec("report.policy_s", "float32", ()),
-        )
-
-
-def worker_log_file(collector_log: Path, worker: int) -> Path:
-    """Where a worker's stdout and stderr go."""
-    return collector_log.with_name(f"{collector_log.stem}-worker-{worker}.log")
-
-
-class Player:
-    """N environments and an actor that make batches of fragments, written into the same tensors again and again.
-
-    A function of the seed, `first_env` and the actor's weights alone; sampling uses torch's global generator.
-    """
-
-    def __init__(
-        self, vector: VectorEnv, observation: Observation, actor: Actor, settings: RolloutSettings, *, first_env: int
-    ) -> None:
-        """`observation`: what `vector` gave when all its environments were reset, just now."""
-        self._vector = vector
-        self._actor = actor
-        self._length = settings.length
-        n = vector.num_envs
-        self.leaves = empty_fragments((*settings.schema(actor), *settings.report_schema()), n)
-        """Name -> (N, *shape): what `play` filled last, in shared memory."""
-        self.leaves["env_B"].copy_(torch.arange(n) + first_env)
-        torch.manual_seed(np.random.SeedSequence((settings.seed, first_env)).generate_state(1)[0])
-        self._observation = observation
-        self._memory = actor.policy.initial_memory(n)
-        self._reference_memory = actor.reference.initial_memory(n) if actor.reference else {}
-        self._waiting_N = torch.from_numpy(vector.waiting_N.copy())
-        self._cut_N = torch.zeros(n, dtype=torch.bool)
-        self._first_N = ~self._waiting_N
-        self._sequence = 0
-
-    @torch.no_grad()
-    def play(self) -> None:
-        """T rows of every environment."""
-        leaves, vector = self.leaves, self._vector
-        began = time.perf_counter()
-        env_s = 0.0
-        for name, state in self._memory.items():
-            leaves[f"memory.{name}"].copy_(state)
-        for name, state in self._reference_memory.items():
-            leaves[f"reference_memory.{name}"].copy_(state)
-        leaves["version_B"].fill_(self._actor.policy.version)
-        leaves["sequence_B"].fill_(self._sequence)
-        for t in range(self._length):
-            action, decision = self._decide(t)
-            before = time.perf_counter()
-            idle_N = self._cut_N | self._waiting_N
-            step = vector.step({k: v[:, 0].cpu().numpy() for k, v in action.items()}, ~idle_N.numpy())
-            # a death begins anew at once; after a cut, the last observation gets the row in between
-            begins_N = torch.from_numpy(step.terminated_N) | self._cut_N
-            row: dict[str, Any] = {
-                **decision,
-                "reward_BT": torch.from_numpy(step.reward_N),
-                "terminated_BT": torch.from_numpy(step.terminated_N),
-                "truncated_BT": torch.from_numpy(step.truncated_N),
-                "final_BT": idle_N,
-                "report.statistics_BTK": torch.from_numpy(step.statistics_NK),
-                "report.crashed_BT": torch.from_numpy(step.crashed_N),
-            }
-            for name, value in row.items():
-                leaves[name][:, t] = value
-            self._cut_N = torch.from_numpy(step.truncated_N.copy())
-            self._observation = vector.reset(begins_N.numpy()) if begins_N.any() else step.observation
-            waiting_N = torch.from_numpy(vector.waiting_N.copy())
-            self._first_N = (begins_N | self._waiting_N) & ~waiting_N
-            self._waiting_N = waiting_N
-            env_s += time.perf_counter() - before
-        self._write_observation(self._length)
-        self._sequence += 1
-        leaves["report.env_s"].fill_(env_s)
-        leaves["report.policy_s"].fill_(time.perf_counter() - began - env_s)
-
-    def _decide(self, t: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Let the policy choose in row t: the action (N, 1), and what the row keeps of it."""
-        policy, reference = self._actor.policy, self._actor.reference
-        device = policy.version.device
-        observation = {name: leaf.to(device) for name, leaf in self._write_observation(t).items()}
-        first_NT = self._first_N.unsqueeze(1).to(device)
-        output = policy(observation, first_NT, self._memory)
-        self._memory = output.memory
-        if reference is not None:
-            self._reference_memory = reference(observation, first_NT, self._reference_memory).memory
-        action = policy.head.sample(output.logits)
-        return action, {
-            "log_prob_BT": policy.head.log_prob(output.logits, action)[:, 0],
-            "value_BT": output.value_BT[:, 0],
-            **{f"action.{name}": value[:, 0] for name, value in action.items()},
-        }
-
-    def _write_observation(self, row: int) -> dict[str, Tensor]:
-        """Copy the environments' present observation into a row; returns it as (N, 1, ...)."""
-        self.leaves["first_BU"][:, row] = self._first_N
-        written = {}
-        for name, array in self._observation.items():
-            leaf = self.leaves[f"observation.{name}"]
-            leaf[:, row] = torch.from_numpy(array)
-            written[name] = leaf[:, row : row + 1]
-        return written
-
-
 class FragmentCollector(Collector):  # type: ignore[misc]
-    """torchrl's collector of one worker, whose rollout is a batch of fragments `[N]`.
+    """torchrl's collector of one worker, whose rollout is fragments `[N]`.
 
     Overrides two of its methods: `rollout`, and `_maybe_make_final_rollout`, which allocates what rollout fills.
     torchrl's own rollout would store every next observation twice and cost 2 ms of CPU a step.
@@ -222,8 +230,8 @@ class FragmentCollector(Collector):  # type: ignore[misc]
 
     def __init__(self, *args: Any, settings: RolloutSettings, **kwargs: Any) -> None:
         self._settings = settings
-        if settings.worker_log is not None:
-            log_to(worker_log_file(settings.worker_log, int(kwargs["worker_idx"])))
+        if settings.collector_log is not None:
+            send_output_to(worker_log(settings.collector_log, int(kwargs["worker_idx"])))
         super().__init__(*args, **kwargs)
         torch.set_num_threads(settings.torch_threads)
 
@@ -234,11 +242,42 @@ class FragmentCollector(Collector):  # type: ignore[misc]
         # torchrl counts frames by its trajectory ids; they are not used otherwise
         ids = torch.zeros(settings.envs_per_worker, settings.length, dtype=torch.int64)
         self._final_rollout = TensorDict(
-            {**self._player.leaves, "collector": {"traj_ids": ids}}, batch_size=[settings.envs_per_worker], device="cpu"
-        )
+            {**self._player.tensors, "collector": {"traj_ids": ids}},
+            batch_size=[settings.envs_per_worker], device="cpu",
+        )  # fmt: skip
         self._policy_output_keys: list[str] = []
 
     def rollout(self) -> TensorDict:
         """T rows of every environment, written into the tensors that are shared with the collector."""
-        self._player.play()
+        with _reporting(self.env.error_file):
+            self._player.play()
         return self._final_rollout
+
+
+def start_worker(parent: int) -> None:
+    """First in every worker: only its collector, process `parent`, ends it."""
+    die_with_parent(parent)
+    log_to_stderr()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def build_torchrl_env(build_env: BuildEnv, error_file: Path, *, num_envs: int, first_index: int) -> TorchrlEnv:
+    """A worker's environments. What the user can mend goes to `error_file`, and ends the worker."""
+    with _reporting(error_file):
+        return TorchrlEnv(build_env(num_envs=num_envs, first_index=first_index), error_file)
+
+
+@contextmanager
+def _reporting(error_file: Path | None) -> Iterator[None]:
+    """What the user can mend ends this worker, with a note for the collector: torchrl would only pass on a code."""
+    try:
+        yield
+    except MineonlineError as error:
+        if error_file is None:
+            raise
+        partial = error_file.with_suffix(".part")
+        partial.write_text(str(error))
+        partial.rename(error_file)
+        logging.shutdown()
+        os._exit(1)

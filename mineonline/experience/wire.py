@@ -1,63 +1,70 @@
-"""The experience message: one fragment, as a msgpack header frame and one raw frame a tensor.
+"""PATH 1, from process to process: one fragment a message, from a collector to a trainer rank.
 
-Nothing is copied on decoding, nothing is unpickled, and no byte is used before its size and meaning were checked.
+    collector DEALER --fragment--> ROUTER rank
+                     <--"taken"---           when the fragment is in the rank's buffer
+
+A message is a msgpack header and one raw frame a tensor. Nothing is copied on decoding, nothing is unpickled, and no
+byte is used before its size and meaning were checked. A collector has at most `WINDOW` fragments in flight to a rank.
+Without such a window, hundreds of small fragments would wait in the kernel's socket buffers, which no limit of ZeroMQ's
+counts, and grow old there.
+
+In this file: the message, the collector's end (`RankLinks`), the rank's end (`Receiver`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import torch
+import zmq
 from torch import Tensor
+from zmq.utils.monitor import recv_monitor_message
 
 from mineonline.errors import DECODE_ERRORS, NotFiniteError, WireError
-from mineonline.fragment import Episode, Fragments, LeafSpec
+from mineonline.experience.buffer import FragmentBuffer
+from mineonline.fragment import Fragments, Report, TensorField
+from mineonline.processes.sockets import Keys, Network, connect
+from mineonline.processes.threads import ServiceThread
 
+log = logging.getLogger(__name__)
 
-class Timing(msgspec.Struct, frozen=True):
-    """Where a worker's time went while it collected a batch of fragments, in seconds."""
-
-    env_s: float
-    policy_s: float
-    send_s: float
-    """Sending the batch before this one, and waiting for room."""
-    total_s: float
+WINDOW = 2
+"""Fragments in flight to a rank: one travels while the other is taken in."""
+TAKEN = b""
+"""The answer to a fragment."""
 
 
 class Header(msgspec.Struct, frozen=True):
     """First frame of an experience message."""
 
     run_id: str
-    collector_id: int
-    leaves: tuple[LeafSpec, ...]
-    """Must equal the receiver's schema."""
-    episodes: tuple[Episode, ...]
-    """That ended in this fragment."""
-    env_failures: int
-    """Times that environments of this collector failed, since the fragment before."""
-    timing: Timing
+    schema: tuple[TensorField, ...]
+    """Must equal the receiver's."""
+    report: Report
 
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Header)
 
 
-def encode(header: Header, leaves: Mapping[str, Tensor]) -> list[Any]:
-    """Frames of one fragment. `leaves` are contiguous CPU tensors that nobody writes to until they are sent."""
-    return [_encoder.encode(header), *(_bytes(leaves[leaf.name]) for leaf in header.leaves)]
+def encode(header: Header, tensors: Mapping[str, Tensor]) -> list[Any]:
+    """Frames of one fragment. `tensors` are contiguous, on the CPU, and not written to until they are sent."""
+    return [_encoder.encode(header), *(_bytes(tensors[field.name]) for field in header.schema)]
 
 
 def decode(
     frames: Sequence[Any],
     *,
     run_id: str,
-    schema: Sequence[LeafSpec],
+    schema: Sequence[TensorField],
     actions: Mapping[str, int],
     statistics: Sequence[str],
-) -> tuple[Header, Fragments]:
-    """The header and one fragment (B = 1) that views the frames' memory. WireError says why a message is refused.
+) -> tuple[Report, Fragments]:
+    """The report and one fragment (B = 1), which views the frames' memory. WireError says why a message is refused.
 
     `actions`: number of classes of each action, for example `{"buttons": 8641}`. `statistics`: what finished episodes
     must report.
@@ -68,16 +75,16 @@ def decode(
         raise WireError(f"header: {error}") from None
     if header.run_id != run_id:
         raise WireError("of another run")
-    if header.leaves != tuple(schema):
+    if header.schema != tuple(schema):
         raise WireError("tensors do not fit this run's schema")
-    if any(set(episode.statistics) != set(statistics) for episode in header.episodes):
+    if any(set(episode.statistics) != set(statistics) for episode in header.report.episodes):
         raise WireError(f"episodes do not report {', '.join(statistics) or 'nothing'}")
     if len(frames) != len(schema) + 1:
         raise WireError(f"{len(frames)} frames, expected {len(schema) + 1}")
-    leaves = {leaf.name: _tensor(_view(frame), leaf) for leaf, frame in zip(schema, frames[1:], strict=True)}
-    fragment = Fragments.from_leaves(leaves)
+    tensors = {field.name: _tensor(_view(frame), field) for field, frame in zip(schema, frames[1:], strict=True)}
+    fragment = Fragments.from_named_tensors(tensors)
     _check_values(fragment, actions)
-    return header, fragment
+    return header.report, fragment
 
 
 def _check_values(fragment: Fragments, actions: Mapping[str, int]) -> None:
@@ -85,7 +92,7 @@ def _check_values(fragment: Fragments, actions: Mapping[str, int]) -> None:
         action = fragment.action[name]
         if int(action.min()) < 0 or int(action.max()) >= classes:
             raise WireError(f"action.{name} lies outside 0..{classes - 1}")
-    for name, tensor in fragment.leaves():
+    for name, tensor in fragment.named_tensors():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise NotFiniteError(f"{name} is not finite")
         # torch reads any byte as a bool; one that is neither 0 nor 1 breaks its logic silently
@@ -102,10 +109,124 @@ def _view(frame: Any) -> Any:
     return getattr(frame, "buffer", frame)
 
 
-def _tensor(buffer: Any, leaf: LeafSpec) -> Tensor:
-    dtype = getattr(torch, leaf.dtype)
-    shape = (1, *leaf.shape)
-    expected = dtype.itemsize * torch.Size(shape).numel()
-    if len(buffer) != expected:
-        raise WireError(f"{leaf.name} has {len(buffer)} bytes, expected {expected}")
-    return torch.frombuffer(buffer, dtype=dtype).view(shape)
+def _tensor(buffer: Any, field: TensorField) -> Tensor:
+    dtype = getattr(torch, field.dtype)
+    if len(buffer) != field.nbytes:
+        raise WireError(f"{field.name} has {len(buffer)} bytes, expected {field.nbytes}")
+    return torch.frombuffer(buffer, dtype=dtype).view((1, *field.shape))
+
+
+class RankLinks:
+    """The collector's end: sends each fragment to the next rank that has room for it. Belongs to one thread."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], addresses: Sequence[str], keys: Keys | None) -> None:
+        # twice the window: only a broken connection ever refuses a fragment
+        options: dict[int, int] = {zmq.SNDHWM: 2 * WINDOW, zmq.IMMEDIATE: 1}
+        self._links = [connect(context, zmq.DEALER, [], keys, options) for _ in addresses]
+        # a window opens with each handshake: what was in flight on a connection that broke is lost, and not answered
+        self._monitors = [link.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED) for link in self._links]
+        for link, address in zip(self._links, addresses, strict=True):
+            link.connect(address)
+        self._room = [0] * len(self._links)
+        self._next = 0
+        self._poller = zmq.Poller()
+        for waiting in (*self._links, *self._monitors):
+            self._poller.register(waiting, zmq.POLLIN)
+
+    def send(self, frames: list[Any], alive: Callable[[], None]) -> None:
+        """Send one fragment to the rank whose turn it is, or the next with room. The frames are not copied.
+
+        Waits while no rank has room, and calls `alive` at least every 0.1 s; `alive` may raise to give up.
+        """
+        while not self._try(frames):
+            self._poller.poll(100)
+            alive()
+
+    def close(self) -> None:
+        """Close all connections; what was not sent is lost."""
+        for link, monitor in zip(self._links, self._monitors, strict=True):
+            link.disable_monitor()
+            monitor.close(linger=0)
+            link.close(linger=0)
+
+    def _try(self, frames: list[Any]) -> bool:
+        rank = self._choose()
+        if rank is None:
+            return False
+        try:
+            self._links[rank].send_multipart(frames, zmq.DONTWAIT, copy=False)
+        except zmq.Again:  # the connection is broken; its window opens when it is back
+            self._room[rank] = 0
+            return False
+        self._room[rank] -= 1
+        self._next = (rank + 1) % len(self._links)
+        return True
+
+    def _choose(self) -> int | None:
+        for rank, (link, monitor) in enumerate(zip(self._links, self._monitors, strict=True)):
+            while monitor.poll(0):
+                recv_monitor_message(monitor)
+                self._room[rank] = WINDOW
+            while link.poll(0):
+                link.recv()
+                # an answer that a broken connection left behind must not widen the window
+                self._room[rank] = min(WINDOW, self._room[rank] + 1)
+        order = [(self._next + i) % len(self._links) for i in range(len(self._links))]
+        return next((rank for rank in order if self._room[rank] > 0), None)
+
+
+class Receiver:
+    """The rank's end: a thread that fills `buffer` until `close`. What must not be trusted is refused and counted.
+
+    Each message is answered when it was taken in or refused, which lets its collector send another.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        buffer: FragmentBuffer,
+        *,
+        rank: int,
+        run_id: str,
+        schema: tuple[TensorField, ...],
+        actions: dict[str, int],
+        statistics: tuple[str, ...],
+    ) -> None:
+        largest = 2**20 + max(field.nbytes for field in schema)
+        options: dict[int, int] = {zmq.RCVHWM: WINDOW, zmq.MAXMSGSIZE: largest}
+        self._socket = network.bind(zmq.ROUTER, f"experience-{rank}", options=options)
+        self.address = network.address_of(self._socket)
+        self._buffer = buffer
+        self._run_id = run_id
+        self._schema = schema
+        self._actions = actions
+        self._statistics = statistics
+        self._stop = threading.Event()
+        self._thread = ServiceThread(self._receive, "receiver")
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise what ended the thread, if it failed."""
+        self._thread.check()
+
+    def close(self) -> None:
+        """Stop the thread (at most 1 s) and close the socket."""
+        self._stop.set()
+        self._thread.join(1.0)
+        self._socket.close(linger=0)
+
+    def _receive(self) -> None:
+        while not self._stop.is_set():
+            if not self._socket.poll(200):
+                continue
+            sender, *frames = self._socket.recv_multipart(copy=False)
+            try:
+                report, fragment = decode(
+                    frames, run_id=self._run_id, schema=self._schema, actions=self._actions, statistics=self._statistics
+                )
+            except WireError as error:
+                log.warning("refused a message: %s", error)
+                self._buffer.refuse(str(error) if isinstance(error, NotFiniteError) else None)
+            else:
+                self._buffer.put(fragment, report, self._stop)
+            self._socket.send_multipart([sender, TAKEN])

@@ -19,7 +19,7 @@ _FORBIDDEN = -1e6
 
 
 class FragmentSet(Protocol):
-    """Recorded fragments, for example `mineonline.recorded.RecordedFragments`."""
+    """Recorded fragments, for example `mineonline.experience.fragment_files.RecordedFragments`."""
 
     def __len__(self) -> int: ...
 
@@ -41,7 +41,7 @@ class Cloning:
         """
         index = torch.randint(len(self._recorded), (self._fragments,), generator=generator)
         drawn = self._recorded[index].to(policy.version.device)
-        observation = {name: leaf[:, :-1] for name, leaf in drawn.observation.items()}
+        observation = {name: tensor[:, :-1] for name, tensor in drawn.observation.items()}
         output = policy(observation, drawn.first_BU[:, :-1], policy.initial_memory(len(drawn)))
         log_prob_BT = policy.head.log_prob(output.logits, drawn.action)
         if bool((log_prob_BT[~drawn.final_BT] < _FORBIDDEN).any()):

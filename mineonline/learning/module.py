@@ -19,14 +19,13 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
-from mineonline.config import ObjectiveConfig, OptimizerConfig, ReferenceConfig
 from mineonline.errors import LearningError
 from mineonline.fragment import Fragments
-from mineonline.learning.advantage import advantages
 from mineonline.learning.cloning import Cloning
 from mineonline.learning.objective import (
     Losses,
     Rows,
+    advantages,
     clamped_exp,
     clipped_surrogate,
     importance_weight,
@@ -35,6 +34,7 @@ from mineonline.learning.objective import (
 from mineonline.learning.sequences import FirstPass, Sequences, cut, first_pass, reference_logits
 from mineonline.policies.actor import Actor, ActorState
 from mineonline.policies.policy import Policy
+from mineonline.settings.config import ObjectiveConfig, OptimizerConfig, ReferenceConfig
 
 
 class HasFragments(Protocol):
@@ -260,7 +260,7 @@ class PPO(lightning.LightningModule):
             _forget_gradients(parameter for parameter in self.policy.parameters() if id(parameter) not in learnt)
         self._norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.optimizer.max_grad_norm)
         if not self._norm.isfinite():
-            self._bad_parameters = [name for name, leaf in self.policy.named_parameters() if not is_finite(leaf.grad)]
+            self._bad_parameters = [name for name, p in self.policy.named_parameters() if not is_finite(p.grad)]
             _forget_gradients(self.policy.parameters())
 
     def _backward(
@@ -290,11 +290,9 @@ class PPO(lightning.LightningModule):
         self._bad_steps_in_a_row += 1
         if self._bad_steps_in_a_row < self.optimizer.max_bad_steps:
             return
-        bad_data = [name for name, leaf in fragments.leaves() if not is_finite(leaf)]
-        torch.save(
-            {"fragments": dict(fragments.leaves()), "state_dict": self.state_dict(), "iteration": self.iteration},
-            self._bad_batch_file,
-        )
+        bad_data = [name for name, tensor in fragments.named_tensors() if not is_finite(tensor)]
+        saved = {"fragments": dict(fragments.named_tensors()), "state_dict": self.state_dict()}
+        torch.save({**saved, "iteration": self.iteration}, self._bad_batch_file)
         names = ", ".join(self._bad_parameters) or "all together, whose norm overflows"
         raise LearningError(
             f"{self._bad_steps_in_a_row} optimiser steps in a row had gradients that are not finite: those of {names}. "
@@ -372,6 +370,6 @@ def _forget_gradients(parameters: Iterator[torch.nn.Parameter]) -> None:
         parameter.grad = None
 
 
-def is_finite(leaf: Tensor | None) -> bool:
+def is_finite(tensor: Tensor | None) -> bool:
     """Whether all of a tensor is, or there is none."""
-    return leaf is None or bool(leaf.isfinite().all())
+    return tensor is None or bool(tensor.isfinite().all())

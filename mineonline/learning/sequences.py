@@ -50,17 +50,17 @@ class Sequences:
 
         def apply(value: Any) -> Any:
             if isinstance(value, dict):
-                return {name: function(leaf) for name, leaf in value.items()}
+                return {name: function(tensor) for name, tensor in value.items()}
             return None if value is None else function(value)
 
         return Sequences(**{name: apply(value) for name, value in self.__dict__.items()})
 
     def __getitem__(self, index: Tensor) -> Sequences:
-        return self.map(lambda leaf: leaf[index.to(leaf.device)])
+        return self.map(lambda tensor: tensor[index.to(tensor.device)])
 
     def to(self, device: torch.device) -> Sequences:
         """The same on another device."""
-        return self.map(lambda leaf: leaf.to(device, non_blocking=True))
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
 
 class FirstPass(NamedTuple):
@@ -83,7 +83,7 @@ def first_pass(policy: Policy, fragments: Fragments, context: int) -> FirstPass:
         output = policy({k: v[:, rows] for k, v in fragments.observation.items()}, fragments.first_BU[:, rows], memory)
         memory = output.memory
         values.append(output.value_BT)
-        action = {name: leaf[:, decisions] for name, leaf in fragments.action.items()}
+        action = {name: tensor[:, decisions] for name, tensor in fragments.action.items()}
         log_probs.append(policy.head.log_prob(output.logits[:, :context], action))
     return FirstPass(
         torch.cat(values, 1).cpu(),
@@ -98,7 +98,7 @@ def reference_logits(reference: Policy, fragments: Fragments, context: int) -> T
     logits = []
     memory: Memory = fragments.reference_memory
     for _, decisions in _chunks(fragments, context):
-        observation = {name: leaf[:, decisions] for name, leaf in fragments.observation.items()}
+        observation = {name: tensor[:, decisions] for name, tensor in fragments.observation.items()}
         output = reference(observation, fragments.first_BU[:, decisions], memory)
         memory = output.memory
         logits.append(output.logits)
@@ -123,15 +123,15 @@ def cut(
 ) -> Sequences:
     """Sequences of `context` rows, K a fragment, one after the other."""
 
-    def split(leaf: Tensor) -> Tensor:
-        fragments, length, *shape = leaf.shape
-        return leaf.reshape(fragments * length // context, context, *shape)
+    def split(tensor: Tensor) -> Tensor:
+        fragments, length, *shape = tensor.shape
+        return tensor.reshape(fragments * length // context, context, *shape)
 
     return Sequences(
-        observation={name: split(leaf[:, :-1]) for name, leaf in fragments.observation.items()},
+        observation={name: split(tensor[:, :-1]) for name, tensor in fragments.observation.items()},
         first_BT=split(fragments.first_BU[:, :-1]),
-        memory={name: leaf.flatten(0, 1) for name, leaf in found.memory.items()},
-        action={name: split(leaf) for name, leaf in fragments.action.items()},
+        memory={name: tensor.flatten(0, 1) for name, tensor in found.memory.items()},
+        action={name: split(tensor) for name, tensor in fragments.action.items()},
         behaviour_log_prob_BT=split(fragments.log_prob_BT),
         proximal_log_prob_BT=split(found.log_prob_BT),
         value_BT=split(found.value_BU[:, :-1]),

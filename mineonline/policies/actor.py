@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from mineonline.envs.contract import EnvSpec
-from mineonline.fragment import LeafSpec, fragment_schema
+from mineonline.fragment import TensorField, fragment_schema
 from mineonline.policies.policy import Policy
 
 
@@ -34,10 +34,10 @@ class Actor(nn.Module):
     def parts(self) -> ActorState:
         """Its state, in views of its tensors."""
         state = self.state_dict()
-        moving = {name: leaf for name, leaf in state.items() if name.startswith("policy.")}
-        return ActorState(moving, {name: leaf for name, leaf in state.items() if name not in moving})
+        moving = {name: tensor for name, tensor in state.items() if name.startswith("policy.")}
+        return ActorState(moving, {name: tensor for name, tensor in state.items() if name not in moving})
 
-    def schema(self, env: EnvSpec, length: int) -> tuple[LeafSpec, ...]:
+    def schema(self, env: EnvSpec, length: int) -> tuple[TensorField, ...]:
         """The tensors of the fragments that it makes."""
         reference_memory = self.reference.memory_spec if self.reference else {}
         return fragment_schema(env, self.policy.memory_spec, reference_memory, length)

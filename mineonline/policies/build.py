@@ -1,15 +1,16 @@
-"""From the configuration to a policy."""
+"""From settings to a policy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import torch
 
-from mineonline.config import Config, MlpPolicyConfig, VptPolicyConfig
 from mineonline.envs.contract import EnvSpec
 from mineonline.errors import ConfigError
 from mineonline.policies.actor import Actor
@@ -20,6 +21,7 @@ from mineonline.policies.policy import Policy
 from mineonline.policies.tiny import TinyPolicy
 from mineonline.policies.vpt import SIZES, TEMPERATURE, VptPolicy
 from mineonline.policies.vpt_files import load_weights, read_model
+from mineonline.settings.config import Config, MlpPolicyConfig, OwnPolicyConfig, VptPolicyConfig
 
 
 def build_actor(config: Config, spec: EnvSpec) -> Actor:
@@ -32,6 +34,8 @@ def build_policy(config: Config, spec: EnvSpec) -> Policy:
     """The configured policy for an environment; its weights are a function of `config.seed`."""
     with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(config.seed)
+        if isinstance(config.policy, OwnPolicyConfig):
+            return _own_policy(config.policy, spec)
         if isinstance(config.policy, MlpPolicyConfig):
             return MlpPolicy(spec, config.policy.hidden_sizes, zero_initial_value=config.policy.zero_initial_value)
         if isinstance(config.policy, VptPolicyConfig):
@@ -81,6 +85,26 @@ def _without_model_file(settings: VptPolicyConfig) -> VptPolicyConfig:
         temperature = settings.temperature
     kwargs = {**arguments, **settings.kwargs}
     return msgspec.structs.replace(settings, size=None, model=None, kwargs=kwargs, temperature=temperature)
+
+
+def _own_policy(settings: OwnPolicyConfig, spec: EnvSpec) -> Policy:
+    named = f"policy._target_={settings.target}"
+    try:
+        policy_class = pkgutil.resolve_name(settings.target)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{named}: cannot be imported ({error}). Is its folder in PYTHONPATH?") from None
+    if not (isinstance(policy_class, type) and issubclass(policy_class, Policy)):
+        raise ConfigError(f"{named}: must be a subclass of mineonline.Policy.")
+    try:
+        inspect.signature(policy_class).bind(spec, **settings.kwargs)
+    except TypeError as error:
+        raise ConfigError(f"policy.kwargs={settings.kwargs}: {settings.target} does not take them ({error}).") from None
+    build: Callable[..., Policy] = policy_class
+    policy = build(spec, **settings.kwargs)
+    missing = [part for part in ("head", "value") if not hasattr(policy, part)]
+    if missing:
+        raise ConfigError(f"{named}: its constructor must set {' and '.join(missing)}, see mineonline.Policy.")
+    return policy
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from mineonline.envs.actions import NUM_BUTTONS, NUM_CAMERA
 from mineonline.envs.contract import EnvSpec, TensorSpec
+from mineonline.envs.minestudio.package import import_vpt
 from mineonline.errors import ConfigError
-from mineonline.minestudio_package import import_vpt
 from mineonline.policies.minecraft_heads import VptHead
 from mineonline.policies.policy import Memory, Policy, PolicyOutput
 from mineonline.policies.value import ValueHead
@@ -108,7 +108,7 @@ class VptPolicy(Policy):
     def __reduce__(self) -> tuple[Any, ...]:
         # a worker that unpickles MineStudio's network would import all of MineStudio's models first
         parameters = dict(self.named_parameters())
-        frozen = [name for name, leaf in parameters.items() if not leaf.requires_grad]
+        frozen = [name for name, tensor in parameters.items() if not tensor.requires_grad]
         return _rebuild, (self._spec, self.arguments, self.head.temperature, self.state_dict(), frozen, self.training)
 
 

@@ -84,10 +84,10 @@ def load_weights(policy: VptPolicy, file: Path, *, zero_value: bool) -> None:
     said = f"policy.weights={file}"
     found = _read_weights(file, said)
     _check_weights(found, minestudio_state(policy), said)
-    ours = {name: leaf for name, leaf in found.items() if name.startswith("net.")}
+    ours = {name: tensor for name, tensor in found.items() if name.startswith("net.")}
     for part in ("buttons", "camera"):
-        for leaf in ("weight", "bias"):
-            ours[f"head.{part}.{leaf}"] = found[f"pi_head.{part}.linear_layer.{leaf}"]
+        for tensor in ("weight", "bias"):
+            ours[f"head.{part}.{tensor}"] = found[f"pi_head.{part}.linear_layer.{tensor}"]
     policy.load_state_dict({**policy.state_dict(), **ours})
     if not zero_value:
         _load_value(policy.value, found)
@@ -95,7 +95,7 @@ def load_weights(policy: VptPolicy, file: Path, *, zero_value: bool) -> None:
 
 def minestudio_state(policy: VptPolicy) -> dict[str, Tensor]:
     """The state of a `VPTPolicy` with the same logits, and the same values in units of reward."""
-    state = {name: leaf for name, leaf in policy.state_dict().items() if name.startswith("net.")}
+    state = {name: tensor for name, tensor in policy.state_dict().items() if name.startswith("net.")}
     for part in ("buttons", "camera"):
         linear = getattr(policy.head, part)
         state[f"pi_head.{part}.linear_layer.weight"] = linear.weight.detach()
@@ -166,8 +166,8 @@ def _read_weights(file: Path, said: str) -> dict[str, Tensor]:
             f"{said}: cannot be read; it is truncated, or holds more than tensors, which is refused."
         ) from None
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):  # a checkpoint of MineStudio's trainers
-        found = {str(name).replace("mine_policy.", ""): leaf for name, leaf in found["state_dict"].items()}
-    if not isinstance(found, dict) or not all(isinstance(leaf, Tensor) for leaf in found.values()):
+        found = {str(name).replace("mine_policy.", ""): tensor for name, tensor in found["state_dict"].items()}
+    if not isinstance(found, dict) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
         raise CheckpointError(f"{said}: holds no state dict; give a .weights file of MineStudio.")
     return found
 
@@ -190,9 +190,9 @@ def _check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
         raise CheckpointError(f"{said}: the policy has no place for {len(extra)} tensors, as {extra[0]}. {cure}")
     if unknown:
         log.warning("%s: not used are %s", said, ", ".join(unknown))
-    for name, leaf in expected.items():
-        if found[name].shape != leaf.shape:
-            there, here = tuple(found[name].shape), tuple(leaf.shape)
+    for name, tensor in expected.items():
+        if found[name].shape != tensor.shape:
+            there, here = tuple(found[name].shape), tuple(tensor.shape)
             raise CheckpointError(f"{said}: {name} is {there} there, but {here} here. {cure}")
 
 

@@ -1,33 +1,84 @@
-"""PATH 2, sending end: rank 0 keeps the newest weights and gives them to whoever subscribes.
+"""PATH 2, in rank 0: keeps the newest weights and sends them to whoever subscribes.
 
     learner --publish()--> [newest] --publisher thread--> XPUB --> every collector's subscriber
 
-One thread owns the XPUB socket. It sends on three occasions: new weights are there; somebody subscribed to its own
-topic (it alone gets everything at once, because it has just joined or has missed something); nothing was sent for
-`refresh_s` (a sign of life, which shows who has missed something). Overwritten weights are never sent: only the newest
-count.
+One thread owns the XPUB socket. It sends on three occasions: there are new weights; somebody subscribed to a topic of
+its own (it alone gets everything at once, because it has just joined or has missed something); nothing was sent for
+`refresh_s` (a sign of life, which shows who has missed something). Overwritten weights are never sent.
+
+A message is one frame, because a conflating socket keeps only the last frame of a multi-part message:
+
+    topic | header length (4 bytes) | msgpack header | tensors, one after the other
+
+What hardly ever changes (a frozen reference policy, as large as the policy) is sent only when it has changed: a message
+holds all tensors, or all but these, or none as a sign of life.
 """
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
+import torch
 import zmq
 from torch import Tensor
 
-from mineonline.fragment import LeafSpec
-from mineonline.network import Network
-from mineonline.threads import ServiceThread
-from mineonline.weights.message import ALIVE, JOIN, TOPIC, Header, encode, pack, weights_schema
+from mineonline.fragment import TensorField
+from mineonline.processes.sockets import Network
+from mineonline.processes.threads import ServiceThread
 
 REFRESH_S = 5.0
+TOPIC = b"weights:"
+"""Of the newest weights, for everybody. All topics are of this length."""
+ALIVE = b"a:alive:"
+"""Of signs of life, for everybody."""
+JOIN = b"j"
+"""First byte of a subscriber's own topic, on which it is sent everything at once."""
+LENGTH = struct.Struct("!I")
+
+
+class Header(msgspec.Struct, frozen=True):
+    """What the tensors of a message are."""
+
+    run_id: str
+    version: int
+    """PPO iterations that made these weights."""
+    done: bool
+    """The run is complete: leave."""
+    constant_version: int
+    """Counts the changes of what hardly ever changes."""
+    schema: tuple[TensorField, ...]
+
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def weights_schema(state: Mapping[str, Tensor]) -> tuple[TensorField, ...]:
+    """Name, dtype and shape of every tensor, in order."""
+    return tuple(
+        TensorField(name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+        for name, tensor in state.items()
+    )
+
+
+def pack(state: Mapping[str, Tensor]) -> bytes:
+    """The tensors one after the other, copied from wherever they are."""
+    parts = [t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data for t in state.values()]
+    return b"".join(parts)
+
+
+def encode(topic: bytes, header: Header, bodies: Sequence[bytes]) -> bytes:
+    """The message, in one copy of `bodies`: what `pack` made of the tensors in `header.schema`."""
+    encoded = _encoder.encode(header)
+    return b"".join((topic, LENGTH.pack(len(encoded)), encoded, *bodies))
 
 
 class _Part(NamedTuple):
-    schema: tuple[LeafSpec, ...]
+    schema: tuple[TensorField, ...]
     body: bytes
 
 
@@ -44,8 +95,8 @@ class _Newest(NamedTuple):
     """`constant` differs from what was published before."""
 
     def message(self, topic: bytes, *parts: _Part) -> bytes:
-        leaves = tuple(leaf for part in parts for leaf in part.schema)
-        header = Header(self.run_id, self.version, self.done, self.constant_version, leaves)
+        schema = tuple(field for part in parts for field in part.schema)
+        header = Header(self.run_id, self.version, self.done, self.constant_version, schema)
         return encode(topic, header, [part.body for part in parts])
 
 

@@ -1,23 +1,82 @@
-"""PATH 2, receiving end: a collector asks for the newest weights between two batches.
+"""PATH 2, in a collector: asks for the newest weights between two rollouts.
 
 Three conflating sockets, one topic each, because conflating keeps one message a socket, not a topic: the newest weights
 for everybody, signs of life, and a topic of its own. Whoever subscribes to its own topic is sent everything there at
-once: a joiner, and later who finds that it has missed something.
+once: a collector that has just joined, and later one that finds that it has missed something.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import msgspec
+import torch
 import zmq
+from torch import Tensor
 
-from mineonline.fragment import LeafSpec
-from mineonline.network import Keys, connect
-from mineonline.weights.message import ALIVE, JOIN, TOPIC, Weights, decode
+from mineonline.errors import DECODE_ERRORS, WireError
+from mineonline.fragment import TensorField
+from mineonline.processes.join import RunComplete, TrainerGone
+from mineonline.processes.sockets import Keys, connect
+from mineonline.weights.publisher import ALIVE, JOIN, LENGTH, TOPIC, Header
 
+SILENCE_S = 60.0
+"""A trainer that has been silent for so long is gone; the publisher sends something every 5 s."""
 _PATIENCE_S = 5.0
 """How long an answer may take before it is asked for again."""
+
+_decoder = msgspec.msgpack.Decoder(Header)
+
+
+class Weights(NamedTuple):
+    """Decoded weights; the tensors view the message's memory."""
+
+    version: int
+    done: bool
+    constant_version: int
+    tensors: dict[str, Tensor]
+
+
+def decode(
+    frame: Any, *, run_id: str, schema: tuple[TensorField, ...], constant: tuple[TensorField, ...] = ()
+) -> Weights:
+    """The weights in a message with its topic: of `schema` and `constant`, of `schema`, or of neither.
+
+    WireError if it is of another run, another model, or broken.
+    """
+    view = memoryview(frame)[len(TOPIC) :]
+    if len(view) < LENGTH.size:
+        raise WireError(f"weights message of {len(view)} bytes")
+    (length,) = LENGTH.unpack(view[: LENGTH.size])
+    body = LENGTH.size + length
+    try:
+        header = _decoder.decode(view[LENGTH.size : body])
+    except DECODE_ERRORS as error:
+        raise WireError(f"weights header: {error}") from None
+    if header.run_id != run_id:
+        raise WireError("weights of another run")
+    if header.schema not in ((), schema, schema + constant):
+        raise WireError(f"weights of another model: {_difference(header.schema, schema + constant)}")
+    tensors = {}
+    for field in header.schema:
+        if body + field.nbytes > len(view):
+            raise WireError(f"weights end inside {field.name}")
+        raw = view[body : body + field.nbytes]
+        tensors[field.name] = torch.frombuffer(raw, dtype=getattr(torch, field.dtype)).view(field.shape)
+        body += field.nbytes
+    if body != len(view):
+        raise WireError(f"weights have {len(view) - body} bytes too many")
+    return Weights(header.version, header.done, header.constant_version, tensors)
+
+
+def _difference(found: tuple[TensorField, ...], expected: tuple[TensorField, ...]) -> str:
+    for ours, theirs in zip(expected, found, strict=False):
+        if ours != theirs:
+            return f"{theirs.name} {theirs.dtype}{theirs.shape}, expected {ours.name} {ours.dtype}{ours.shape}"
+    return f"{len(found)} tensors, expected {len(expected)}"
 
 
 class WeightsSubscriber:
@@ -30,8 +89,8 @@ class WeightsSubscriber:
         keys: Keys | None,
         *,
         run_id: str,
-        schema: tuple[LeafSpec, ...],
-        constant: tuple[LeafSpec, ...] = (),
+        schema: tuple[TensorField, ...],
+        constant: tuple[TensorField, ...] = (),
     ) -> None:
         """`schema`: what every message of weights holds; `constant`: what follows it when it has changed."""
         self._own_topic = JOIN + os.urandom(len(TOPIC) - len(JOIN))
@@ -102,3 +161,39 @@ class WeightsSubscriber:
         """Close the sockets."""
         for subscriber in self._sockets:
             subscriber.close(linger=0)
+
+
+class WeightsInbox:
+    """The newest weights that nobody has taken yet, and whether the trainer is still there."""
+
+    def __init__(self, subscriber: WeightsSubscriber, moved: Callable[[], bool]) -> None:
+        """`moved`: whether the run's trainer listens at another address now; asked once a second."""
+        self._subscriber = subscriber
+        self._moved = moved
+        self._asked = time.monotonic()
+        self._tensors: dict[str, Tensor] | None = None
+
+    def take(self) -> dict[str, Tensor] | None:
+        """Weights that were not taken before, if there are any; never waits. Raises as `look` does."""
+        self.look()
+        tensors, self._tensors = self._tensors, None
+        return tensors
+
+    def look(self) -> None:
+        """Fetch what has arrived; never waits. RunComplete or TrainerGone says that this run is over."""
+        try:
+            weights = self._subscriber.newest()
+        except WireError as error:  # another trainer listens at the same address
+            raise TrainerGone(str(error)) from None
+        if weights is not None and weights.done:
+            raise RunComplete
+        if weights is not None:
+            # tensors that did not change are left out
+            self._tensors = {**(self._tensors or {}), **weights.tensors}
+        now = time.monotonic()
+        if now - self._subscriber.last_heard > SILENCE_S:
+            raise TrainerGone(f"the trainer has been silent for {SILENCE_S:.0f} s")
+        if now - self._asked > 1.0:
+            self._asked = now
+            if self._moved():
+                raise TrainerGone("the trainer has left, or another one has taken its place")

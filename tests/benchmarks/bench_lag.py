@@ -2,9 +2,10 @@
 
     python -m tests.benchmarks.bench_lag [seeds] [lags=0,2,8,32] [kinds=recomputed,ppo,...] [key=value ...]
 
-One process plays with weights that are 0, 2, 8 or 32 versions old and learns from it (`tests/synchronous.py`), on
-CartPole, 512 decisions a version. The figure is the mean return of all episodes that ended in the last fifth of
-100,000 decisions (500 is the most that is possible). `recomputed` is MineStudio's way (`tests/recomputed_ppo.py`).
+One process plays with weights that are 0, 2, 8 or 32 versions old and learns from it (`tests/helpers/synchronous.py`),
+on CartPole, 512 decisions a version. The figure is the mean return of all episodes that ended in the last fifth of
+100,000 decisions (500 is the most that is possible). `recomputed` is MineStudio's way
+(`tests/helpers/recomputed_ppo.py`).
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import warnings
 from pathlib import Path
 
 from mineonline.learning.module import PPO
-from tests.conftest import CARTPOLE, config_of
-from tests.recomputed_ppo import RecomputedPPO
-from tests.synchronous import Synchronous
+from tests.helpers.recomputed_ppo import RecomputedPPO
+from tests.helpers.settings import CARTPOLE, config_of
+from tests.helpers.synchronous import Synchronous
 
 TASK = [
     *CARTPOLE, "collector.workers=1", "collector.envs_per_worker=16", "fragment.length=32",
@@ -55,7 +56,7 @@ def final_return(kind: str, lag: int, seed: int, overrides: list[str]) -> float:
     config = config_of(*TASK, f"objective.kind={objective}", f"seed={seed}", *overrides)
     with tempfile.TemporaryDirectory() as folder:
         learner = RecomputedPPO if kind == "recomputed" else PPO
-        run = Synchronous(config, lag=lag, kind=learner, folder=Path(folder))
+        run = Synchronous(config, lag=lag, learner_class=learner, folder=Path(folder))
         run.run()
     return statistics.mean(value for returns in run.returns[config.iterations * 4 // 5 :] for value in returns)
 

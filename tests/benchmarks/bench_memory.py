@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from tests.conftest import processes_of
+from tests.helpers.programs import processes_of
 
 EVERY_S = 5.0
 

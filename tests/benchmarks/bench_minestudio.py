@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mineonline.config import MineStudioEnvConfig
 from mineonline.envs.minestudio.env import MineStudioEnv
 from mineonline.envs.minestudio.java import SIMULATOR
 from mineonline.envs.minestudio.process import surroundings
-from tests.conftest import config_of
+from mineonline.envs.settings import MineStudioEnvConfig
+from tests.helpers.settings import config_of
 
 SIZE = (128, 128)
 SETTINGS = MineStudioEnvConfig(
@@ -33,7 +33,7 @@ def bare_simulator(folder: Path):
     """MineStudio's own, as its users step it."""
     os.environ.update(surroundings(SETTINGS, folder))
     os.environ[SIMULATOR] = str(os.getpid())
-    from mineonline.minestudio_package import restore_numpy_names
+    from mineonline.envs.minestudio.package import restore_numpy_names
 
     restore_numpy_names()
     from minestudio.simulator import MinecraftSim

@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mineonline.config import Config
 from mineonline.envs.build import build_env, env_spec
 from mineonline.fragment import Fragments
-from mineonline.learning.advantage import advantages
-from mineonline.learning.objective import clipped_surrogate
+from mineonline.learning.objective import advantages, clipped_surrogate
 from mineonline.policies.build import build_policy
 from mineonline.policies.policy import Policy
-from tests.conftest import config_of, processes_of, rows
+from mineonline.settings.config import Config
+from tests.helpers.programs import processes_of, rows
+from tests.helpers.settings import config_of
 
 WARM_UP, MEASURED = 4, 14
 
@@ -49,8 +49,8 @@ def main() -> None:
 def tight_loop(config: Config) -> float:
     """Env steps per CPU second of collecting and learning by turns in this process."""
     envs = config.buffer.fragments_per_iteration
-    env = build_env(config, num_envs=envs, first_index=0)
-    policy = build_policy(config, env_spec(config))
+    env = build_env(config.env, config.task, seed=config.seed, num_envs=envs, first_index=0)
+    policy = build_policy(config, env_spec(config.env, config.task))
     optimizer = torch.optim.AdamW(
         policy.parameters(), lr=config.optimizer.learning_rate, eps=config.optimizer.eps,
         weight_decay=config.optimizer.weight_decay,
@@ -101,7 +101,7 @@ class Player:
             b.first_BU[:, t] = self.first
             if t == self.length:
                 return b
-            rows = {name: leaf[:, t : t + 1] for name, leaf in b.observation.items()}
+            rows = {name: tensor[:, t : t + 1] for name, tensor in b.observation.items()}
             output = self.policy(rows, self.first.unsqueeze(1), self.memory)
             action = self.policy.head.sample(output.logits)
             self.memory = output.memory

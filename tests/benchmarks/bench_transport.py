@@ -23,13 +23,10 @@ import zmq
 
 from mineonline.envs.contract import EnvSpec, TensorSpec
 from mineonline.experience.buffer import FragmentBuffer
-from mineonline.experience.links import RankLinks
-from mineonline.experience.receiver import Receiver
-from mineonline.experience.wire import Header, Timing, encode
+from mineonline.experience.wire import Header, RankLinks, Receiver, Timing, encode
 from mineonline.fragment import fragment_schema
-from mineonline.network import KEYS_FILE, Keys, Network, connect
-from mineonline.weights.message import weights_schema
-from mineonline.weights.publisher import WeightsPublisher
+from mineonline.processes.sockets import KEYS_FILE, Keys, Network, connect
+from mineonline.weights.publisher import WeightsPublisher, weights_schema
 from mineonline.weights.subscriber import WeightsSubscriber
 
 SPEC = EnvSpec(observation={"image": TensorSpec((128, 128, 3), "uint8")}, action={"buttons": 8641, "camera": 121})
@@ -47,7 +44,7 @@ def main() -> None:
         speed = memcpy_bytes_per_s()
         results["ipc"].append(fragments_bytes_per_s(None) / speed)
         results["tcp + CURVE"].append(fragments_bytes_per_s("127.0.0.1") / speed)
-        size = sum(leaf.numel() * leaf.element_size() for leaf in STATE.values())
+        size = sum(tensor.numel() * tensor.element_size() for tensor in STATE.values())
         results["weights, ipc"].append(weights_s() / (size / speed))
         newest = {name: round(values[-1], 3) for name, values in results.items()}
         print(f"memcpy {speed / 1e6:.0f} MB/s", newest, flush=True)
@@ -75,8 +72,8 @@ def fragments_bytes_per_s(host: str | None) -> float:
         actions = dict(SPEC.action)
         receiver = Receiver(network, buffer, rank=0, run_id="bench", schema=SCHEMA, actions=actions, statistics=())
         sender = child("send", receiver.address, folder)
-        share = buffer.take(4, 0, lambda: sender.poll() is not None)
-        assert share is not None
+        batch = buffer.take(4, 0, lambda: sender.poll() is not None)
+        assert batch is not None
         began, before = time.perf_counter(), buffer.waiting
         while buffer.waiting < before + COUNT:
             time.sleep(0.001)
@@ -90,11 +87,11 @@ def fragments_bytes_per_s(host: str | None) -> float:
 def send(address: str, folder: str) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     links = RankLinks(context, [address], Keys.load(Path(folder) / KEYS_FILE))
-    leaves = {leaf.name: torch.zeros(leaf.shape, dtype=getattr(torch, leaf.dtype)) for leaf in SCHEMA}
-    leaves["observation.image"].random_(0, 256)
+    tensors = {field.name: torch.zeros(field.shape, dtype=getattr(torch, field.dtype)) for field in SCHEMA}
+    tensors["observation.image"].random_(0, 256)
     header = Header("bench", 0, SCHEMA, (), 0, Timing(0, 0, 0, 0))
     while True:
-        links.send(encode(header, leaves), lambda: None)
+        links.send(encode(header, tensors), lambda: None)
 
 
 def weights_s() -> float:
@@ -125,12 +122,12 @@ def subscribe(address: str, applied: str) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     subscriber = WeightsSubscriber(context, address, None, run_id="bench", schema=weights_schema(STATE))
     answer = connect(context, zmq.PUSH, [applied], None)
-    state = {name: torch.empty_like(leaf) for name, leaf in STATE.items()}
+    state = {name: torch.empty_like(tensor) for name, tensor in STATE.items()}
     while True:
         weights = subscriber.newest(timeout_s=10)
         if weights is not None:
-            for name, leaf in weights.tensors.items():
-                state[name].copy_(leaf)
+            for name, tensor in weights.tensors.items():
+                state[name].copy_(tensor)
             answer.send(msgspec.json.encode(weights.version))
 
 

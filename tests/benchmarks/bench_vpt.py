@@ -16,9 +16,9 @@ from pathlib import Path
 import psutil
 import torch
 
-from mineonline.metrics import read_metrics
+from mineonline.run.metrics import read_metrics
 from tests.benchmarks.bench_memory import role_of
-from tests.conftest import Run, processes_of
+from tests.helpers.programs import Run, processes_of
 
 ITERATIONS = 5
 EVERY_S = 0.2

@@ -15,7 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.conftest import CARTPOLE, processes_of, rows
+from tests.helpers.programs import processes_of, rows
+from tests.helpers.settings import CARTPOLE
 
 
 def main() -> None:

@@ -36,15 +36,16 @@ import msgspec
 import numpy as np
 import torch
 
-from mineonline.checkpoint_file import read_policy_state
-from mineonline.config import Config, CrafterEnvConfig
 from mineonline.envs.build import build_env, env_spec
+from mineonline.envs.settings import CrafterEnvConfig
 from mineonline.evaluate import FIRST_INDEX, play
-from mineonline.experience.buffer import Share
+from mineonline.experience.buffer import Batch
 from mineonline.policies.build import build_policy
 from mineonline.policies.heads import CategoricalHead
 from mineonline.policies.policy import Memory, Policy, PolicyOutput
-from tests.conftest import config_of
+from mineonline.run.checkpoint import read_policy_state
+from mineonline.settings.config import Config
+from tests.helpers.settings import config_of
 
 FRESH_EPISODES = 20
 LAST_EPISODES = 100
@@ -119,7 +120,7 @@ class Outcome(NamedTuple):
     lag: float = 0.0
     """Mean versions between the weights that acted and those that learned."""
     dropped: float = 0.0
-    """Share of the fragments that arrived too old to learn from."""
+    """Batch of the fragments that arrived too old to learn from."""
 
 
 def main() -> None:
@@ -157,7 +158,7 @@ def run_ours(case: Case, seed: int, folder: Path) -> Outcome:
         raise SystemExit(f"our run ended with {code}:\n{(folder / 'output.txt').read_text()}")
     wall_s = time.monotonic() - began
     config = config_of(*overrides)
-    policy = build_policy(config, env_spec(config))
+    policy = build_policy(config, env_spec(config.env, config.task))
     policy.load_state_dict(read_policy_state(run_dir / "checkpoints" / "last.ckpt", policy))
     with (run_dir / "metrics.csv").open() as file:
         metrics = list(csv.DictReader(file))
@@ -209,7 +210,7 @@ class EpisodeLog(lightning.Callback):
         self._file.touch()
 
     def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: object, batch: Share,
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: object, batch: Batch,
         batch_idx: int,
     ) -> None:  # fmt: skip
         with self._file.open("a") as file:
@@ -249,7 +250,8 @@ def run_theirs(case: Case, seed: int, folder: Path) -> Outcome:
     rows = case.envs * case.rollout
     learner.learn(case.steps // rows * rows, callback=Episodes())
     env.close()
-    return outcome_of(done, Theirs(learner.policy, env_spec(config).action), config, time.monotonic() - began)
+    theirs = Theirs(learner.policy, env_spec(config.env, config.task).action)
+    return outcome_of(done, theirs, config, time.monotonic() - began)
 
 
 class Theirs(Policy):
@@ -261,7 +263,7 @@ class Theirs(Policy):
         self.head = CategoricalHead(1, action)
 
     def forward(self, observation: dict[str, torch.Tensor], first_BT: torch.Tensor, memory: Memory) -> PolicyOutput:
-        (seen,) = (leaf[:, 0] for leaf in observation.values())
+        (seen,) = (tensor[:, 0] for tensor in observation.values())
         seen = seen.permute(0, 3, 1, 2) if seen.dtype == torch.uint8 else seen
         logits = self.policy.get_distribution(seen).distribution.logits
         return PolicyOutput(logits[:, None, None], self.policy.predict_values(seen), memory)
@@ -298,7 +300,7 @@ def outcome_of(done: Sequence[dict[str, float]], policy: Policy, config: Config,
 
         score = crafter_score(statistics.mean(e[f"achievement/{name}"] for e in done) for name in ACHIEVEMENTS)
     torch.manual_seed(config.seed)
-    env = build_env(config, num_envs=5, first_index=FIRST_INDEX)
+    env = build_env(config.env, config.task, seed=config.seed, num_envs=5, first_index=FIRST_INDEX)
     fresh = play(env, policy.eval(), FRESH_EPISODES, best=False)
     env.close()
     return Outcome(

@@ -12,12 +12,12 @@ from multiprocessing.connection import wait
 import numpy as np
 from numpy.typing import NDArray
 
-from mineonline.config import IDLE_S, MineStudioEnvConfig
 from mineonline.envs.actions import NUM_BUTTONS, NUM_CAMERA, checked_classes
 from mineonline.envs.contract import Action, EnvSpec, Observation, Step, TensorSpec
 from mineonline.envs.minestudio.messages import Begin, Decide, Outcome, Queued, Ready, Starting
 from mineonline.envs.minestudio.process import Ended, SimulatorProcess, remove_orphans
 from mineonline.envs.opening import episode_seed, first_time_limit, mission_seed
+from mineonline.envs.settings import IDLE_S, MineStudioEnvConfig
 from mineonline.envs.tasks import Task
 from mineonline.errors import EnvError
 

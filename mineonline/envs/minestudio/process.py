@@ -14,13 +14,13 @@ from typing import Any
 
 import msgspec
 
-from mineonline.config import MineStudioEnvConfig
 from mineonline.envs.minestudio.java import COMMAND, SCRATCH
 from mineonline.envs.minestudio.messages import Close, Failed, Link, Setup, ToSimulator, ToWorker
 from mineonline.envs.minestudio.requirements import FOLDER_VARIABLE, engine_command, lay_out
+from mineonline.envs.settings import MineStudioEnvConfig
 from mineonline.envs.tasks import Task
 from mineonline.errors import EnvError
-from mineonline.processes import tail
+from mineonline.processes.logs import tail
 
 _PREFIX = "mineonline-simulator-"
 _PROGRAM = "mineonline.envs.minestudio.simulator"

@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from mineonline.envs.minestudio.package import INSTALL
 from mineonline.errors import EnvError
-from mineonline.minestudio_package import INSTALL
 
 Engine = Literal["minecraft", "world"]
 

@@ -34,11 +34,11 @@ from mineonline.envs.minestudio.messages import (
     Starting,
     ToSimulator,
 )
+from mineonline.envs.minestudio.package import restore_numpy_names
 from mineonline.envs.minestudio.starts import turn_to_start
 from mineonline.envs.tasks import Task, parse_task
 from mineonline.errors import ConfigError
-from mineonline.minestudio_package import restore_numpy_names
-from mineonline.processes import die_with_parent
+from mineonline.processes.lifetimes import die_with_parent
 
 _CAMERA, _ATTACK = GROUP_NAMES.index("camera"), GROUP_NAMES.index("attack")
 

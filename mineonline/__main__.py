@@ -1,0 +1,41 @@
+"""`mineonline <command> ...` and `python -m mineonline <command> ...` are `python -m mineonline.<command> ...`."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+
+COMMANDS = {
+    "train": "train an agent",
+    "collect": "add a collector to a run, or record what a checkpoint plays",
+    "evaluate": "score and film a checkpoint",
+    "replay": "look at fragments that broke learning",
+    "export": "write a VPT's files for MineStudio",
+    "doctor": "what this machine can run, and what to type for the rest",
+}
+_USAGE = "\n".join(
+    ["usage: mineonline <command> [key=value ...]", "", *(f"  {name:10}{text}" for name, text in COMMANDS.items())]
+)
+
+
+def main() -> None:
+    """Start the command in this process's place, so that it is the same however it is typed."""
+    words = sys.argv[1:]
+    if words and words[0] in COMMANDS:
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, "-m", f"mineonline.{words[0]}", *words[1:]])
+    if words[:1] == ["--version"]:
+        from mineonline import __version__
+
+        print(f"mineonline {__version__}")
+    elif not words or words[0] in ("-h", "--help"):
+        print(_USAGE + "\n\n`mineonline <command> --help` says more.")
+    else:
+        close = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        hint = f"Did you mean {close[0]}?" if close else f"\n{_USAGE}"
+        sys.exit(f"error: {words[0]}: there is no such command. {hint}")
+
+
+if __name__ == "__main__":
+    main()

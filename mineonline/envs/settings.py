@@ -1,0 +1,74 @@
+"""What can be set for each environment, in the section `env` of a configuration.
+
+Settings that hold for every environment are in `mineonline/settings/config.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A part of a configuration: an unknown key is an error."""
+
+
+class WorldEnvConfig(Section, frozen=True, tag="world", tag_field="kind"):
+    """The embedded voxel world."""
+
+    image_size: tuple[int, int]
+    """Width and height of the picture that the policy sees, in pixels."""
+    video_size: tuple[int, int]
+    """Width and height of the frames of videos, in pixels."""
+
+
+class GymEnvConfig(Section, frozen=True, tag="gym", tag_field="kind"):
+    """Any gymnasium environment with a Box observation and a Discrete or MultiDiscrete action."""
+
+    id: str
+    """Registered name, for example `CartPole-v1`."""
+    kwargs: dict[str, Any] = {}
+    """Passed to `gymnasium.make`."""
+
+
+class CrafterEnvConfig(Section, frozen=True, tag="crafter", tag_field="kind"):
+    """Crafter (Hafner 2021): 64x64 pictures and 17 actions."""
+
+    time_limit_steps: int
+    """Steps after which an episode is truncated; published results use 10000."""
+    video_size: tuple[int, int]
+    """Width and height of the frames of videos, in pixels."""
+
+
+IDLE_S = 0.25
+"""How long a row lasts in which every environment of a worker waits for an episode to begin."""
+
+
+class MineStudioEnvConfig(Section, frozen=True, tag="minestudio", tag_field="kind"):
+    """MineStudio's simulator: Minecraft 1.16.5."""
+
+    engine: Literal["minecraft", "world"]
+    """`minecraft`: the real one (Java with a heap of 2 GB an environment, a screen). `world`: the embedded world,
+    served in its place over the same protocol, to try a configuration without these."""
+    image_size: tuple[int, int]
+    """Width and height of the picture that the policy sees, in pixels: MineStudio's `obs_size`."""
+    render_size: tuple[int, int]
+    """The same of the engine's window, from which it is made, and of videos. Minecraft's is 640x360."""
+    host_starts: int
+    """Engines that may start at the same time on a host, over all of a user's processes."""
+    start_timeout_s: float
+    """An episode that has not begun after so long is a hang: the simulator is replaced. Several times what the engine
+    takes to start."""
+    step_timeout_s: float
+    """The same of a decision. Several times what `task.action_repeat` ticks take."""
+    restart_interval_s: float
+    """A simulator older than that is replaced when its episode ends: engines leak memory. 0: never."""
+    max_fast_resets: int
+    """After so many fast resets in a row the land is made anew, with another seed. 0: never."""
+    max_failures: int
+    """The collector gives up when the simulator of an environment has failed so many times without a decision in
+    between."""
+
+
+EnvConfig = WorldEnvConfig | GymEnvConfig | CrafterEnvConfig | MineStudioEnvConfig

@@ -1,0 +1,199 @@
+"""A recorded set: fragments on disk, for behaviour cloning and other learning without an environment.
+
+A folder of safetensors files, one a batch of fragments, in the order of their names. A file holds the tensors of
+`Fragments.named_tensors` and, as text beside them:
+
+    format    version of this layout
+    schema    JSON list of `TensorField`; equal in all files of a set
+    actions   JSON object: classes of each action, for example {"buttons": 8641, "camera": 121}; equal in all files
+    env       the task, or the id of the gymnasium environment
+
+Files are written beside their place and renamed into it: what has its name is complete, and nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from mineonline.envs.contract import EnvSpec
+from mineonline.errors import DECODE_ERRORS, ConfigError
+from mineonline.fragment import Fragments, TensorField, concatenate
+
+FORMAT_VERSION = "1"
+SUFFIX = ".safetensors"
+
+_DTYPES = {
+    "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
+    "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64",
+}  # fmt: skip
+"""safetensors' names of types, and torch's."""
+
+
+class _Description(msgspec.Struct, frozen=True):
+    """What a file says of its fragments."""
+
+    schema: tuple[TensorField, ...]
+    actions: dict[str, int]
+    env: str
+
+
+def write(folder: Path, number: int, fragments: Fragments, *, env: str, actions: Mapping[str, int]) -> Path:
+    """Write file `number` (counted from 0) of the set in `folder`, which exists. Returns the file.
+
+    `env`: name of the task or environment. `actions`: number of classes of each action. ConfigError if the disk
+    refuses it; an error or an interrupt leaves nothing of the file behind.
+    """
+    tensors = {name: tensor.contiguous() for name, tensor in fragments.named_tensors()}
+    schema = [TensorField(name, _dtype_name(tensor), tuple(tensor.shape[1:])) for name, tensor in tensors.items()]
+    metadata = {
+        "format": FORMAT_VERSION,
+        "schema": msgspec.json.encode(schema).decode(),
+        "actions": msgspec.json.encode(dict(actions)).decode(),
+        "env": env,
+    }
+    file = folder / f"{number:06d}{SUFFIX}"
+    partial = folder / f".{file.name}.{os.getpid()}"
+    try:
+        partial.write_bytes(save(tensors, metadata))  # save_file gives files that only their owner may read
+        return partial.replace(file)
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be written ({error.strerror}).") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+class RecordedFragments:
+    """The fragments of a folder. Opening reads what the files say of themselves; tensors are read when asked for.
+
+    ConfigError if the folder is absent or empty, a file is broken or no part of a set, or files do not fit together.
+    Fragments may be of another length than the run's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        if not folder.is_dir():
+            raise ConfigError(f"{folder}: there is no such folder of recorded fragments.")
+        self._files = sorted(file for file in folder.glob(f"*{SUFFIX}") if not file.name.startswith("."))
+        if not self._files:
+            raise ConfigError(
+                f"{folder} holds no recorded fragments (*{SUFFIX}). Record some with python -m mineonline.collect "
+                "checkpoint=<file> record=<new folder> fragments=<number>."
+            )
+        opened = [_examine(file) for file in self._files]
+        descriptions = [description for description, _ in opened]
+        for file, description in zip(self._files, descriptions, strict=True):
+            _check_agrees(self._files[0], descriptions[0], file, description)
+        self.schema = descriptions[0].schema
+        """Every tensor of a fragment, in the order of `Fragments.named_tensors`."""
+        self.actions = descriptions[0].actions
+        """Number of classes of each action."""
+        self.envs = tuple(dict.fromkeys(description.env for description in descriptions))
+        """Names of the tasks or environments that were played."""
+        self._ends = torch.tensor([count for _, count in opened]).cumsum(0)
+
+    def __len__(self) -> int:
+        """Fragments."""
+        return int(self._ends[-1])
+
+    def __getitem__(self, indices: Tensor) -> Fragments:
+        """The fragments at `indices` (B, int64, each 0 to len - 1), in that order; reads these alone.
+
+        IndexError for an index beyond; ConfigError if a file broke since the set was opened.
+        """
+        if len(indices) == 0 or int(indices.min()) < 0 or int(indices.max()) >= len(self):
+            raise IndexError(f"indices of {self._folder} must be at least one of 0 to {len(self) - 1}")
+        file_B = torch.searchsorted(self._ends, indices, right=True)
+        parts, places = [], []
+        for number in sorted(set(file_B.tolist())):
+            here = (file_B == number).nonzero()[:, 0]
+            begin = int(self._ends[number - 1]) if number else 0
+            parts.append(self._read(self._files[number], (indices[here] - begin).tolist()))
+            places.append(here)
+        return concatenate(parts)[torch.cat(places).argsort()]
+
+    def check_fits(self, spec: EnvSpec) -> None:
+        """ConfigError names what a policy for `spec` could not read or choose: an observation or an action."""
+        rows = [field for field in self.schema if field.name.startswith("observation.")]
+        found = {field.name: f"{field.dtype} {list(field.shape[1:])}" for field in rows} | _in_words(self.actions)
+        expected = {f"observation.{name}": f"{s.dtype} {list(s.shape)}" for name, s in spec.observation.items()}
+        expected |= _in_words(spec.action)
+        for name in {**expected, **found}:
+            if found.get(name) != expected.get(name):
+                raise ConfigError(
+                    f"the fragments in {self._folder} (recorded in {', '.join(self.envs)}) do not fit this run's "
+                    f"environment: {name} is {found.get(name, 'absent')} there, but {expected.get(name, 'absent')} "
+                    "here. Give the env=... and task=... that they were recorded with, or record others."
+                )
+
+    def _read(self, file: Path, rows: list[int]) -> Fragments:
+        try:
+            with safe_open(file, "pt") as tensors:
+                read = {field.name: tensors.get_slice(field.name)[rows] for field in self.schema}
+                return Fragments.from_named_tensors(read)
+        except (SafetensorError, OSError) as error:
+            raise ConfigError(f"{file} was changed while it was in use: {error}.") from None
+
+
+def _examine(file: Path) -> tuple[_Description, int]:
+    """What a file says of its fragments, checked against its tensors, and how many it holds."""
+    try:
+        with safe_open(file, "pt") as tensors:
+            metadata = tensors.metadata() or {}
+            found = {name: _leaf_of(name, tensors.get_slice(name)) for name in tensors.keys()}  # noqa: SIM118 no mapping
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(f"{file} is broken ({error}). Delete it to use the rest of the set.") from None
+    if metadata.get("format") != FORMAT_VERSION:
+        raise ConfigError(
+            f"{file} is no file of recorded fragments that this version reads: its format is "
+            f"{metadata.get('format', 'not given')}, but {FORMAT_VERSION} is expected."
+        )
+    try:
+        description = _Description(
+            schema=msgspec.json.decode(metadata.get("schema", ""), type=tuple[TensorField, ...]),
+            actions=msgspec.json.decode(metadata.get("actions", ""), type=dict[str, int]),
+            env=metadata.get("env", ""),
+        )
+    except DECODE_ERRORS as error:
+        raise ConfigError(f"{file} does not say what its fragments are ({error}).") from None
+    promised = {field.name: field for field in description.schema}
+    counts = {count for _, count in found.values()}
+    if {name: tensor for name, (tensor, _) in found.items()} != promised or len(counts) != 1 or 0 in counts:
+        raise ConfigError(f"{file} is broken: its tensors are not those that its schema names.")
+    return description, counts.pop()
+
+
+def _leaf_of(name: str, tensor: Any) -> tuple[TensorField, int]:
+    """The spec of a tensor in a file, and its number of fragments."""
+    count, *shape = tensor.get_shape() or [0]
+    return TensorField(name, _DTYPES.get(tensor.get_dtype(), "unknown"), tuple(shape)), count
+
+
+def _check_agrees(one: Path, first: _Description, other: Path, description: _Description) -> None:
+    left, right = (
+        {field.name: f"{field.dtype} {list(field.shape)}" for field in each.schema} | _in_words(each.actions)
+        for each in (first, description)
+    )
+    for name in {**left, **right}:
+        if left.get(name) != right.get(name):
+            raise ConfigError(
+                f"{one.name} and {other.name} in {one.parent} do not belong to one set: {name} is "
+                f"{left.get(name, 'absent')} in the first, but {right.get(name, 'absent')} in the other. "
+                "Keep sets in folders of their own."
+            )
+
+
+def _in_words(actions: Mapping[str, int]) -> dict[str, str]:
+    return {f"action.{name}": f"one of {classes} classes" for name, classes in actions.items()}
+
+
+def _dtype_name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

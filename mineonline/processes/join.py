@@ -1,0 +1,136 @@
+"""How a collector joins a run: it knows one address and gets everything else in the answer.
+
+Rank 0 answers on a REP socket. The collectors that the trainer starts are given its address; others read it from the
+file `join` in the run folder.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import zmq
+
+from mineonline.errors import DECODE_ERRORS, CollectorError
+from mineonline.processes.sockets import Keys, Network, connect
+from mineonline.processes.threads import ServiceThread
+
+PROTOCOL_VERSION = 3
+"""Of every message between trainer and collectors, here and on both paths. Raise it when a message changes."""
+JOIN_FILE = "join"
+"""In the run folder: the address to join at, while a trainer listens."""
+DONE_FILE = "done"
+"""In the run folder of a complete run."""
+
+
+class RunComplete(Exception):
+    """The trainer said that the run is complete: a collector leaves."""
+
+
+class TrainerGone(Exception):
+    """The trainer is silent, or another one has taken its place: a collector joins again."""
+
+
+class Request(msgspec.Struct, frozen=True, tag="request"):
+    """A collector wants to join."""
+
+    protocol_version: int
+    host: str
+    pid: int
+
+
+class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
+    """Everything that a collector needs."""
+
+    run_id: str
+    collector_id: int
+    """Unique in the run: it decides the seeds of the collector's environments."""
+    config: str
+    """The resolved configuration, JSON."""
+    experience: tuple[str, ...]
+    """Addresses of the ranks' receivers."""
+    weights: str
+    """Address of the publisher."""
+
+
+class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
+    """The collector cannot join."""
+
+    reason: str
+
+
+_reply: msgspec.msgpack.Decoder[Welcome | Refusal] = msgspec.msgpack.Decoder(Welcome | Refusal)
+_request = msgspec.msgpack.Decoder(Request)
+
+
+class JoinServer:
+    """Answers collectors in a thread, from `open` until `close`. Collectors that ask earlier wait."""
+
+    def __init__(self, network: Network, port: int) -> None:
+        self._socket = network.bind(zmq.REP, "join", port=port)
+        self.address = network.address_of(self._socket)
+        self._stop = threading.Event()
+        self._thread: ServiceThread | None = None
+        self._file: Path | None = None
+        self.joined = 0
+
+    def open(self, welcome: Callable[[int], Welcome], run_dir: Path) -> None:
+        """Start to answer, and write the address file. `welcome` makes the answer for a collector id."""
+        partial = run_dir / f".{JOIN_FILE}.{os.getpid()}"
+        partial.write_text(self.address)
+        self._file = partial.replace(run_dir / JOIN_FILE)
+        self._thread = ServiceThread(lambda: self._serve(welcome), "join-server")
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise what ended the thread, if it failed."""
+        if self._thread is not None:
+            self._thread.check()
+
+    def close(self) -> None:
+        """Stop the thread (at most 1 s), close the socket and remove the address file."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(1.0)
+        self._socket.close(linger=0)
+        if self._file is not None:
+            self._file.unlink(missing_ok=True)
+
+    def _serve(self, welcome: Callable[[int], Welcome]) -> None:
+        while not self._stop.is_set():
+            if self._socket.poll(200):
+                self._socket.send(msgspec.msgpack.encode(self._answer(self._socket.recv(), welcome)))
+
+    def _answer(self, message: bytes, welcome: Callable[[int], Welcome]) -> Welcome | Refusal:
+        try:
+            request = _request.decode(message)
+        except DECODE_ERRORS as error:
+            return Refusal(f"not a join request ({error}). Install the same mineonline on both.")
+        if request.protocol_version != PROTOCOL_VERSION:
+            return Refusal(
+                f"the trainer speaks protocol version {PROTOCOL_VERSION}, the collector {request.protocol_version}: "
+                "install the same mineonline on both."
+            )
+        self.joined += 1
+        return welcome(self.joined - 1)
+
+
+def join(
+    context: zmq.Context[zmq.Socket[bytes]], address: str, keys: Keys | None, *, timeout_s: float
+) -> Welcome | None:
+    """Ask to join; None if nobody answers within `timeout_s`. CollectorError if the trainer refuses."""
+    request = connect(context, zmq.REQ, [address], keys)
+    try:
+        request.send(msgspec.msgpack.encode(Request(PROTOCOL_VERSION, socket.gethostname(), os.getpid())))
+        if not request.poll(int(timeout_s * 1000)):
+            return None
+        answer = _reply.decode(request.recv())
+    finally:
+        request.close(linger=0)
+    if isinstance(answer, Refusal):
+        raise CollectorError(f"{address} refused this collector: {answer.reason}")
+    return answer

@@ -1,0 +1,75 @@
+"""Children end with their parents, and nothing of theirs is left behind."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from multiprocessing.util import Finalize
+from pathlib import Path
+
+RUN_DIR_VARIABLE = "MINEONLINE_RUN_DIR"
+"""In the environment of every process of a run, so that an operator can find them."""
+PARENT_VARIABLE = "MINEONLINE_PARENT"
+"""Process id of the trainer, in the environment of what it starts."""
+
+_SHOWN_BY_VARIABLE = "MINEONLINE_SHOWN_BY"
+_PR_SET_PDEATHSIG = 1
+_LONGEST_FOLDER = 40
+"""Bytes: multiprocessing adds 62 to it (`/mineonline-collector-12345678/pymp-12345678/listener-12345678`)."""
+
+
+def show_run_dir(run_dir: Path, module: str, words: Sequence[str]) -> None:
+    """Make this process's own environment name the run, by starting `python -m module *words` in its place, once.
+
+    A process can change what its children inherit, but not what the system shows of itself. Call it early.
+    """
+    if not is_shown():
+        os.environ[RUN_DIR_VARIABLE] = str(run_dir)
+        os.environ[_SHOWN_BY_VARIABLE] = str(os.getpid())
+        os.execv(sys.executable, [sys.executable, "-m", module, *words])
+
+
+def is_shown() -> bool:
+    """Whether the environment names the run of this process, rather than that of a process further up."""
+    shown_by = os.environ.get(_SHOWN_BY_VARIABLE)
+    return shown_by is not None and int(shown_by) in (os.getpid(), os.getppid())
+
+
+def parent_trainer() -> int | None:
+    """Process id of the trainer that started this process, or None if a user did."""
+    parent = os.environ.get(PARENT_VARIABLE)
+    return int(parent) if parent else None
+
+
+def die_with_parent(parent: int, how: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel send `how` to this process when `parent`, which started it, ends in any way.
+
+    Linux only; elsewhere nothing happens. Note that "ends" means the thread that started this process.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, how)
+    if os.getppid() != parent:  # it ended before the call above
+        os.kill(os.getpid(), how)
+
+
+def folder_for_sockets(prefix: str) -> str:
+    """A new temporary folder; in /tmp where TMPDIR is so long that paths of sockets (107 bytes) would not fit."""
+    usual = tempfile.gettempdir()
+    return tempfile.mkdtemp(prefix=prefix, dir=usual if len(os.fsencode(usual)) <= _LONGEST_FOLDER else "/tmp")
+
+
+def own_temporary_folder(*, given: bool = False) -> None:
+    """Give this process and its children a temporary folder that is removed when it exits; `given`: it is TMPDIR.
+
+    multiprocessing makes folders in every process, and those of a killed child would stay.
+    """
+    folder = tempfile.gettempdir() if given else folder_for_sockets("mineonline-collector-")
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    # after multiprocessing has removed its own folder, whose priority is -100
+    Finalize(None, shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, exitpriority=-200)

@@ -1,0 +1,52 @@
+"""Each process writes a log of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from pathlib import Path
+
+MESSAGE = re.compile(r"^[-\d]+ [:,\d]+ (?:INFO|WARNING|ERROR) (.+)$", re.MULTILINE)
+"""A line of `log_to_stderr`, and the message in it."""
+
+
+def log_to_stderr() -> None:
+    """Log messages of this process, with their time, to stderr."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+
+
+def log_to_file(file: Path) -> None:
+    """Log messages and warnings of this process to `file`; our own warnings to the terminal too."""
+    handler = logging.FileHandler(file)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    terminal = logging.StreamHandler()
+    terminal.setLevel(logging.WARNING)
+    terminal.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logging.getLogger("mineonline").addHandler(terminal)
+
+
+def send_output_to(file: Path) -> None:
+    """Append this process's stdout and stderr, those of C code too, to `file`."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def worker_log(collector_log: Path, worker: int) -> Path:
+    """Where the stdout and stderr of a collector's worker go."""
+    return collector_log.with_name(f"{collector_log.stem}-worker-{worker}.log")
+
+
+def tail(file: Path, lines: int = 15) -> str:
+    """The last lines of a text file; empty if there is none."""
+    return "\n".join(file.read_text(errors="replace").splitlines()[-lines:]) if file.exists() else ""

@@ -1,0 +1,150 @@
+"""Sockets: addresses, keys and the settings that all of them share.
+
+On one machine every socket is a unix socket in a folder that only the user may enter. When collectors may come from
+elsewhere it is tcp, and every socket is a CURVE socket: the trainer's public key proves the trainer to collectors, and
+only holders of the run's client key get in. The keys lie in the run folder (0600), written by the trainer.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+import zmq
+from zmq.auth.thread import ThreadAuthenticator
+
+from mineonline.errors import ConfigError
+from mineonline.processes.lifetimes import folder_for_sockets
+
+KEYS_FILE = "keys.json"
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """CURVE keys of a run, Z85 text. The same client pair is used by all collectors."""
+
+    server_public: str
+    server_secret: str
+    client_public: str
+    client_secret: str
+
+    @staticmethod
+    def load(file: Path) -> Keys | None:
+        """The keys of a run, or None if there is no such file: the run only listens on its own machine."""
+        return msgspec.json.decode(file.read_bytes(), type=Keys) if file.exists() else None
+
+    @staticmethod
+    def load_or_make(run_dir: Path) -> Keys:
+        """The keys of a run; the first call writes them, readable by the user alone."""
+        known = Keys.load(run_dir / KEYS_FILE)
+        if known:
+            return known
+        keys = Keys(*(part.decode() for _ in range(2) for part in zmq.curve_keypair()))
+        descriptor = os.open(run_dir / KEYS_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(msgspec.json.encode(keys))
+        return keys
+
+
+class Network:
+    """The trainer's side: binds unix sockets (`host` None) or authenticated tcp sockets (keys from `run_dir`).
+
+    Close it when all its sockets are closed. Unix sockets lie in `folder`, which the rank that made it removes.
+    """
+
+    def __init__(self, host: str | None, run_dir: Path, *, folder: Path | None = None) -> None:
+        """`folder`: that of rank 0; None makes one, where one is needed."""
+        keys = None if host is None else Keys.load_or_make(run_dir)
+        self.context = zmq.Context()
+        self._host = host
+        self._keys = keys
+        self._own_folder = Path(folder_for_sockets("mineonline-")) if host is None and folder is None else None
+        self.folder = folder or self._own_folder
+        self._authenticator: ThreadAuthenticator | None = None
+        if keys is not None:
+            self._authenticator = ThreadAuthenticator(self.context)
+            self._authenticator.start()
+            self._authenticator.configure_curve_callback(credentials_provider=_OneClient(keys.client_public))
+
+    def bind(self, kind: int, name: str, *, port: int = 0, options: dict[int, int] | None = None) -> zmq.Socket[bytes]:
+        """A bound socket; its address is `address_of(socket)`. ConfigError if it cannot be bound."""
+        bound: zmq.Socket[bytes] = self.context.socket(kind)
+        bound.linger = 0
+        for option, value in (options or {}).items():
+            bound.setsockopt(option, value)
+        if self._keys is not None:
+            bound.curve_server = True
+            bound.curve_publickey = self._keys.server_public.encode()
+            bound.curve_secretkey = self._keys.server_secret.encode()
+        target = f"ipc://{self.folder}/{name}" if self._host is None else f"tcp://{self._host}:{port or '*'}"
+        try:
+            bound.bind(target)
+        except zmq.ZMQError as error:
+            bound.close()
+            if error.errno == zmq.EADDRINUSE:
+                raise ConfigError(
+                    f"network.port={port} is taken on {self._host}. Give another, or network.port=0 for a free one."
+                ) from None
+            raise ConfigError(f"network.host={self._host}: cannot listen there ({error}).") from None
+        return bound
+
+    def address_of(self, bound: zmq.Socket[bytes]) -> str:
+        """What a collector connects to."""
+        endpoint = bound.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+        if self._host is not None and self._host in ("0.0.0.0", "*"):
+            return endpoint.replace("0.0.0.0", socket.getfqdn())
+        return endpoint
+
+    def remove_folder(self) -> None:
+        """Let nobody connect to unix sockets any more; connections that are there stay."""
+        if self._own_folder is not None:
+            shutil.rmtree(self._own_folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Free the context and remove the socket folder. Sockets must be closed already."""
+        if self._authenticator is not None:
+            self._authenticator.stop()
+        self.context.term()
+        self.remove_folder()
+
+    def __enter__(self) -> Network:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def connect(
+    context: zmq.Context[zmq.Socket[bytes]],
+    kind: int,
+    addresses: list[str],
+    keys: Keys | None,
+    options: dict[int, int] | None = None,
+) -> zmq.Socket[bytes]:
+    """The collector's side: a socket connected to all `addresses`."""
+    connected: zmq.Socket[bytes] = context.socket(kind)
+    connected.linger = 0
+    for option, value in (options or {}).items():
+        connected.setsockopt(option, value)
+    if keys is not None:
+        connected.curve_serverkey = keys.server_public.encode()
+        connected.curve_publickey = keys.client_public.encode()
+        connected.curve_secretkey = keys.client_secret.encode()
+    for address in addresses:
+        connected.connect(address)
+    return connected
+
+
+class _OneClient:
+    """Lets in whoever holds the run's client key."""
+
+    def __init__(self, public: str) -> None:
+        self._public = public.encode()
+
+    def callback(self, domain: str, key: bytes) -> bool:
+        return key == self._public

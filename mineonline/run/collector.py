@@ -1,0 +1,219 @@
+"""A collector process: joins a run, plays with the newest weights and sends what happens, until the run is complete.
+
+When the trainer is gone, it tries to join again. Ctrl-C and SIGTERM end it in seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+import zmq
+
+from mineonline.envs.build import build_env, can_stagger, env_spec, prepare
+from mineonline.envs.contract import EnvSpec
+from mineonline.envs.minestudio.requirements import FOLDER_VARIABLE, home
+from mineonline.errors import ConfigError
+from mineonline.experience.collector import FragmentSender, Watchdog, Workers, collect
+from mineonline.experience.episodes import EpisodeScores
+from mineonline.experience.rollout import RolloutSettings
+from mineonline.experience.wire import RankLinks
+from mineonline.policies.build import build_actor
+from mineonline.processes.join import DONE_FILE, JOIN_FILE, RunComplete, TrainerGone, Welcome, join
+from mineonline.processes.lifetimes import die_with_parent, own_temporary_folder, parent_trainer
+from mineonline.processes.sockets import KEYS_FILE, Keys
+from mineonline.processes.supervisor import LOG_VARIABLE
+from mineonline.settings.arguments import CollectArguments
+from mineonline.settings.config import Config
+from mineonline.settings.devices import check_device
+from mineonline.weights.publisher import weights_schema
+from mineonline.weights.subscriber import WeightsInbox, WeightsSubscriber
+
+log = logging.getLogger("mineonline.collect")
+
+JOIN_PATIENCE_S = 600.0
+"""How long to ask for a trainer that does not answer."""
+
+_ORPHANED = signal.SIGHUP
+"""What the kernel sends when the trainer that started this collector dies."""
+
+
+def collect_for_run(arguments: CollectArguments) -> None:
+    """Join and collect, again and again, until the run is complete."""
+    exit_on_signals()
+    # MineStudio's default is in the temporary folder, which becomes this process's own
+    os.environ.setdefault(FOLDER_VARIABLE, str(home()))
+    parent = parent_trainer()
+    if parent is not None:
+        die_with_parent(parent, _ORPHANED)
+    own_temporary_folder(given=parent is not None)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    try:
+        while True:
+            try:
+                address, keys = find_trainer(arguments)
+                welcome = _join(context, arguments, address, keys)
+                play_for(context, welcome, keys, moved=partial(_has_moved, arguments, address))
+            except RunComplete:
+                log.info("the run is complete")
+                return
+            except TrainerGone as reason:
+                log.warning("%s; joining again", reason)
+                time.sleep(1.0)
+    except SystemExit as leaving:
+        if parent is not None and leaving.code == 128 + _ORPHANED and arguments.run.startswith("ipc://"):
+            # the trainer was killed and cannot remove its socket folder
+            shutil.rmtree(Path(arguments.run.removeprefix("ipc://")).parent, ignore_errors=True)
+        raise
+    finally:
+        context.destroy(linger=0)
+
+
+def play_for(
+    context: zmq.Context[zmq.Socket[bytes]], welcome: Welcome, keys: Keys | None, moved: Callable[[], bool]
+) -> None:
+    """Play for the run that welcomed us, until it is complete or the trainer is gone, which are raised.
+
+    `moved`: whether the run's trainer listens at another address now; asked once a second.
+    """
+    config = msgspec.json.decode(welcome.config, type=Config)
+    collector = config.collector
+    check_device("collector.device", collector.device)
+    log.info("joined run %s as collector %d", welcome.run_id[:8], welcome.collector_id)
+    prepare(config.env)
+    spec = env_spec(config.env, config.task)
+    actor = build_actor(config, spec)
+    environments = collector.workers * collector.envs_per_worker
+    own_log = os.environ.get(LOG_VARIABLE)
+    settings = rollout_settings(
+        config, spec, first_env=welcome.collector_id * environments, collector_log=Path(own_log) if own_log else None
+    )
+    log.info("starting %d environments", environments)
+    with ExitStack() as stack:
+        state = actor.parts()
+        subscriber = WeightsSubscriber(
+            context, welcome.weights, keys, run_id=welcome.run_id,
+            schema=weights_schema(state.policy), constant=weights_schema(state.reference),
+        )  # fmt: skip
+        stack.callback(subscriber.close)
+        links = RankLinks(context, welcome.experience, keys)
+        stack.callback(links.close)
+        watchdog = Watchdog()
+        stack.callback(watchdog.close)
+        watchdog.feed(collector.start_timeout_s)
+        build = partial(build_env, config.env, config.task, seed=config.seed)
+        workers = stack.enter_context(Workers(build, actor, settings, workers=collector.workers))
+        inbox = WeightsInbox(subscriber, moved)
+        sender = FragmentSender(
+            links, episode_scores(config, spec), run_id=welcome.run_id, collector_id=welcome.collector_id,
+            schema=settings.schema(actor),
+        )  # fmt: skip
+
+        def alive() -> None:
+            watchdog.feed(collector.batch_timeout_s)
+            inbox.look()
+
+        lockstep = collector.mode == "lockstep"
+        per_version = config.buffer.fragments_per_iteration // (collector.count * environments) if lockstep else None
+        collect(workers, sender, inbox.take, alive, rollouts_per_version=per_version)
+
+
+def rollout_settings(config: Config, spec: EnvSpec, *, first_env: int, collector_log: Path | None) -> RolloutSettings:
+    """What the workers of a collector need."""
+    collector = config.collector
+    return RolloutSettings(
+        env_spec=spec,
+        length=config.fragment.length,
+        envs_per_worker=collector.envs_per_worker,
+        first_env=first_env,
+        seed=config.seed,
+        device=collector.device,
+        torch_threads=collector.torch_threads,
+        collector_log=collector_log,
+    )
+
+
+def episode_scores(config: Config, spec: EnvSpec) -> EpisodeScores:
+    """The scores of all environments of a collector."""
+    return EpisodeScores(
+        config.collector.workers * config.collector.envs_per_worker,
+        statistics=spec.statistics,
+        task=config.task.name if config.task else "",
+        staggered=can_stagger(config.env),
+    )
+
+
+def find_trainer(arguments: CollectArguments) -> tuple[str, Keys | None]:
+    """Where to join, and with which keys. Waits for the run folder's address file, at most JOIN_PATIENCE_S.
+
+    RunComplete if the run is; ConfigError if there is no such run, or no trainer.
+    """
+    run = arguments.run
+    if "://" in run:
+        keys = Keys.load(Path(arguments.keys)) if arguments.keys else None
+        if run.startswith("tcp://") and keys is None:
+            raise ConfigError(
+                f"run={run}: add keys=<{KEYS_FILE} of the run folder>; without it the trainer stays silent."
+            )
+        return run, keys
+    folder = Path(run)
+    if not folder.is_dir():
+        raise ConfigError(f"run={run}: there is no such run folder.")
+    deadline = time.monotonic() + JOIN_PATIENCE_S
+    while True:
+        if (folder / DONE_FILE).exists():
+            raise RunComplete
+        with suppress(FileNotFoundError):
+            return (folder / JOIN_FILE).read_text(), Keys.load(folder / KEYS_FILE)
+        if time.monotonic() > deadline:
+            raise ConfigError(f"run={run}: no trainer has written {JOIN_FILE} there in {JOIN_PATIENCE_S:.0f} s.")
+        time.sleep(0.5)
+
+
+def _has_moved(arguments: CollectArguments, address: str) -> bool:
+    if "://" in arguments.run:
+        return False
+    try:
+        return (Path(arguments.run) / JOIN_FILE).read_text() != address
+    except FileNotFoundError:
+        return True
+
+
+def _join(
+    context: zmq.Context[zmq.Socket[bytes]], arguments: CollectArguments, address: str, keys: Keys | None
+) -> Welcome:
+    deadline = time.monotonic() + JOIN_PATIENCE_S
+    while time.monotonic() < deadline:
+        welcome = join(context, address, keys, timeout_s=5.0)
+        if welcome is not None:
+            return welcome
+        log.info("no answer from %s yet", address)
+        address, keys = find_trainer(arguments)
+    raise ConfigError(f"run={arguments.run}: nobody has answered at {address} for {JOIN_PATIENCE_S:.0f} s.")
+
+
+def exit_on_signals() -> None:
+    """The first signal ends this process through its `finally` blocks, a second one at once."""
+    for number in (signal.SIGINT, signal.SIGTERM, _ORPHANED):
+        signal.signal(number, _leave)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    # a dying parent sends its signal once a thread, and the next ones would break the way out
+    signal.signal(_ORPHANED, signal.SIG_IGN)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, _leave_at_once)
+    raise SystemExit(128 + number)
+
+
+def _leave_at_once(number: int, frame: FrameType | None) -> None:
+    os._exit(128 + number)

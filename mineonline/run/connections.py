@@ -1,0 +1,181 @@
+"""A trainer rank's ends of both paths, and what only rank 0 has: opened, connected, and closed in order.
+
+    receiver ──▶ buffer ──▶ datamodule ──▶ learner ──▶ publisher (rank 0)
+    rank 0 also lets collectors join, and keeps those of this machine alive
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import lightning
+import msgspec
+
+from mineonline.callbacks.checkpoints import SaveCheckpoints
+from mineonline.callbacks.connections import AnnounceRun, PublishWeights
+from mineonline.callbacks.progress import Progress
+from mineonline.callbacks.statistics import Statistics
+from mineonline.callbacks.stopping import StopOnSignal
+from mineonline.callbacks.videos import RecordVideos
+from mineonline.envs.contract import EnvSpec
+from mineonline.errors import ConfigError
+from mineonline.experience.buffer import FragmentBuffer, MemoryStorage, check_silence
+from mineonline.experience.datamodule import OnlineDataModule
+from mineonline.experience.disk_storage import DiskStorage
+from mineonline.experience.wire import Receiver
+from mineonline.fragment import TensorField
+from mineonline.learning.module import PPO
+from mineonline.policies.actor import Actor
+from mineonline.processes.join import JoinServer, Welcome
+from mineonline.processes.sockets import Network
+from mineonline.processes.stopping import StopRequest
+from mineonline.processes.supervisor import LocalCollectors
+from mineonline.run.folder import CONFIG_FILE
+from mineonline.settings.config import Config
+from mineonline.weights.publisher import WeightsPublisher
+
+_RUN_ID_VARIABLE = "MINEONLINE_RUN_ID"
+_SOCKETS_VARIABLE = "MINEONLINE_SOCKETS"
+
+
+def connect(
+    stack: ExitStack, config: Config, run_dir: Path, trainer: lightning.Trainer, learner: PPO, spec: EnvSpec,
+    stop: StopRequest,
+) -> OnlineDataModule:  # fmt: skip
+    """Open this rank's ends of both paths, and give the trainer its callbacks; `stack` closes all, last first."""
+    rank = trainer.global_rank
+    network = _open_network(stack, config, run_dir, rank)
+    run_id = os.environ[_RUN_ID_VARIABLE]
+    fragments = config.buffer.fragments_per_iteration // trainer.world_size
+    schema = Actor(learner.policy, learner.reference).schema(spec, config.fragment.length)
+    buffer = _build_buffer(config, run_dir, schema, fragments, rank)
+    receiver = Receiver(
+        network, buffer, rank=rank, run_id=run_id, schema=schema, actions=dict(spec.action), statistics=spec.statistics
+    )
+    stack.callback(receiver.close)
+    rank_zero = RankZero(stack, config, run_dir, network, run_id, buffer) if rank == 0 else None
+    trainer.callbacks += _callbacks(config, run_dir, learner, spec, stop, receiver, rank_zero)  # type: ignore[attr-defined]
+    # first of all on the way out: when another rank was killed, Lightning kills this one within seconds
+    stack.callback(network.remove_folder)
+    at_start = buffer.last_arrival
+
+    def give_up() -> bool:
+        """Raise what went wrong in the background; True if this rank was asked to stop."""
+        receiver.check()
+        buffer.check_finite(config.optimizer.max_bad_steps)
+        if rank_zero is not None:
+            rank_zero.check()
+        if config.collector.count > 0 or buffer.last_arrival > at_start:
+            check_silence(buffer.silent_s, config.buffer.silence_s, f"The collectors' logs are in {run_dir}/logs.")
+        if stop.received is not None and rank == 0:
+            stop.pass_on(trainer)
+        return stop.received is not None
+
+    return OnlineDataModule(
+        buffer, iterations=config.iterations, fragments=fragments, version=lambda: learner.version, give_up=give_up
+    )
+
+
+class RankZero:
+    """What only rank 0 has: the join server, the publisher and this machine's collectors."""
+
+    def __init__(
+        self, stack: ExitStack, config: Config, run_dir: Path, network: Network, run_id: str, buffer: FragmentBuffer
+    ) -> None:
+        self._config = config
+        self._run_dir = run_dir
+        self._run_id = run_id
+        self._join_server = JoinServer(network, config.network.port)
+        stack.callback(self._join_server.close)
+        self.publisher = WeightsPublisher(network, run_id)
+        stack.callback(self.publisher.close)
+        self._collectors = LocalCollectors(
+            config.collector.count, self._join_server.address, run_dir,
+            max_failures=config.collector.max_failures, last_arrival=lambda: buffer.last_arrival,
+        )  # fmt: skip
+        stack.enter_context(self._collectors)
+
+    @property
+    def joined(self) -> int:
+        """Collectors that have joined so far."""
+        return self._join_server.joined
+
+    @property
+    def restarts(self) -> int:
+        """Collectors of this machine that were restarted so far."""
+        return self._collectors.restarts
+
+    def check(self) -> None:
+        """Raise what failed in the background."""
+        self._collectors.check()
+        self._join_server.check()
+
+    def announce(self, experience: tuple[str, ...], *, iteration: int) -> None:
+        """Let collectors join: all ranks listen, at the addresses `experience`, and start at `iteration`."""
+        config = msgspec.json.encode(self._config).decode()
+        # a resumed run must not play the episodes of its start again: ids decide seeds
+        first_id = 1000 * iteration
+        self._join_server.open(
+            lambda i: Welcome(self._run_id, first_id + i, config, experience, self.publisher.address), self._run_dir
+        )
+        if self._config.collector.count == 0:
+            print(
+                "collector.count=0: waiting for collectors. Start them, here or on other machines, with\n"
+                f"  python -m mineonline.collect run={self._run_dir}",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+
+
+def _callbacks(
+    config: Config, run_dir: Path, learner: PPO, spec: EnvSpec, stop: StopRequest, receiver: Receiver,
+    rank_zero: RankZero | None,
+) -> list[lightning.Callback]:  # fmt: skip
+    def announce(addresses: tuple[str, ...]) -> None:
+        if rank_zero is not None:
+            rank_zero.announce(addresses, iteration=learner.iteration)
+
+    statistics = Statistics(spec.statistics, restarts=lambda: rank_zero.restarts if rank_zero else 0)
+    every, keep_every = config.checkpointing.every, config.checkpointing.keep_every
+    return [
+        statistics,
+        AnnounceRun(receiver.address, announce),
+        *([PublishWeights(rank_zero.publisher, stop)] if rank_zero else []),
+        SaveCheckpoints(run_dir / "checkpoints", every=every, keep_every=keep_every),
+        Progress(statistics, run_dir / "logs", joined=lambda: rank_zero.joined if rank_zero else 0),
+        RecordVideos(run_dir, run_dir / CONFIG_FILE, config.video.every, stop),
+        StopOnSignal(stop),  # last: it lets the others end in peace
+    ]
+
+
+def _open_network(stack: ExitStack, config: Config, run_dir: Path, rank: int) -> Network:
+    """Rank 0 chooses the run's id and the folder of its unix sockets; ranks that Lightning starts inherit them."""
+    if rank == 0:
+        # also what makes a message one of this run
+        os.environ[_RUN_ID_VARIABLE] = secrets.token_hex(16)
+    elif _RUN_ID_VARIABLE not in os.environ:
+        raise ConfigError(
+            f"rank {rank} was not started by rank 0. Start one process a node and give trainer.devices=<ranks>."
+        )
+    local = config.network.host is None
+    folder = Path(os.environ[_SOCKETS_VARIABLE]) if rank > 0 and local else None
+    network = stack.enter_context(Network(config.network.host, run_dir, folder=folder))
+    if rank == 0 and local:
+        os.environ[_SOCKETS_VARIABLE] = str(network.folder)
+    return network
+
+
+def _build_buffer(
+    config: Config, run_dir: Path, schema: tuple[TensorField, ...], fragments: int, rank: int
+) -> FragmentBuffer:
+    capacity = config.buffer.capacity or fragments
+    return FragmentBuffer(
+        capacity=capacity,
+        max_staleness=config.buffer.max_staleness,
+        max_reuse=config.buffer.max_reuse,
+        seed=config.seed + rank,
+        storage=DiskStorage(run_dir, schema, capacity) if config.buffer.storage == "disk" else MemoryStorage(),
+    )

@@ -1,0 +1,102 @@
+"""The folder that holds everything a run writes.
+
+config.yaml  overrides.yaml  metrics.csv  checkpoints/last.ckpt  logs/<process>.log  videos/  join  done  wandb_id
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mineonline.errors import CheckpointError, ConfigError
+from mineonline.processes.lifetimes import RUN_DIR_VARIABLE, is_shown
+from mineonline.settings.config import Config
+from mineonline.settings.parsing import parse_config
+
+CONFIG_FILE = "config.yaml"
+OVERRIDES_FILE = "overrides.yaml"
+METRICS_FILE = "metrics.csv"
+WANDB_ID_FILE = "wandb_id"
+
+
+def choose_run_dir(settings: Mapping[str, Any]) -> Path:
+    """The absolute folder of a run: `run_dir`, that of `checkpoint`, or a new one under `runs/<task>`.
+
+    Once chosen, it stands in the environment of this process and of the ranks that it starts.
+    """
+    if is_shown():
+        return Path(os.environ[RUN_DIR_VARIABLE])
+    if settings["run_dir"] is not None:
+        return Path(settings["run_dir"]).absolute()
+    if settings["checkpoint"] is not None:
+        return run_dir_of(Path(settings["checkpoint"]))
+    return Path("runs", label_of(settings), time.strftime("%Y-%m-%d_%H-%M-%S")).absolute()
+
+
+def label_of(settings: Mapping[str, Any]) -> str:
+    """What is played, in a word: the task, or the environment if that brings its own."""
+    kind = settings["env"]["kind"]
+    has_task = kind in ("world", "minestudio")
+    return str(settings["task"]["name"] if has_task else settings["env"]["id"] if kind == "gym" else kind)
+
+
+def run_dir_of(checkpoint: Path) -> Path:
+    """The run folder that a checkpoint lies in. CheckpointError if there is no such file."""
+    if not checkpoint.is_file():
+        raise CheckpointError(f"checkpoint={checkpoint}: there is no such file.")
+    return checkpoint.absolute().parent.parent
+
+
+def read_config(checkpoint: Path, file: Path | None = None) -> Config:
+    """The settings of the checkpoint's run, or those of `file`. MineonlineError names what is absent or wrong."""
+    if file is None:
+        file = run_dir_of(checkpoint) / CONFIG_FILE
+        if not file.is_file():
+            raise ConfigError(f"checkpoint={checkpoint}: there is no {file} to say what is played. Give config=<file>.")
+    try:
+        data = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"config={file}: cannot be read ({error}).") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"config={file}: holds no settings.")
+    return parse_config(data)
+
+
+def saved_overrides(checkpoint: Path) -> list[str]:
+    """The command line that began the checkpoint's run, so that it goes on with the same settings."""
+    file = run_dir_of(checkpoint) / OVERRIDES_FILE
+    saved = list(yaml.safe_load(file.read_text())) if file.exists() else []
+    # the folder is the checkpoint's, from wherever it is typed
+    return [override for override in saved if not override.startswith(("run_dir=", "checkpoint="))]
+
+
+def create_run_dir(folder: Path, config: dict[str, object], overrides: list[str], checkpoint: str | None) -> None:
+    """Make the folder and write its configuration. ConfigError if it holds another run than the one resumed."""
+    last = folder / "checkpoints" / "last.ckpt"
+    ours = checkpoint is not None and run_dir_of(Path(checkpoint)) == folder
+    if (folder / METRICS_FILE).exists() and not ours:
+        cure = f"checkpoint={last} to go on with it" if last.exists() else "delete it"
+        raise ConfigError(f"run_dir={folder} already holds a run. Give another run_dir, or {cure}.")
+    for name in ("checkpoints", "logs", "videos"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "done").unlink(missing_ok=True)
+    if not ours:
+        (folder / WANDB_ID_FILE).unlink(missing_ok=True)
+    (folder / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False))
+    (folder / OVERRIDES_FILE).write_text(yaml.safe_dump(overrides))
+
+
+def wandb_id(folder: Path) -> str:
+    """The id that Weights & Biases knows the folder's run by: made once, so that a resumed run goes on as the same."""
+    file = folder / WANDB_ID_FILE
+    if not file.exists():
+        partial = file.with_name(f".{file.name}.{os.getpid()}")
+        partial.write_text(secrets.token_hex(8))
+        partial.replace(file)
+    return file.read_text()

@@ -1,0 +1,55 @@
+"""From settings to a learner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mineonline.envs.contract import EnvSpec
+from mineonline.experience.fragment_files import RecordedFragments
+from mineonline.learning.cloning import Cloning
+from mineonline.learning.module import PPO
+from mineonline.policies.build import build_policy, load_policy_weights
+from mineonline.policies.policy import Policy
+from mineonline.run.checkpoint import find_checkpoint, read_policy_state
+from mineonline.settings.config import Config
+
+
+def build_learner(
+    config: Config, spec: EnvSpec, *, bad_batch_file: Path, learner_class: Callable[..., PPO] = PPO
+) -> PPO:
+    """The learner at iteration 0. CheckpointError or ConfigError if a file that the settings name cannot be used.
+
+    When a run resumes, these files are not read: its checkpoint holds everything.
+    """
+    policy = build_policy(config, spec)
+    resumes = config.checkpoint is not None
+    if not resumes:
+        load_policy_weights(policy, config)
+    if config.init_from is not None and not resumes:
+        _load(policy, config.init_from, "init_from")
+    reference = None
+    if config.reference.kl_coef:
+        reference = build_policy(config, spec)
+        reference.load_state_dict(policy.state_dict())
+        if config.reference.checkpoint is not None and not resumes:
+            _load(reference, config.reference.checkpoint, "reference.checkpoint")
+    return learner_class(
+        policy, reference,
+        objective=config.objective, optimizer=config.optimizer, reference_settings=config.reference,
+        cloning=_cloning(config, spec),
+        iterations=config.iterations, seed=config.seed, bad_batch_file=bad_batch_file,
+    )  # fmt: skip
+
+
+def _load(policy: Policy, checkpoint: str, key: str) -> None:
+    policy.load_state_dict(read_policy_state(find_checkpoint(checkpoint, None, key), policy, key))
+    policy.version.zero_()
+
+
+def _cloning(config: Config, spec: EnvSpec) -> Cloning | None:
+    if config.offline.folder is None:
+        return None
+    recorded = RecordedFragments(Path(config.offline.folder))
+    recorded.check_fits(spec)
+    return Cloning(recorded, coef=config.offline.coef, fragments=config.offline.fragments)

@@ -1,0 +1,77 @@
+"""Lightning's Trainer and its loggers, as the settings say."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+
+from mineonline.callbacks.checkpoints import AtomicCheckpointIO
+from mineonline.errors import ConfigError
+from mineonline.run.folder import METRICS_FILE, wandb_id
+from mineonline.run.metrics import MetricsFile
+from mineonline.settings.config import Config
+
+
+def build_trainer(config: Config) -> lightning.Trainer:
+    """ConfigError for arguments that Lightning's Trainer does not take, and devices that are not there."""
+    settings: dict[str, Any] = {
+        "max_epochs": 1,
+        "log_every_n_steps": 1,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "logger": False,
+        **config.trainer,
+        "plugins": [*(config.trainer.get("plugins") or []), AtomicCheckpointIO()],
+    }
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    try:
+        trainer = lightning.Trainer(**settings)
+    except TypeError as error:
+        raise ConfigError(f"trainer: {error}. Its keys are the arguments of lightning.Trainer.") from None
+    except (MisconfigurationException, ValueError) as error:
+        raise ConfigError(
+            f"trainer.devices={settings['devices']}, trainer.accelerator={settings['accelerator']}: {error}"
+        ) from None
+    if (
+        settings["accelerator"] == "auto"
+        and isinstance(trainer.accelerator, CPUAccelerator)
+        and trainer.num_devices > 1
+    ):
+        raise ConfigError(
+            f"trainer.devices={settings['devices']}: this machine has no GPU. "
+            "If you want that many trainer processes on its CPU, add trainer.accelerator=cpu."
+        )
+    return trainer
+
+
+def build_loggers(config: Config, run_dir: Path, resume_at: int) -> list[Logger]:
+    """`metrics.csv` and what `config.logger` names. `resume_at`: the iteration that the run goes on from."""
+    loggers: list[Logger] = [MetricsFile(run_dir / METRICS_FILE, resume_at=resume_at)]
+    if "tensorboard" in config.logger:
+        loggers.append(TensorBoardLogger(run_dir, name="", version="tensorboard"))
+    if "wandb" in config.logger:
+        import wandb
+
+        # without credentials wandb would ask at a terminal; Lightning's own `offline` does not keep it from asking
+        known = wandb.login(prompt=False, verify=False)
+        loggers.append(
+            WandbLogger(
+                name=config.wandb.name or run_dir.name,
+                save_dir=run_dir,
+                id=wandb_id(run_dir),
+                resume="allow",
+                project=config.wandb.project,
+                entity=config.wandb.entity,
+                mode=None if known else "offline",
+            )
+        )
+    return loggers

@@ -1,0 +1,106 @@
+"""A trainer process, one a rank: checks everything, builds the learner, connects it to both paths, and learns."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import lightning
+import msgspec
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+
+from mineonline.envs.build import check_ready, env_spec
+from mineonline.envs.minestudio import requirements
+from mineonline.learning.module import PPO
+from mineonline.policies.build import read_policy_files
+from mineonline.processes.join import DONE_FILE
+from mineonline.processes.lifetimes import RUN_DIR_VARIABLE, die_with_parent
+from mineonline.processes.logs import log_to_file
+from mineonline.processes.stopping import StopRequest
+from mineonline.run.checkpoint import check_resumes, read_iteration, read_policy_state
+from mineonline.run.connections import connect
+from mineonline.run.folder import choose_run_dir, create_run_dir
+from mineonline.run.learner import build_learner
+from mineonline.run.lightning_trainer import build_loggers, build_trainer
+from mineonline.run.summary import print_summary
+from mineonline.settings.checks import check_ranks
+from mineonline.settings.config import Config, trainer_threads
+from mineonline.settings.devices import check_device
+from mineonline.settings.parsing import parse_config
+
+
+def train(
+    settings: dict[str, Any],
+    stop: StopRequest,
+    *,
+    overrides: Sequence[str] = (),
+    learner_class: Callable[..., PPO] = PPO,
+    callbacks: Sequence[lightning.Callback] = (),
+) -> None:
+    """Train as `settings` (see `conf/config.yaml`) say, to the end or until asked to stop.
+
+    `overrides`: the command line that `settings` come from, kept for a resume. MineonlineError: what the user can mend.
+    SystemExit when `stop` was requested.
+    """
+    # MineStudio's default is in the temporary folder, and collectors have one of their own
+    os.environ.setdefault(requirements.FOLDER_VARIABLE, str(requirements.home()))
+    run_dir = choose_run_dir(settings)
+    config = read_policy_files(parse_config({**settings, "run_dir": str(run_dir)}))
+    rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
+    trainer = build_trainer(config)
+    check_ranks(config, trainer.world_size)
+    if rank == 0 and config.collector.count > 0:
+        check_device("collector.device", config.collector.device)
+        check_ready(config.env)
+    spec = env_spec(config.env, config.task)
+    learner = build_learner(
+        config, spec, bad_batch_file=run_dir / f"bad_batch-{rank}.pt", learner_class=learner_class
+    )
+    resume_at = _check_resume(config, learner)
+    _settle_in(config, run_dir, overrides, rank)
+    trainer.loggers = build_loggers(config, run_dir, resume_at) if rank == 0 else []
+    started = time.monotonic()
+    with ExitStack() as stack:
+        datamodule = connect(stack, config, run_dir, trainer, learner, spec, stop)
+        trainer.callbacks += callbacks  # type: ignore[attr-defined]
+        trainer.fit(learner, datamodule=datamodule, ckpt_path=config.checkpoint, weights_only=True)
+    if rank == 0:
+        _conclude(run_dir, learner, stop, wall_s=time.monotonic() - started)
+
+
+def _check_resume(config: Config, learner: PPO) -> int:
+    """The iteration that the run goes on from. CheckpointError if it cannot go on with `learner`."""
+    if config.checkpoint is None:
+        return 0
+    checkpoint = Path(config.checkpoint)
+    read_policy_state(checkpoint, learner.policy)
+    check_resumes(checkpoint, learner)
+    return read_iteration(checkpoint)
+
+
+def _settle_in(config: Config, run_dir: Path, overrides: Sequence[str], rank: int) -> None:
+    """The run's folder, this process's log, what it outlives, its threads and random numbers."""
+    if rank == 0:
+        create_run_dir(run_dir, msgspec.to_builtins(config), list(overrides), config.checkpoint)
+    elif "LOCAL_RANK" in os.environ:
+        die_with_parent(os.getppid())
+    os.environ[RUN_DIR_VARIABLE] = str(run_dir)
+    log_to_file(run_dir / "logs" / f"trainer-{rank}.log")
+    torch.set_num_threads(trainer_threads(config))
+    lightning.seed_everything(config.seed + rank, verbose=False)
+
+
+def _conclude(run_dir: Path, learner: PPO, stop: StopRequest, *, wall_s: float) -> None:
+    """Rank 0 alone: of another rank Lightning would take SystemExit for a failure."""
+    # a signal that comes while the last video is recorded stops nothing else
+    stopped = stop.received if learner.iteration < learner.iterations else None
+    if stopped is None:
+        (run_dir / DONE_FILE).touch()
+    print_summary(run_dir, learner.iteration, wall_s, stopped=stopped is not None)
+    if stopped is not None:
+        raise SystemExit(128 + stopped)

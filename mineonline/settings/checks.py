@@ -1,0 +1,186 @@
+"""What cannot work: numbers that cannot be meant, and settings that are each legal but not together."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from mineonline.envs.settings import IDLE_S, CrafterEnvConfig, GymEnvConfig, MineStudioEnvConfig
+from mineonline.errors import ConfigError
+from mineonline.settings.config import Config, MlpPolicyConfig, OwnPolicyConfig, TinyPolicyConfig, VptPolicyConfig
+
+_PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed")
+
+
+def check_config(config: Config) -> None:
+    """ConfigError if a number cannot be meant, or settings that are each legal cannot work together."""
+    _check_numbers(config)
+    context = config.optimizer.context_length
+    if context and config.fragment.length % context:
+        raise ConfigError(
+            f"optimizer.context_length={context} does not divide fragment.length={config.fragment.length}. "
+            "Give a divisor, or 0 for the whole fragment."
+        )
+    _check_policy_fits(config)
+    _check_minestudio(config)
+    _check_lockstep(config)
+    _check_trainer(config.trainer)
+
+
+_AT_LEAST_1 = (
+    "iterations", "collector.workers", "collector.envs_per_worker", "collector.torch_threads", "collector.max_failures",
+    "fragment.length", "buffer.fragments_per_iteration", "buffer.max_reuse", "optimizer.epochs",
+    "optimizer.minibatches", "optimizer.accumulate", "offline.fragments", "optimizer.max_bad_steps",
+    "checkpointing.every",
+)  # fmt: skip
+_AT_LEAST_0 = (
+    "collector.count", "seed", "objective.value_warmup", "objective.value_clip", "objective.policy_coef",
+    "objective.value_coef", "optimizer.context_length", "reference.kl_coef", "reference.kl_decay",
+    "reference.refresh_every", "offline.coef", "torch_threads", "buffer.capacity", "buffer.max_staleness",
+    "objective.entropy_coef", "optimizer.learning_rate", "optimizer.eps", "optimizer.weight_decay",
+    "checkpointing.keep_every", "video.every",
+)  # fmt: skip
+_SECONDS = ("buffer.silence_s", "collector.batch_timeout_s", "collector.start_timeout_s")
+_0_TO_1 = ("objective.discount", "objective.trace")
+_POSITIVE = ("objective.clip", "objective.weight_max", "objective.log_ratio_max", "optimizer.max_grad_norm")
+
+
+def _check_numbers(config: Config) -> None:
+    crafter = ("env.time_limit_steps",) if isinstance(config.env, CrafterEnvConfig) else ()
+    for key in (*crafter, *_AT_LEAST_1):
+        _require(key, (number := _number(config, key)) >= 1, number, "must be at least 1")
+    for key in _AT_LEAST_0:
+        _require(key, (number := _number(config, key)) >= 0, number, "must be 0 or more")
+    for key in _SECONDS:
+        _require(key, (number := _number(config, key)) > 0, number, "must be more than 0 seconds")
+    for key in _0_TO_1:
+        _require(key, 0 <= (number := _number(config, key)) <= 1, number, "must be between 0 and 1")
+    for key in _POSITIVE:
+        _require(key, (number := _number(config, key)) > 0, number, "must be more than 0")
+    decay = config.objective.value_decay
+    _require("objective.value_decay", 0 <= decay < 1, decay, "must be 0 or more, and less than 1")
+
+
+def _number(config: Config, key: str) -> float:
+    return operator.attrgetter(key)(config)  # type: ignore[no-any-return]
+
+
+def _require(key: str, holds: bool, number: float, what: str) -> None:
+    if not holds:  # nan included
+        raise ConfigError(f"{key}={number:g}: {what}.")
+
+
+def check_ranks(config: Config, ranks: int) -> None:
+    """ConfigError if the fragments of an iteration cannot be divided evenly among `ranks` trainer processes."""
+    if config.collector.mode == "lockstep" and ranks > 1:
+        raise ConfigError(
+            f"collector.mode=lockstep with {ranks} ranks: fragments go to whichever rank has room, so that one rank "
+            "would wait for ever. Set trainer.devices=1, or collector.mode=async."
+        )
+    total = config.buffer.fragments_per_iteration
+    if total % ranks:
+        raise ConfigError(
+            f"buffer.fragments_per_iteration={total} cannot be divided among {ranks} ranks. "
+            f"Give a multiple of {ranks}, for example {(total // ranks + 1) * ranks}."
+        )
+    fragments = total // ranks
+    sequences = fragments * config.fragment.length // (config.optimizer.context_length or config.fragment.length)
+    parts = config.optimizer.minibatches * config.optimizer.accumulate
+    if sequences % parts:
+        raise ConfigError(
+            f"optimizer.minibatches={config.optimizer.minibatches} in "
+            f"optimizer.accumulate={config.optimizer.accumulate} parts do not divide a rank's {sequences} sequences "
+            f"(buffer.fragments_per_iteration={total} over {ranks} ranks). Give numbers whose product divides "
+            f"{sequences}."
+        )
+    if 0 < config.buffer.capacity < fragments:
+        raise ConfigError(
+            f"buffer.capacity={config.buffer.capacity} cannot hold a rank's {fragments} fragments of an iteration: the "
+            f"learner would wait for ever. Give at least {fragments}, or 0."
+        )
+
+
+def _check_policy_fits(config: Config) -> None:
+    if isinstance(config.policy, OwnPolicyConfig):
+        return  # the class itself knows what it can play
+    if isinstance(config.policy, VptPolicyConfig):
+        _check_vpt(config.policy, config.init_from)
+        return
+    sizes = config.policy.hidden_sizes if isinstance(config.policy, MlpPolicyConfig) else [config.policy.hidden_size]
+    if not sizes or min(sizes) < 1:
+        raise ConfigError(f"policy: hidden sizes are {sizes}; each must be at least 1.")
+    if not isinstance(config.env, GymEnvConfig) and not isinstance(config.policy, TinyPolicyConfig):
+        env = msgspec.to_builtins(config.env)["kind"]
+        raise ConfigError(f"policy=mlp reads vectors, but env={env} shows pictures. Use policy=tiny.")
+    if isinstance(config.policy, TinyPolicyConfig):
+        channels = config.policy.channels
+        if len(channels) != 3 or min(channels) < 1:
+            raise ConfigError(f"policy.channels={channels}: must be three numbers of at least 1.")
+
+
+def _check_minestudio(config: Config) -> None:
+    env = config.env
+    if not isinstance(env, MineStudioEnvConfig):
+        return
+    for key in ("env.host_starts", "env.max_failures"):
+        _require(key, (number := _number(config, key)) >= 1, number, "must be at least 1")
+    for key in ("env.restart_interval_s", "env.max_fast_resets"):
+        _require(key, (number := _number(config, key)) >= 0, number, "must be 0 or more")
+    for key in ("env.start_timeout_s", "env.step_timeout_s"):
+        _require(key, (number := _number(config, key)) > 0, number, "must be more than 0 seconds")
+    # a rollout in which everybody waits, and one in which simulators hang one after the other
+    longest_s = config.fragment.length * IDLE_S + 3 * env.step_timeout_s
+    if longest_s >= config.collector.batch_timeout_s:
+        raise ConfigError(
+            f"collector.batch_timeout_s={config.collector.batch_timeout_s:g}: a collector would be taken for hung that "
+            f"waits for its simulators (fragment.length x {IDLE_S} s + 3 x env.step_timeout_s = {longest_s:g} s). "
+            "Give more."
+        )
+    if env.start_timeout_s >= config.buffer.silence_s:
+        raise ConfigError(
+            f"buffer.silence_s={config.buffer.silence_s:g}: the run would end while engines may still start "
+            f"(env.start_timeout_s={env.start_timeout_s:g}). Give more."
+        )
+
+
+def _check_vpt(policy: VptPolicyConfig, init_from: str | None) -> None:
+    if policy.size is None and policy.model is None and not policy.kwargs:
+        raise ConfigError("policy.size=null: give policy.size=1x, or policy.model=<file>.")
+    if policy.temperature is not None and not policy.temperature > 0:
+        raise ConfigError(f"policy.temperature={policy.temperature:g}: must be more than 0.")
+    if policy.weights is not None and init_from is not None:
+        raise ConfigError(
+            "policy.weights and init_from both say what the policy begins with. Give policy.weights=null, or "
+            "init_from=null."
+        )
+
+
+def _check_trainer(settings: Mapping[str, Any]) -> None:
+    precision = str(settings.get("precision", "32-true"))
+    if precision not in _PRECISIONS:
+        raise ConfigError(
+            f"trainer.precision={precision}: the weights must stay in full precision, as the collectors have them. "
+            f"There are: {', '.join(_PRECISIONS)}."
+        )
+    if settings.get("gradient_clip_val") is not None:
+        raise ConfigError("trainer.gradient_clip_val: gradients are clipped by optimizer.max_grad_norm. Set that.")
+
+
+def _check_lockstep(config: Config) -> None:
+    if config.collector.mode != "lockstep":
+        return
+    environments = config.collector.count * config.collector.workers * config.collector.envs_per_worker
+    if not environments or config.buffer.fragments_per_iteration % environments:
+        raise ConfigError(
+            f"collector.mode=lockstep: an iteration must learn from equally many fragments of each environment, but "
+            f"buffer.fragments_per_iteration={config.buffer.fragments_per_iteration} and there are {environments} "
+            "environments (collector.count x workers x envs_per_worker). Give a multiple of these."
+        )
+    if config.objective.value_warmup or config.buffer.max_reuse > 1:
+        raise ConfigError(
+            "collector.mode=lockstep waits for new weights after each iteration, which objective.value_warmup "
+            "does not publish and buffer.max_reuse does not need. Set them to 0 and 1, or collector.mode=async."
+        )

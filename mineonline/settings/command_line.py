@@ -1,0 +1,143 @@
+"""From the command line to settings, with errors that say what to type. Used by the commands alone."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import hydra
+import msgspec
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mineonline.envs.tasks import Task
+from mineonline.errors import ConfigError, MineonlineError
+
+CONF_DIR = Path(__file__).resolve().parent.parent / "conf"
+"""A link to the `conf/` beside the package, so that it is part of a wheel too."""
+
+Words = TypeVar("Words", bound=msgspec.Struct)
+
+
+def parse_words(words: Sequence[str], kind: type[Words], usage: str) -> Words:
+    """A command line of key=value words as a struct. `usage` is what `--help` prints.
+
+    ConfigError says which word cannot be used, and what to type instead.
+    """
+    if "--help" in words or "-h" in words:
+        print(usage)
+        raise SystemExit(0)
+    known = [field.name for field in msgspec.structs.fields(kind)]
+    values: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ConfigError(f"{word}: arguments are key=value.\n{usage}")
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"Did you mean {close[0]}?" if close else f"\n{usage}"
+            raise ConfigError(f"{key}: there is no such key. {hint}")
+        values[key] = value
+    for field in msgspec.structs.fields(kind):
+        if field.required and not values.get(field.name):
+            raise ConfigError(f"{field.name}: a value is missing.\n{usage}")
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at ")
+        key = path.strip("`$.")
+        raise ConfigError(f"{key}={values[key]}: {text[0].lower()}{text[1:]}.") from None
+
+
+def run_hydra(overrides: Sequence[str], run: Callable[[dict[str, Any]], None]) -> None:
+    """Compose `conf/` with `overrides`, which may hold Hydra's own flags, and call `run` with the settings."""
+    sys.argv[1:] = open_trainer(overrides)
+    # errors are reported here: Hydra would print a traceback
+    main = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")
+    main(lambda composed: report_errors(lambda: run(settings_of(composed))))()
+
+
+def settings_of(composed: DictConfig) -> dict[str, Any]:
+    """The composed configuration as plain dicts and lists. ConfigError names a value that is missing."""
+    try:
+        settings = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = str(error.full_key)
+        raise ConfigError(f"{key}: a value is missing. Give {key}=<value>.") from None
+    assert isinstance(settings, dict)
+    return {str(key): value for key, value in settings.items()}
+
+
+def open_trainer(overrides: Sequence[str]) -> list[str]:
+    """`trainer.*` may be any argument of lightning.Trainer, whether `conf/` lists it or not."""
+    return [f"++{override}" if override.startswith("trainer.") else override for override in overrides]
+
+
+def compose_settings(overrides: Sequence[str]) -> dict[str, Any]:
+    """Compose `conf/` with overrides, as Hydra does. ConfigError says what to type instead."""
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        try:
+            return settings_of(compose("config", open_trainer(overrides)))
+        except HydraException as error:
+            raise ConfigError(_explain(error)) from None
+
+
+def merge_overrides(earlier: Sequence[str], later: Sequence[str]) -> list[str]:
+    """Both, the later one winning where they name the same key."""
+    keys = {_key(override) for override in later}
+    return [override for override in earlier if _key(override) not in keys] + [*later]
+
+
+def report_errors(main: Callable[[], None]) -> None:
+    """Run `main`; an error that is meant for the user ends the process with its text alone, exit code 1."""
+    try:
+        main()
+    except MineonlineError as error:
+        fail(error)
+
+
+def fail(error: MineonlineError, code: int = 1) -> NoReturn:
+    """Print the error and leave."""
+    print(f"error: {error}", file=sys.stderr)
+    logging.shutdown()
+    sys.exit(code)
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
+
+
+def _explain(error: HydraException) -> str:
+    text = str(error)
+    path = getattr(error.__cause__, "full_key", None)
+    if text.startswith("Could not override") and path:
+        if path in [f"task.{field}" for field in Task.__struct_fields__]:
+            return f"{path} is not set by this task. Write +{path}=... to add it."
+        if ".kwargs." in path:
+            return f"{path} is not set yet. Write +{path}=... to add it."
+        known = _all_keys(OmegaConf.to_container(OmegaConf.load(CONF_DIR / "config.yaml"), resolve=False))
+        known += [group.name for group in CONF_DIR.iterdir() if group.is_dir()]
+        close = difflib.get_close_matches(str(path), known, n=1)
+        hint = f"Did you mean {close[0]}?" if close else "`python -m mineonline.train --help` shows all keys."
+        return f"{path}: there is no such key. {hint}"
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        close = difflib.get_close_matches(choice, list(error.options), n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        return f"{group}={choice}: there is no such {group}.{hint} There are: {', '.join(error.options)}."
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: {text.splitlines()[0]}. Write key=value, and quote what the shell would change."
+    return text.splitlines()[0]
+
+
+def _all_keys(node: Any, prefix: str = "") -> list[str]:
+    if not isinstance(node, dict):
+        return [prefix]
+    below = [key for name, value in node.items() for key in _all_keys(value, f"{prefix}.{name}".strip("."))]
+    return [*below, prefix] if prefix else below

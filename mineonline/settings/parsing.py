@@ -1,0 +1,93 @@
+"""From plain dicts and lists to a `Config`, with errors that name the key as it is typed."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from mineonline.envs.tasks import parse_task
+from mineonline.errors import ConfigError
+from mineonline.settings.checks import check_config
+from mineonline.settings.config import Config
+
+
+def parse_config(data: Mapping[str, Any]) -> Config:
+    """The typed settings of `data` (plain dicts and lists). ConfigError names the key that does not fit."""
+    values = dict(data)
+    if isinstance(values.get("logger"), str):
+        values["logger"] = [values["logger"]]
+    task = values.pop("task", None)
+    env_kind = (values.get("env") or {}).get("kind")
+    try:
+        config = msgspec.convert({**values, "task": None}, Config, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_explain(str(error), values)) from None
+    if env_kind in ("world", "minestudio"):
+        config = msgspec.structs.replace(config, task=parse_task(task or {}))
+    check_config(config)
+    return config
+
+
+def _explain(message: str, values: Mapping[str, Any]) -> str:
+    """Rewrite msgspec's message so that it names the key as typed on the command line."""
+    text, _, path = message.partition(" - at ")
+    key = path.strip("`").removeprefix("$").removeprefix(".") or ""
+    unknown = re.search(r"unknown field `(.+?)`", text)
+    if unknown:
+        name = unknown.group(1)
+        full = f"{key}.{name}" if key else name
+        return f"{full}: there is no such key.{_suggest(name, _field_names(key))}"
+    missing = re.search(r"missing required field `(.+?)`", text)
+    if missing:
+        return f"{key + '.' if key else ''}{missing.group(1)}: a value is missing."
+    kind = re.search(r"Invalid value '(.+?)'", text)
+    if kind and key.endswith("kind"):
+        return f"{key}={kind.group(1)}: there is no such {key.split('.')[0]}."
+    word = re.search(r"Invalid enum value '(.+?)'", text)
+    if word:
+        plain_key = key.partition("[")[0]
+        return f"{plain_key}={word.group(1)}: there is no such choice.{_suggest(word.group(1), _choices(key))}"
+    found: Any = values
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else found
+    return f"{key}={found!r}: {text[0].lower()}{text[1:]}." if key else f"{text}."
+
+
+def _suggest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    return f"{hint} There are: {', '.join(known)}."
+
+
+def _field_names(section: str) -> list[str]:
+    """Names of the settings directly under `section` ("" is the top), over all variants of that section."""
+    return [field.name for field in _fields(section)]
+
+
+def _fields(section: str) -> list[msgspec.structs.FieldInfo]:
+    if not section:
+        return list(msgspec.structs.fields(Config))
+    hint = next((field.type for field in _fields("") if field.name == section.split(".")[0]), None)
+    variants = [hint, *typing.get_args(hint)]
+    return [
+        field
+        for variant in variants
+        if isinstance(variant, type) and issubclass(variant, msgspec.Struct)
+        for field in msgspec.structs.fields(variant)
+    ]
+
+
+def _choices(key: str) -> list[str]:
+    """What a key whose values are words may be."""
+    section, _, name = re.sub(r"\[.*", "", key).rpartition(".")
+    hints = [field.type for field in _fields(section) if field.name == name]
+    return [str(choice) for hint in hints for each in [hint, *typing.get_args(hint)] for choice in _words(each)]
+
+
+def _words(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()

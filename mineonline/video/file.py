@@ -1,0 +1,69 @@
+"""The file that the frames of a video end in."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import numpy as np
+
+from mineonline.video.overlay import Frame
+
+
+class VideoFile:
+    """An H.264 mp4 that is whole or absent: written beside its place, renamed into it when the context ends well.
+
+    ValueError at the end if no frame was written. All frames have the size of the first.
+    """
+
+    def __init__(self, file: Path, fps: int) -> None:
+        self._file = file
+        self._partial = partial_file(file, os.getpid())
+        self._fps = fps
+        self._container: Any = None
+        self._stream: Any = None
+        self.frames = 0
+
+    def write(self, frame: Frame) -> None:
+        """Append a frame; width and height must be even."""
+        if self._container is None:
+            self._open(width=frame.shape[1], height=frame.shape[0])
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        self._container.mux(self._stream.encode(picture))
+        self.frames += 1
+
+    def __enter__(self) -> VideoFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._container is not None:
+                if kind is None:
+                    self._container.mux(self._stream.encode(None))
+                self._container.close()
+            if kind is None:
+                if not self.frames:
+                    raise ValueError(f"{self._file}: no frame was written")
+                self._partial.replace(self._file)
+        finally:
+            self._partial.unlink(missing_ok=True)
+
+    def _open(self, *, width: int, height: int) -> None:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        self._container = av.open(str(self._partial), "w", format="mp4", options={"movflags": "faststart"})
+        self._stream = self._container.add_stream("libx264", rate=Fraction(self._fps))
+        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+        self._stream.options = {"preset": "veryfast", "crf": "23"}
+        # whoever records beside a training run should not take all its cores
+        self._stream.codec_context.thread_count = 1
+
+
+def partial_file(file: Path, pid: int) -> Path:
+    """Where process `pid` writes a video before it is complete."""
+    return file.with_name(f".{file.name}.{pid}")

@@ -1,0 +1,332 @@
+"""The experience message, over real sockets."""
+
+import time
+from contextlib import suppress
+
+import msgspec
+import pytest
+import torch
+import zmq
+
+from mineonline.envs.contract import EnvSpec, TensorSpec
+from mineonline.errors import LearningError, WireError
+from mineonline.experience.buffer import FragmentBuffer
+from mineonline.experience.collector import FragmentSender
+from mineonline.experience.wire import TAKEN, WINDOW, Header, RankLinks, Receiver, decode, encode
+from mineonline.fragment import Episode, Report, TensorField, Timing, fragment_schema
+from mineonline.processes.sockets import Network, connect
+
+SPEC = EnvSpec(observation={"image": TensorSpec((6, 8, 3), "uint8")}, action={"buttons": 8641, "camera": 121})
+SCHEMA = fragment_schema(SPEC, {"gru": TensorSpec((5,), "float32")}, {}, length=7)
+ACTIONS = dict(SPEC.action)
+STATISTICS = ("kill_entity/cow",)
+
+
+def tensors(seed=0):
+    g = torch.Generator().manual_seed(seed)
+    made = {}
+    for field in SCHEMA:
+        dtype = getattr(torch, field.dtype)
+        if dtype == torch.bool:
+            made[field.name] = torch.rand(field.shape, generator=g) < 0.3
+        elif dtype.is_floating_point:
+            made[field.name] = torch.randn(field.shape, generator=g)
+        else:
+            made[field.name] = torch.randint(0, 120, field.shape, generator=g).to(dtype)
+    return made
+
+
+def header(**changes):
+    fields = {
+        "run_id": "run", "schema": SCHEMA,
+        "report": Report(
+            3, (Episode(1.5, 20, "hunt", {"kill_entity/cow": 2.0}),), env_failures=1, timing=Timing(0.1, 0.2, 0.3, 0.7)
+        ),
+    }  # fmt: skip
+    return Header(**{**fields, **changes})
+
+
+def received(frames):
+    # writable, as zmq.Frame buffers are
+    return [bytearray(frame) for frame in frames]
+
+
+def refused(frames):
+    with pytest.raises(WireError) as error:
+        decode(received(frames), run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS)
+    return str(error.value)
+
+
+def test_a_decoded_fragment_equals_the_sent_one_through_a_real_socket(tmp_path):
+    sent = tensors()
+    with Network(None, tmp_path) as network:
+        pull = network.bind(zmq.PULL, "test")
+        push = connect(network.context, zmq.PUSH, [network.address_of(pull)], None)
+        push.send_multipart(encode(header(), sent), copy=False)
+        assert pull.poll(2000)
+        got, fragment = decode(
+            pull.recv_multipart(copy=False), run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS
+        )
+        assert got == header().report
+        found = dict(fragment.named_tensors())
+        assert list(found) == [field.name for field in SCHEMA]
+        for name, tensor in sent.items():
+            assert found[name].dtype == tensor.dtype
+            assert torch.equal(found[name], tensor.unsqueeze(0)), name
+        push.close()
+        pull.close()
+
+
+def test_messages_of_another_run_or_schema_are_refused():
+    assert "another run" in refused(encode(header(run_id="other"), tensors()))
+    other = (Episode(1.0, 1, "hunt", {"sheep": 1.0}),)
+    report = msgspec.structs.replace(header().report, episodes=other)
+    assert "do not report kill_entity/cow" in refused(encode(header(report=report), tensors()))
+    longer = tuple(msgspec.structs.replace(s, shape=(8, *s.shape[1:])) if s.name == "reward_BT" else s for s in SCHEMA)
+    assert "schema" in refused(encode(header(schema=longer), tensors()))
+
+
+def test_missing_truncated_and_surplus_frames_are_refused():
+    frames = received(encode(header(), tensors()))
+    assert "frames" in refused(frames[:-1])
+    assert "frames" in refused([*frames, b"more"])
+    assert "bytes, expected" in refused([frames[0], frames[1][:-1], *frames[2:]])
+    assert "header" in refused([])
+    assert "header" in refused([b"\xc1garbage", *frames[1:]])
+    assert "header" in refused([b"\xa4\xff\xfe\xfd\xfc", *frames[1:]])
+    assert "header" in refused([b"\x91" * 5000 + b"\x90", *frames[1:]])
+    assert "header" in refused([frames[0][: len(frames[0]) // 2], *frames[1:]])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("action.buttons", 8641, "outside 0..8640"),
+        ("action.camera", -1, "outside 0..120"),
+        ("reward_BT", float("nan"), "reward_BT is not finite"),
+        ("log_prob_BT", float("inf"), "log_prob_BT is not finite"),
+        ("memory.gru", float("nan"), "memory.gru is not finite"),
+    ],
+)
+def test_contents_that_would_harm_the_learner_are_refused(name, value, complaint):
+    bad = tensors()
+    bad[name][3] = value
+    assert complaint in refused(encode(header(), bad))
+
+
+def test_a_byte_that_is_no_boolean_is_refused():
+    bad = tensors()
+    bad["terminated_BT"].view(torch.uint8)[2] = 7
+    assert "terminated_BT is not boolean" in refused(encode(header(), bad))
+
+
+def test_the_receiver_counts_what_it_refuses_and_goes_on(tmp_path):
+    buffer = FragmentBuffer(capacity=4, max_staleness=1000, max_reuse=1, seed=0)
+    with Network(None, tmp_path) as network:
+        receiver = Receiver(
+            network, buffer, rank=0, run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS
+        )
+        push = connect(network.context, zmq.DEALER, [receiver.address], None)
+        good = received(encode(header(), tensors()))
+        for message in ([b"random"], good, received(encode(header(run_id="foreign"), tensors())), good[:-1], good):
+            push.send_multipart(message)
+        share = buffer.take(2, 0, lambda: False)
+        assert len(share.fragments) == 2
+        assert share.arrivals.dropped["refused"] == 3
+        assert len(share.arrivals.episodes) == 2
+        push.close()
+        receiver.close()
+
+
+def test_a_message_larger_than_any_fragment_is_cut_off_without_being_read(tmp_path):
+    buffer = FragmentBuffer(capacity=4, max_staleness=1000, max_reuse=1, seed=0)
+    with Network(None, tmp_path) as network:
+        receiver = Receiver(
+            network, buffer, rank=0, run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS
+        )
+        attacker = connect(network.context, zmq.DEALER, [receiver.address], None)
+        attacker.send(bytes(8 * 2**20))
+        honest = connect(network.context, zmq.DEALER, [receiver.address], None)
+        honest.send_multipart(received(encode(header(), tensors())))
+        share = buffer.take(1, 0, lambda: False)
+        assert share.arrivals.dropped["refused"] == 0
+        attacker.close()
+        honest.close()
+        receiver.close()
+
+
+def test_few_fragments_are_under_way_however_small_they_are(tmp_path):
+    """A full buffer stops the collector at once, not when the kernel's socket buffers are full."""
+    buffer = FragmentBuffer(capacity=3, max_staleness=1000, max_reuse=1, seed=0)
+    with Network(None, tmp_path) as network:
+        receiver = Receiver(
+            network, buffer, rank=0, run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS
+        )
+        links = RankLinks(network.context, [receiver.address], None)
+
+        def give_up():
+            if time.monotonic() > deadline:
+                raise TimeoutError
+
+        deadline = time.monotonic() + 2
+        with suppress(TimeoutError):
+            for sent in range(100):  # noqa: B007
+                links.send(encode(header(), tensors()), give_up)
+        assert sent == 3 + WINDOW
+        deadline = time.monotonic() + 10
+        buffer.take(3, 0, lambda: False)
+        for _ in range(3):
+            links.send(encode(header(), tensors()), give_up)
+        links.close()
+        receiver.close()
+
+
+def test_a_rank_that_is_full_does_not_keep_fragments_from_another(tmp_path):
+    buffers = [FragmentBuffer(capacity=size, max_staleness=1000, max_reuse=1, seed=0) for size in (1, 50)]
+    with Network(None, tmp_path) as network:
+        receivers = [
+            Receiver(network, buffer, rank=rank, run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS)
+            for rank, buffer in enumerate(buffers)
+        ]
+        links = RankLinks(network.context, [receiver.address for receiver in receivers], None)
+        for _ in range(1 + WINDOW + 20):
+            links.send(encode(header(), tensors()), lambda: None)
+        assert buffers[1].take(20, 0, lambda: False) is not None
+        assert buffers[0].waiting == 1
+        links.close()
+        for receiver in receivers:
+            receiver.close()
+
+
+def test_a_connection_that_broke_and_came_back_is_used_again(tmp_path):
+    """The answers to what was under way never come."""
+    with Network(None, tmp_path) as network:
+        router = network.bind(zmq.ROUTER, "test")
+        address = network.address_of(router)
+        links = RankLinks(network.context, [address], None)
+        for _ in range(WINDOW):
+            links.send([b"fragment"], lambda: None)
+        assert router.poll(2000)
+        router.close(linger=0)
+        again = network.bind(zmq.ROUTER, "test")
+        assert network.address_of(again) == address
+        links.send([b"another"], lambda: None)
+        assert again.poll(5000)
+        links.close()
+        again.close()
+
+
+def test_who_waits_for_a_connection_that_broke_is_asked_whether_to_go_on(tmp_path):
+    """Even if its window is open."""
+    with Network(None, tmp_path) as network:
+        router = network.bind(zmq.ROUTER, "test")
+        links = RankLinks(network.context, [network.address_of(router)], None)
+        links.send([b"fragment"], lambda: None)
+        assert router.poll(2000)
+        router.close(linger=0)
+        time.sleep(0.3)
+
+        def give_up():
+            raise TimeoutError
+
+        with pytest.raises(TimeoutError):
+            links.send([b"another"], give_up)
+        links.close()
+
+
+def test_a_policy_that_diverged_is_named_instead_of_waited_for(tmp_path):
+    buffer = FragmentBuffer(capacity=4, max_staleness=1000, max_reuse=1, seed=0)
+    bad = tensors()
+    bad["log_prob_BT"][3] = float("nan")
+    with Network(None, tmp_path) as network:
+        receiver = Receiver(
+            network, buffer, rank=0, run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS
+        )
+        links = RankLinks(network.context, [receiver.address], None)
+        for message in (bad, bad, tensors(), bad, bad):
+            links.send(encode(header(), message), lambda: None)
+        buffer.take(1, 0, lambda: False)
+        buffer.check_finite(2)
+        for _ in range(WINDOW + 1):
+            links.send(encode(header(), bad), lambda: None)
+        with pytest.raises(LearningError, match=r"log_prob_BT is not finite\. The policy that plays has diverged"):
+            wait_for(lambda: buffer.check_finite(2))
+        links.close()
+        receiver.close()
+
+
+def wait_for(check):
+    for _ in range(100):
+        check()
+        time.sleep(0.05)
+
+
+def test_schemas_survive_the_wire():
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(SCHEMA), type=tuple[TensorField, ...]) == SCHEMA
+
+
+@pytest.fixture
+def send(tmp_path):
+    """Send a batch of up to two environments as a collector does: gives the `count` messages that arrive of it."""
+    with Network(None, tmp_path) as network:
+        router = network.bind(zmq.ROUTER, "test")
+        links = RankLinks(network.context, [network.address_of(router)], None)
+        sender = FragmentSender(
+            links, run_id="run", collector_id=0, schema=SCHEMA, statistics=STATISTICS, task="hunt", environments=2
+        )
+
+        def through(batch, count):
+            batch["report.env_s"] = batch["report.policy_s"] = torch.zeros(len(batch["env_B"]))
+            sender.send(batch, alive=lambda: None)
+            arrived = []
+            for _ in range(count):
+                assert router.poll(5000)
+                name, *frames = router.recv_multipart(copy=False)
+                router.send_multipart([name, TAKEN])
+                arrived.append(decode(frames, run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS))
+            return arrived
+
+        yield through
+        assert not router.poll(100), "a message that was not expected"
+        links.close()
+        router.close()
+
+
+def batch_of(environments):
+    """Nothing ends in it, and nothing fails."""
+    batch = {name: torch.stack([tensor] * environments) for name, tensor in tensors().items()}
+    batch["env_B"] = torch.arange(environments)
+    for name in ("terminated_BT", "truncated_BT", "final_BT", "report.crashed_BT"):
+        batch[name] = torch.zeros(environments, 7, dtype=torch.bool)
+    batch["report.statistics_BTK"] = torch.arange(7.0).view(1, 7, 1).repeat(environments, 1, 1)
+    return batch
+
+
+def test_finished_episodes_are_reported_with_their_return_length_and_statistics_over_fragments(send):
+    """One environment, two fragments of 7 rows; the cut at row 4 has its last observation in row 5."""
+    heard = []
+    for _ in range(2):
+        batch = batch_of(1)
+        batch["reward_BT"] = torch.tensor([[1.0, 1, 1, 1, 10, 100, 1]])
+        batch["terminated_BT"][0, 1] = True
+        batch["truncated_BT"][0, 4] = batch["report.crashed_BT"][0, 4] = True
+        batch["final_BT"][0, 5] = True
+        ((got, _),) = send(batch, 1)
+        heard += got.episodes
+    assert heard == [
+        Episode(2.0, 2, "hunt", {"kill_entity/cow": 1.0}, crashed=False),
+        Episode(12.0, 3, "hunt", {"kill_entity/cow": 4.0}, crashed=True),
+        # began with the last row of the first fragment; the reward of a row without a decision counts for nobody
+        Episode(3.0, 3, "hunt", {"kill_entity/cow": 1.0}, crashed=False),
+        Episode(12.0, 3, "hunt", {"kill_entity/cow": 4.0}, crashed=True),
+    ]
+
+
+def test_failures_of_environments_are_told_with_the_next_fragment_that_is_sent(send):
+    """Two environments, three batches; environment 0 does nothing but fail and wait in the first."""
+    first, second, third = (batch_of(2) for _ in range(3))
+    first["final_BT"][0] = first["report.crashed_BT"][0, 2] = first["report.crashed_BT"][0, 5] = True
+    second["report.crashed_BT"][:, 3] = second["truncated_BT"][:, 3] = True
+    arrived = [*send(first, 1), *send(second, 2), *send(third, 2)]
+    assert [int(fragment.env_B) for _, fragment in arrived] == [1, 0, 1, 0, 1]
+    assert [report.env_failures for report, _ in arrived] == [2, 2, 0, 0, 0]

@@ -1,0 +1,196 @@
+"""One contract suite for every policy, and the heads against their definitions."""
+
+import numpy as np
+import pytest
+import torch
+
+from mineonline.envs.actions import BUTTON_TABLE, GROUP_NAMES, INVENTORY, legal_buttons
+from mineonline.envs.contract import EnvSpec, TensorSpec
+from mineonline.envs.tasks import ActionMask
+from mineonline.policies.build import build_policy
+from mineonline.policies.heads import CategoricalHead
+from mineonline.policies.minecraft_heads import FactoredHead, JointHead
+from tests.helpers.settings import CARTPOLE, config_of
+from tests.policies.test_vpt import SMALL_VPT
+
+MINECRAFT = EnvSpec(observation={"image": TensorSpec((48, 64, 3), "uint8")}, action={"buttons": 8641, "camera": 121})
+VECTOR = EnvSpec(observation={"state": TensorSpec((4,), "float32")}, action={"action": 2})
+VPT_WORLD = EnvSpec(observation={"image": TensorSpec((128, 128, 3), "uint8")}, action=MINECRAFT.action)
+POLICIES = {
+    "tiny": (["policy=tiny"], MINECRAFT),
+    "tiny with a GRU": (["policy=tiny", "policy.memory=gru"], MINECRAFT),
+    "tiny with the joint head": (["policy=tiny", "policy.head=joint"], MINECRAFT),
+    "mlp": (CARTPOLE, VECTOR),
+    "vpt": (SMALL_VPT, VPT_WORLD),
+}
+B, T = 3, 12
+
+
+@pytest.fixture(params=list(POLICIES))
+def case(request):
+    overrides, spec = POLICIES[request.param]
+    policy = build_policy(config_of(*overrides), spec)
+    g = torch.Generator().manual_seed(1)
+    observation = {
+        name: (torch.randint(0, 256, (B, T, *s.shape), generator=g, dtype=torch.uint8) if s.dtype == "uint8"
+               else torch.randn(B, T, *s.shape, generator=g))
+        for name, s in spec.observation.items()
+    }  # fmt: skip
+    first_BT = torch.rand(B, T, generator=g) < 0.2
+    memory = {
+        name: torch.randn(B, *s.shape, generator=g) if s.dtype == "float32"
+        else torch.rand(B, *s.shape, generator=g) < 0.7
+        for name, s in policy.memory_spec.items()
+    }  # fmt: skip
+    return policy, observation, first_BT, memory
+
+
+@torch.no_grad()
+def test_stepwise_and_chunked_evaluation_agree_with_resets_inside(case):
+    policy, observation, first_BT, memory = case
+    whole = policy(observation, first_BT, memory)
+    state, logits, values = memory, [], []
+    for t in range(T):
+        step = policy({k: v[:, t : t + 1] for k, v in observation.items()}, first_BT[:, t : t + 1], state)
+        logits.append(step.logits)
+        values.append(step.value_BT)
+        state = step.memory
+    torch.testing.assert_close(torch.cat(logits, 1), whole.logits, rtol=0, atol=1e-5)
+    torch.testing.assert_close(torch.cat(values, 1), whole.value_BT, rtol=0, atol=1e-5)
+    for name, after in whole.memory.items():
+        torch.testing.assert_close(state[name], after, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_nothing_before_the_first_row_of_an_episode_has_an_influence(case):
+    policy, observation, first_BT, memory = case
+    first_BT = first_BT.clone()
+    first_BT[:, 5] = True
+    other = {name: tensor.clone() for name, tensor in observation.items()}
+    for tensor in other.values():
+        tensor[:, :5] = tensor[:, :5].flip(0)
+    fresh = policy.initial_memory(B)
+    a = policy(observation, first_BT, memory)
+    b = policy(other, first_BT, fresh)
+    torch.testing.assert_close(a.logits[:, 5:], b.logits[:, 5:], rtol=0, atol=1e-5)
+    torch.testing.assert_close(a.value_BT[:, 5:], b.value_BT[:, 5:], rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("case", ["tiny with a GRU", "vpt"], indirect=True)
+def test_memory_matters_where_there_is_one(case):
+    policy, observation, first_BT, memory = case
+    first_BT = torch.zeros_like(first_BT)
+    carried = policy(observation, first_BT, memory).value_BT
+    forgotten = policy(observation, first_BT, policy.initial_memory(B)).value_BT
+    assert (carried - forgotten).abs().max() > 1e-3
+
+
+def test_every_parameter_gets_a_gradient(case):
+    policy, observation, first_BT, memory = case
+    output = policy(observation, first_BT, memory)
+    action = policy.head.sample(output.logits.detach())
+    loss = policy.head.log_prob(output.logits, action).sum() + output.value_BT.square().sum()
+    (loss + policy.head.entropy(output.logits).sum()).backward()
+    without = [name for name, parameter in policy.named_parameters() if parameter.grad is None]
+    assert not without
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
+    one, same, other = (build_policy(config_of(*CARTPOLE, f"seed={seed}"), VECTOR) for seed in (1, 1, 2))
+    for name, tensor in one.state_dict().items():
+        assert torch.equal(tensor, same.state_dict()[name])
+    assert not torch.equal(one.actor[0].weight, other.actor[0].weight)
+
+
+MASKS = [
+    ActionMask(),
+    ActionMask(forbid=("hotbar", "use", "drop", "inventory")),
+    ActionMask(forbid=("inventory",), hold=("attack", "forward")),
+]
+
+
+def make_head(kind, mask):
+    torch.manual_seed(0)
+    head = kind(8, mask)
+    torch.nn.init.normal_(head.linear.weight, std=0.7)
+    return head, torch.randn(1000, 8)
+
+
+@pytest.mark.parametrize("kind", [FactoredHead, JointHead])
+@pytest.mark.parametrize("mask", MASKS)
+def test_only_legal_actions_are_sampled_and_their_log_prob_is_finite(kind, mask):
+    head, features = make_head(kind, mask)
+    logits = head(features)
+    action = head.sample(logits)
+    legal = legal_buttons(mask.forbid, mask.hold)
+    buttons = action["buttons"].numpy()
+    # a held button is pressed even where a class says otherwise; the inventory excludes all groups in MineStudio
+    assert legal[buttons[buttons != INVENTORY]].all()
+    if "inventory" in mask.forbid:
+        assert (buttons != INVENTORY).all()
+    assert ((action["camera"] >= 0) & (action["camera"] < 121)).all()
+    assert head.log_prob(logits, action).isfinite().all()
+    assert (head.log_prob(logits, action) > -50).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [FactoredHead, JointHead])
+@pytest.mark.parametrize("mask", MASKS[:2])
+def test_the_probabilities_of_all_actions_sum_to_one(kind, mask):
+    head, features = make_head(kind, mask)
+    logits = head(features[:1]).expand(8641, *head(features[:1]).shape[1:])
+    buttons = torch.arange(8641)
+    moves = torch.from_numpy(BUTTON_TABLE[:, GROUP_NAMES.index("camera")] == 1)
+    total = 0.0
+    for camera in range(121):
+        each = head.log_prob(logits, {"buttons": buttons, "camera": torch.full((8641,), camera)}).exp()
+        # where the camera stands still its class means nothing: count those actions once
+        total += float(each[moves].sum()) + (float(each[~moves].sum()) if camera == 0 else 0.0)
+    assert total == pytest.approx(1.0, abs=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [FactoredHead, JointHead])
+def test_entropy_is_the_mean_of_minus_log_prob_over_samples(kind):
+    head, features = make_head(kind, MASKS[1])
+    one = head(features[:1])
+    logits = one.expand(60_000 if kind is FactoredHead else 4000, *one.shape[1:])
+    sampled = -head.log_prob(logits, head.sample(logits))
+    error = 5 * sampled.std() / np.sqrt(len(sampled))
+    assert float(head.entropy(logits[:1])) == pytest.approx(float(sampled.mean()), abs=float(error))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [FactoredHead, JointHead])
+def test_divergence_is_the_mean_of_the_difference_of_log_probs_over_samples(kind):
+    head, features = make_head(kind, MASKS[1])
+    one, other = head(features[:1]), head(features[1:2])
+    logits = one.expand(60_000 if kind is FactoredHead else 4000, *one.shape[1:])
+    action = head.sample(logits)
+    sampled = head.log_prob(logits, action) - head.log_prob(other.expand_as(logits), action)
+    error = 5 * sampled.std() / np.sqrt(len(sampled))
+    assert float(head.kl(one, other)) == pytest.approx(float(sampled.mean()), abs=float(error))
+    assert float(head.kl(one, one)) == 0
+
+
+@torch.no_grad()
+def test_sampling_follows_the_probabilities():
+    torch.manual_seed(0)
+    head = CategoricalHead(4, {"a": 3, "b": 2})
+    torch.nn.init.normal_(head.linear.weight, std=1.0)
+    logits = head(torch.randn(1, 4)).expand(50_000, -1, -1)
+    action = head.sample(logits)
+    for group, (name, classes) in enumerate({"a": 3, "b": 2}.items()):
+        counted = torch.bincount(action[name], minlength=classes) / 50_000
+        torch.testing.assert_close(counted, logits[0, group, :classes].exp(), rtol=0, atol=0.01)
+
+
+@torch.no_grad()
+def test_the_best_action_is_the_most_probable_choice_of_every_component():
+    head = CategoricalHead(4, {"a": 3, "b": 2})
+    torch.nn.init.normal_(head.linear.weight, std=1.0)
+    logits = head(torch.randn(100, 4))
+    best = head.best(logits)
+    for group, (name, classes) in enumerate({"a": 3, "b": 2}.items()):
+        assert torch.equal(best[name], logits[:, group, :classes].argmax(-1))

@@ -1,0 +1,64 @@
+"""Joining a run, over real sockets."""
+
+import threading
+
+import msgspec
+import pytest
+import zmq
+
+from mineonline import join
+from mineonline.errors import CollectorError
+from mineonline.processes.join import PROTOCOL_VERSION, JoinServer, Refusal, Request, Welcome
+from mineonline.processes.sockets import Network, connect
+
+
+@pytest.fixture
+def desk(tmp_path):
+    with Network(None, tmp_path) as network:
+        opened = JoinServer(network, 0)
+        opened.open(lambda i: Welcome("run", i, "{}", ("ipc:///experience",), "ipc:///weights"), tmp_path)
+        opened.network = network
+        yield opened
+        opened.close()
+
+
+def answer_to(desk, message):
+    asker = connect(desk.network.context, zmq.REQ, [desk.address], None)
+    asker.send(message)
+    assert asker.poll(5000)
+    answer = msgspec.msgpack.decode(asker.recv())
+    asker.close()
+    return answer
+
+
+def test_each_collector_that_joins_gets_a_number_of_its_own_and_is_counted(desk):
+    ids = [join.join(desk.network.context, desk.address, None, timeout_s=5).collector_id for _ in range(3)]
+    assert (ids, desk.joined) == ([0, 1, 2], 3)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        msgspec.msgpack.encode(Request(PROTOCOL_VERSION - 1, "elsewhere", 1)),
+        msgspec.msgpack.encode({"type": "request", "join_version": 1, "host": "elsewhere", "pid": 1}),
+        b"random",
+    ],
+)
+def test_a_collector_of_another_version_is_told_what_to_do(desk, message):
+    answer = answer_to(desk, message)
+    assert answer["type"] == "refusal"
+    assert "nstall the same mineonline on both" in answer["reason"]
+    assert desk.joined == 0
+
+
+def test_a_refused_collector_ends_with_the_trainers_reason(tmp_path):
+    with Network(None, tmp_path) as network:
+        trainer = network.bind(zmq.REP, "join")
+        answering = threading.Thread(
+            target=lambda: (trainer.recv(), trainer.send(msgspec.msgpack.encode(Refusal("too late"))))
+        )
+        answering.start()
+        with pytest.raises(CollectorError, match=r"ipc://.*/join refused this collector: too late"):
+            join.join(network.context, network.address_of(trainer), None, timeout_s=5)
+        answering.join()
+        trainer.close()

@@ -1,0 +1,30 @@
+"""At lag 0 the distributed system is its own synchronous PPO in one process, bit for bit."""
+
+import pytest
+import torch
+
+from mineonline.run.metrics import read_metrics
+from tests.helpers.settings import CARTPOLE, config_of
+from tests.helpers.synchronous import Synchronous
+
+LOCKSTEP = [
+    "collector.mode=lockstep", "collector.workers=2", "collector.envs_per_worker=2", "fragment.length=16",
+    "buffer.fragments_per_iteration=4", "torch_threads=1", "video.every=0", "iterations=6", "seed=3",
+]  # fmt: skip
+WORLD = ["policy.memory=gru", "env.image_size=[40,36]", "task.time_limit_ticks=40", "reference.kl_coef=0.1"]
+
+
+TWO_BATCHES = [*CARTPOLE, "buffer.fragments_per_iteration=8"]
+
+
+@pytest.mark.parametrize("task", [TWO_BATCHES, WORLD], ids=["CartPole", "world with memory and a reference"])
+def test_a_distributed_run_without_lag_equals_synchronous_ppo_bit_for_bit(start, tmp_path, task):
+    run = start(*LOCKSTEP, *task, f"run_dir={tmp_path / 'run'}")
+    alone = Synchronous(config_of(*LOCKSTEP, *task), folder=tmp_path).run()
+    assert run.wait(120) == 0, run.output
+    distributed = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert distributed.keys() == alone.state_dict().keys()
+    for name, tensor in alone.state_dict().items():
+        assert torch.equal(tensor, distributed[name]), name
+    metrics = read_metrics(tmp_path / "run" / "metrics.csv")
+    assert [float(row["lag_versions_max"]) for row in metrics] == [0.0] * 6

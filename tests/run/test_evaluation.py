@@ -1,0 +1,227 @@
+"""Scores and videos of checkpoints, by the real program and in real files."""
+
+import json
+import os
+from contextlib import suppress
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from mineonline.envs.build import env_spec
+from mineonline.envs.contract import TensorSpec
+from mineonline.envs.gym import GymEnv
+from mineonline.errors import CheckpointError, ConfigError, MineonlineError
+from mineonline.evaluate import evaluate, parse_arguments, play, scores_of
+from mineonline.policies.build import build_policy
+from mineonline.policies.heads import CategoricalHead
+from mineonline.policies.policy import Policy, PolicyOutput
+from mineonline.run.checkpoint import read_policy_state
+from mineonline.video.file import VideoFile
+from mineonline.video.overlay import Caption, Controls, Overlay
+from tests.helpers.settings import CARTPOLE, ROOT, checkpoint_of, config_of
+
+DRAWN = ["env=gym", "env.id=tests.helpers.drawn_env:Drawn-v0", "policy=mlp"]
+SHORT_WORLD = ["task.time_limit_ticks=42", "env.video_size=[320,180]"]
+YELLOW = np.array([255, 208, 64])
+
+
+@pytest.fixture(autouse=True)
+def _tests_can_be_imported(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
+
+
+def frames_of(video):
+    with av.open(str(video)) as container:
+        rate = container.streams.video[0].average_rate
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)], rate
+
+
+def yellow_pixels(picture):
+    return int((np.abs(picture.astype(int) - YELLOW).max(-1) < 40).sum())
+
+
+def uneven_episodes(num_envs, first_index=0):
+    return GymEnv("tests.helpers.drawn_env:Drawn-v0", {}, num_envs=num_envs, seed=5, first_index=first_index)
+
+
+class Counting(Policy):
+    """Its value is the number of rows since the episode began, kept in memory."""
+
+    def __init__(self):
+        super().__init__({"rows": TensorSpec((1,), "float32")})
+        self.head = CategoricalHead(1, {"action": 3})
+
+    def forward(self, observation, first_BT, memory):
+        rows_BT = torch.where(first_BT, 0.0, memory["rows"])
+        return PolicyOutput(self.head(rows_BT.unsqueeze(-1)), rows_BT, {"rows": rows_BT + 1})
+
+
+def test_scores_are_printed_and_written_and_a_seed_repeats_them(start, tmp_path):
+    checkpoint = checkpoint_of(tmp_path / "run", *CARTPOLE)
+    words = [f"checkpoint={checkpoint}", "episodes=5", "seed=3"]
+    runs = [start(*words, f"json={tmp_path}/{i}.json", module="mineonline.evaluate") for i in range(2)]
+    for run in runs:
+        assert run.wait(60) == 0, run.output
+    results = [json.loads((tmp_path / f"{i}.json").read_text()) for i in range(2)]
+    assert results[0] == results[1]
+    score = results[0]["scores"]["return"]
+    assert score == results[0]["scores"]["length"]  # CartPole pays 1 a step
+    assert 8 <= score["min"] < score["mean"] < score["max"]
+    assert score["spread"] > 0
+    line = next(line for line in runs[0].output.splitlines() if line.startswith("return"))
+    assert line.split()[1:] == [f"{score[name]:.2f}" for name in ("mean", "spread", "min", "max")]
+    assert "iteration 0, 5 episodes, sampled actions, seed 3" in runs[0].output
+
+
+def test_short_episodes_are_not_favoured():
+    policy = Counting()
+    together = play(uneven_episodes(4), policy, 10, best=True)
+    apart = [
+        episode
+        for n, share in enumerate([3, 3, 2, 2])
+        for episode in play(uneven_episodes(1, first_index=n), policy, share, best=True)
+    ]
+    assert sorted(e.length for e in together) == sorted(e.length for e in apart)
+    assert len({e.length for e in together}) > 3
+    assert all(e.episode_return == e.length for e in together)
+
+
+def test_memory_goes_on_through_an_episode_and_begins_anew_with_the_next():
+    values = []
+    episodes = play(
+        uneven_episodes(1), Counting(), 3, best=True, watch=lambda value_N, action, step: values.append(value_N[0])
+    )
+    assert values == [row for episode in episodes for row in range(episode.length)]
+
+
+def test_the_spread_is_the_standard_deviation_over_episodes():
+    score = scores_of(play(uneven_episodes(1), Counting(), 4, best=True))["length"]
+    lengths = [e.length for e in play(uneven_episodes(1), Counting(), 4, best=True)]
+    assert score.spread == pytest.approx(np.std(lengths, ddof=1))
+    assert (score.mean, score.min, score.max) == (np.mean(lengths), min(lengths), max(lengths))
+
+
+def test_a_video_of_the_world_shows_every_tick_of_the_first_episode(start, tmp_path):
+    checkpoint = checkpoint_of(tmp_path / "run", *SHORT_WORLD)
+    video = tmp_path / "new" / "hunt.mp4"
+    run = start(f"checkpoint={checkpoint}", "episodes=3", f"video={video}", module="mineonline.evaluate")
+    assert run.wait(120) == 0, run.output
+    frames, rate = frames_of(video)
+    # decisions last 4 ticks, but the time limit of 42 is kept
+    assert (len(frames), rate) == (42, 20)
+    assert frames[0].shape == (360, 640, 3)  # 320 x 180 is enlarged, so that text can be read
+    assert yellow_pixels(frames[-1][:70, :165]) > 40  # the graph of the value
+    assert yellow_pixels(frames[-1][70:250]) == 0
+    assert [file.name for file in video.parent.iterdir()] == ["hunt.mp4"]
+    assert "kill_entity/cow" in run.output
+
+
+def test_a_video_of_a_gymnasium_environment_shows_every_step(tmp_path, capsys):
+    checkpoint = checkpoint_of(tmp_path / "run", *DRAWN, "+env.kwargs.length=25")
+    video = tmp_path / "gym.mp4"
+    evaluate(parse_arguments([f"checkpoint={checkpoint}", "episodes=2", f"video={video}"]))
+    frames, rate = frames_of(video)
+    assert (len(frames), rate) == (25, 30)
+    assert frames[0].shape[0] % 2 == frames[0].shape[1] % 2 == 0
+    assert yellow_pixels(frames[-1]) > 10
+    assert "return" in capsys.readouterr().out
+
+
+def test_a_video_of_crafter_shows_every_step_at_the_size_of_videos(tmp_path, capsys):
+    checkpoint = checkpoint_of(tmp_path / "run", "env=crafter", "env.time_limit_steps=12")
+    video = tmp_path / "crafter.mp4"
+    evaluate(parse_arguments([f"checkpoint={checkpoint}", "episodes=2", f"video={video}"]))
+    frames, rate = frames_of(video)
+    assert (len(frames), rate) == (12, 10)
+    assert frames[0].shape[1] == 576
+    assert yellow_pixels(frames[-1]) > 10
+    assert "achievement/collect_wood" in capsys.readouterr().out
+
+
+def test_the_overlay_leaves_the_middle_of_the_picture_alone():
+    frame = np.full((360, 640, 3), 90, np.uint8)
+    overlay = Overlay(20)
+    idle = overlay.draw(frame, Caption(0.05, 1.0, 0.0, Controls(frozenset(), 0.0, 0.0)))
+    busy = overlay.draw(
+        frame, Caption(0.1, 1.0, 2.0, Controls(frozenset({"forward", "attack", "camera"}), -3.0, 10.0))
+    )
+    assert (frame == 90).all()
+    for picture in (idle, busy):
+        assert (picture[80:260] == 90).all()
+        assert (picture[:, 170:440] == 90).all()
+    keyboard, mouse, reward = np.s_[260:, :140], np.s_[260:, 500:], np.s_[:60, 440:]
+    for corner in (keyboard, mouse, reward):
+        assert (idle[corner] != busy[corner]).any()
+
+
+def test_a_video_is_whole_or_absent(tmp_path):
+    with pytest.raises(ValueError, match="no frame"), VideoFile(tmp_path / "empty.mp4", 20):
+        pass
+    with suppress(KeyboardInterrupt), VideoFile(tmp_path / "broken.mp4", 20) as video:
+        while not any(tmp_path.iterdir()):  # the encoder looks some frames ahead before it writes
+            video.write(np.zeros((360, 640, 3), np.uint8))
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_1(start, tmp_path):
+    run = start("chekpoint=last.ckpt", module="mineonline.evaluate")
+    assert run.wait(60) == 1
+    assert run.output == "error: chekpoint: there is no such key. Did you mean checkpoint?\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "checkpoint: a value is missing"),
+        (["last.ckpt"], "last.ckpt: arguments are key=value"),
+        (["checkpoint=x", "episodes=ten"], "episodes=ten: expected `int`"),
+        (["checkpoint=x", "episodes=0"], "episodes=0: must be at least 1"),
+        (["checkpoint=x", "best=maybe"], "best=maybe: expected `bool`"),
+        (["checkpoint=x", "video=a.avi"], "video=a.avi: must end in .mp4"),
+    ],
+)
+def test_a_wrong_argument_is_named(words, message):
+    with pytest.raises(ConfigError) as error:
+        parse_arguments(words)
+    assert message in str(error.value)
+
+
+def test_files_that_cannot_be_used_are_named(tmp_path):
+    checkpoint = checkpoint_of(tmp_path / "run", *CARTPOLE)
+
+    def error_of(kind, *words):
+        with pytest.raises(kind) as error:
+            evaluate(parse_arguments(list(words)))
+        return str(error.value)
+
+    assert "there is no such file" in error_of(CheckpointError, f"checkpoint={tmp_path}/none.ckpt")
+    assert "device=cuda:77" in error_of(ConfigError, f"checkpoint={checkpoint}", "device=cuda:77")
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("[1, 2")
+    assert str(bad) in error_of(ConfigError, f"checkpoint={checkpoint}", f"config={bad}")
+    bad.write_text((tmp_path / "run" / "config.yaml").read_text().replace("seed:", "sead:"))
+    assert "Did you mean seed?" in error_of(ConfigError, f"checkpoint={checkpoint}", f"config={bad}")
+    other = checkpoint_of(tmp_path / "other", *CARTPOLE, "policy.hidden_sizes=[32]")
+    config = tmp_path / "run" / "config.yaml"
+    assert "is of another policy" in error_of(CheckpointError, f"checkpoint={other}", f"config={config}")
+    other.write_bytes(other.read_bytes()[:1000])
+    assert "cannot be read" in error_of(CheckpointError, f"checkpoint={other}")
+    (tmp_path / "other" / "config.yaml").unlink()
+    assert "Give config=<file>" in error_of(ConfigError, f"checkpoint={other}")
+
+
+def test_an_environment_without_pictures_says_so_and_leaves_no_file(tmp_path):
+    checkpoint = checkpoint_of(tmp_path / "run", "env=gym", "env.id=tests.helpers.drawn_env:Blind-v0", "policy=mlp")
+    with pytest.raises(MineonlineError, match="cannot be recorded"):
+        evaluate(parse_arguments([f"checkpoint={checkpoint}", f"video={tmp_path}/v.mp4"]))
+    assert list(tmp_path.glob("*.mp4*")) == []
+
+
+def test_a_checkpoint_gives_the_very_weights(tmp_path):
+    config = config_of(*CARTPOLE)
+    policy = build_policy(config, env_spec(config.env, config.task))
+    state = read_policy_state(checkpoint_of(tmp_path / "run", *CARTPOLE), policy)
+    assert all(torch.equal(state[name], tensor) for name, tensor in policy.state_dict().items())

@@ -1,0 +1,214 @@
+"""The weights path, over real sockets."""
+
+import time
+
+import pytest
+import torch
+import zmq
+
+from mineonline.errors import WireError
+from mineonline.processes.sockets import KEYS_FILE, Keys, Network
+from mineonline.weights.publisher import WeightsPublisher, weights_schema
+from mineonline.weights.subscriber import WeightsSubscriber
+
+STATE = {
+    "weight": torch.arange(12.0).view(3, 4),
+    "version": torch.tensor(7),
+    "half": torch.ones(3, dtype=torch.bfloat16),
+}
+
+
+@pytest.fixture
+def network(tmp_path):
+    with Network(None, tmp_path) as opened:
+        yield opened
+
+
+def subscribe(network, publisher, *, run_id="run", state=STATE, keys=None):
+    return WeightsSubscriber(network.context, publisher.address, keys, run_id=run_id, schema=weights_schema(state))
+
+
+def test_a_late_joiner_gets_the_newest_weights_at_once(network):
+    publisher = WeightsPublisher(network, "run", refresh_s=60)
+    for version in range(5):
+        publisher.publish(version, {**STATE, "version": torch.tensor(version)})
+    time.sleep(0.3)
+    began = time.monotonic()
+    subscriber = subscribe(network, publisher)
+    weights = subscriber.newest(timeout_s=5)
+    assert weights.version == 4
+    assert time.monotonic() - began < 2
+    for name, tensor in {**STATE, "version": torch.tensor(4)}.items():
+        assert torch.equal(weights.tensors[name], tensor)
+    subscriber.close()
+    publisher.close()
+
+
+def test_only_the_newest_of_many_is_seen_and_nothing_twice(network):
+    publisher = WeightsPublisher(network, "run", refresh_s=60)
+    publisher.publish(0, STATE)
+    subscriber = subscribe(network, publisher)
+    assert subscriber.newest(timeout_s=5).version == 0
+    for version in range(1, 50):
+        publisher.publish(version, STATE)
+    deadline = time.monotonic() + 5
+    seen = []
+    while (not seen or seen[-1] < 49) and time.monotonic() < deadline:
+        time.sleep(0.2)
+        weights = subscriber.newest()
+        if weights is not None:
+            seen.append(weights.version)
+    assert seen[-1] == 49
+    assert len(seen) < 10
+    assert seen == sorted(set(seen))
+    assert subscriber.newest(timeout_s=0.2) is None
+    subscriber.close()
+    publisher.close()
+
+
+def test_publishing_copies_so_that_training_on_does_not_change_what_is_sent(network):
+    publisher = WeightsPublisher(network, "run", refresh_s=60)
+    state = {name: tensor.clone() for name, tensor in STATE.items()}
+    publisher.publish(1, state)
+    state["weight"].zero_()
+    subscriber = subscribe(network, publisher)
+    assert torch.equal(subscriber.newest(timeout_s=5).tensors["weight"], STATE["weight"])
+    subscriber.close()
+    publisher.close()
+
+
+def test_a_quiet_publisher_still_gives_signs_of_life(network):
+    publisher = WeightsPublisher(network, "run", refresh_s=0.2)
+    publisher.publish(1, STATE)
+    subscriber = subscribe(network, publisher)
+    subscriber.newest(timeout_s=5)
+    heard = subscriber.last_heard
+    time.sleep(0.6)
+    assert subscriber.newest() is None
+    assert subscriber.last_heard > heard
+    subscriber.close()
+    publisher.close()
+
+
+def test_weights_of_another_model_or_run_are_refused_by_name(network):
+    publisher = WeightsPublisher(network, "run", refresh_s=60)
+    publisher.publish(1, STATE)
+    other = {**STATE, "weight": torch.zeros(3, 5)}
+    for subscriber, complaint in [
+        (subscribe(network, publisher, state=other), r"weight float32\(3, 4\), expected weight float32\(3, 5\)"),
+        (subscribe(network, publisher, run_id="other"), "another run"),
+    ]:
+        with pytest.raises(WireError, match=complaint):
+            subscriber.newest(timeout_s=5)
+        subscriber.close()
+    publisher.close()
+
+
+def test_a_subscriber_recovers_when_the_trainer_comes_back_at_the_same_address(tmp_path):
+    first = Network("127.0.0.1", tmp_path)
+    publisher = WeightsPublisher(first, "run", refresh_s=60)
+    address, keys = publisher.address, Keys.load(tmp_path / KEYS_FILE)
+    publisher.publish(1, STATE)
+    context = zmq.Context()
+    subscriber = WeightsSubscriber(context, address, keys, run_id="run", schema=weights_schema(STATE))
+    assert subscriber.newest(timeout_s=5).version == 1
+    publisher.close()
+    first.close()
+
+    class SamePort(Network):
+        def bind(self, kind, name, *, port=0, options=None):
+            return super().bind(kind, name, port=int(address.rpartition(":")[2]), options=options)
+
+    second = SamePort("127.0.0.1", tmp_path)
+    publisher = WeightsPublisher(second, "run", refresh_s=0.2)
+    publisher.publish(2, STATE)
+    assert subscriber.newest(timeout_s=10).version == 2
+    publisher.close()
+    subscriber.close()
+    context.destroy(linger=0)
+    second.close()
+
+
+def test_beyond_unix_sockets_only_holders_of_the_key_get_weights(tmp_path):
+    with Network("127.0.0.1", tmp_path) as network:
+        publisher = WeightsPublisher(network, "run", refresh_s=0.2)
+        publisher.publish(1, STATE)
+        keys = Keys.load(tmp_path / KEYS_FILE)
+        assert (tmp_path / "keys.json").stat().st_mode & 0o777 == 0o600
+        public, secret = (part.decode() for part in zmq.curve_keypair())
+        stranger = Keys(keys.server_public, keys.server_secret, public, secret)
+        for wrong in (None, stranger):
+            subscriber = subscribe(network, publisher, keys=wrong)
+            assert subscriber.newest(timeout_s=1.0) is None
+            subscriber.close()
+        subscriber = subscribe(network, publisher, keys=keys)
+        assert subscriber.newest(timeout_s=5).version == 1
+        subscriber.close()
+        publisher.close()
+
+
+CONSTANT = {"reference": torch.arange(1000.0)}
+
+
+def subscribe_to_both(network, publisher):
+    return WeightsSubscriber(
+        network.context, publisher.address, None, run_id="run", schema=weights_schema(STATE),
+        constant=weights_schema(CONSTANT),
+    )  # fmt: skip
+
+
+def test_what_hardly_ever_changes_is_sent_to_joiners_and_when_it_has_changed(network):
+    publisher = WeightsPublisher(network, "run", refresh_s=60)
+    publisher.publish(0, STATE, constant=CONSTANT)
+    early = subscribe_to_both(network, publisher)
+    assert set(early.newest(timeout_s=5).tensors) == {*STATE, *CONSTANT}
+    changed = {"reference": CONSTANT["reference"] + 1}
+    publisher.publish(1, STATE, constant=changed)  # nobody looks: it says that it is as it was
+    weights = early.newest(timeout_s=5)
+    assert (weights.version, set(weights.tensors)) == (1, set(STATE))
+    late = subscribe_to_both(network, publisher)
+    assert torch.equal(late.newest(timeout_s=5).tensors["reference"], CONSTANT["reference"])
+    publisher.publish(2, STATE, constant=changed, constant_version=1)
+    for subscriber in (early, late):
+        assert torch.equal(subscriber.newest(timeout_s=5).tensors["reference"], changed["reference"])
+        subscriber.close()
+    publisher.close()
+
+
+def test_who_was_busy_while_it_changed_asks_for_it(network):
+    publisher = WeightsPublisher(network, "run", refresh_s=60)
+    publisher.publish(0, STATE, constant=CONSTANT)
+    subscriber = subscribe_to_both(network, publisher)
+    assert subscriber.newest(timeout_s=5).version == 0
+    time.sleep(5.1)  # before that, the answer to the first question may be under way
+    changed = {"reference": CONSTANT["reference"] + 1}
+    publisher.publish(1, STATE, constant=changed, constant_version=1)
+    publisher.publish(2, STATE, constant=changed, constant_version=1)
+    time.sleep(0.5)
+    weights = subscriber.newest(timeout_s=5)
+    assert weights.version == 2
+    assert torch.equal(weights.tensors["reference"], changed["reference"])
+    subscriber.close()
+    publisher.close()
+
+
+def test_a_sign_of_life_is_small_and_shows_who_has_missed_weights(network):
+    publisher = WeightsPublisher(network, "run", refresh_s=0.3)
+    large = {"weight": torch.zeros(1 << 20)}
+    publisher.publish(1, large)
+    subscriber = WeightsSubscriber(
+        network.context, publisher.address, None, run_id="run", schema=weights_schema(large)
+    )
+    assert subscriber.newest(timeout_s=5).version == 1
+    public = subscriber._sockets[0]
+    public.setsockopt(zmq.UNSUBSCRIBE, b"weights:")  # what it would miss if it were too slow
+    time.sleep(0.3)
+    publisher.publish(2, large)
+    assert subscriber.newest(timeout_s=10).version == 2
+    listener = network.context.socket(zmq.SUB)
+    listener.setsockopt(zmq.SUBSCRIBE, b"")
+    listener.connect(publisher.address)
+    assert len(listener.recv()) < 1000
+    listener.close(linger=0)
+    subscriber.close()
+    publisher.close()
