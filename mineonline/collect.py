@@ -20,16 +20,17 @@ def main() -> None:
     """Collect for a run until it is complete, or record."""
     log_to_stderr()
     arguments = parse_arguments(sys.argv[1:])
-    if isinstance(arguments, RecordArguments):
-        from mineonline.run.record_play import record
-
-        record(arguments)
-        return
-    if "://" not in arguments.run:
+    if isinstance(arguments, CollectArguments) and "://" not in arguments.run:
         show_run_dir(Path(arguments.run).absolute(), "mineonline.collect", sys.argv[1:])
-    from mineonline.run.collector import collect_for_run
+    # seconds of imports, which a misspelt key should not wait for
+    from mineonline.run.collector import collect_for_run, settle_in
+    from mineonline.run.record_play import record
 
-    collect_for_run(arguments)
+    settle_in()
+    if isinstance(arguments, RecordArguments):
+        record(arguments)
+    else:
+        collect_for_run(arguments)
 
 
 def parse_arguments(words: list[str]) -> CollectArguments | RecordArguments:

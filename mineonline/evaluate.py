@@ -5,16 +5,24 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from mineonline.errors import ConfigError
+from mineonline.processes.lifetimes import die_with_parent, parent_trainer
+from mineonline.processes.stopping import exit_on_signals
 from mineonline.settings.arguments import EVALUATE_USAGE, EvaluateArguments
 from mineonline.settings.command_line import parse_words, report_errors
 
 
 def main() -> None:
-    """Play, print, write."""
+    """Play, print, write. A trainer that started this process takes it along."""
+    exit_on_signals(signal.SIGINT, signal.SIGTERM)
+    parent = parent_trainer()
+    if parent is not None:
+        die_with_parent(parent, signal.SIGTERM)
     arguments = parse_arguments(sys.argv[1:])
+    # seconds of imports, which a misspelt key should not wait for
     from mineonline.run.evaluation import evaluate
 
     evaluate(arguments)

@@ -13,8 +13,7 @@ from mineonline.callbacks.statistics import Statistics
 from mineonline.envs.build import build_env, env_spec
 from mineonline.experience.buffer import FragmentBuffer
 from mineonline.experience.rollout import Player, RolloutSettings
-from mineonline.experience.wire import Header, Timing
-from mineonline.fragment import Episode, Fragments
+from mineonline.fragment import Episode, Fragments, Report, Timing
 from mineonline.learning.cloning import Cloning
 from mineonline.learning.objective import advantages
 from mineonline.learning.sequences import first_pass
@@ -95,7 +94,7 @@ def test_fault_4_the_trace_does_not_cross_a_fragment_that_was_dropped():
     parts = [recorded(number).fragments[:1] for number in range(3)]
     parts[1].version_B.fill_(-5)
     for part in parts:
-        buffer.put(part, Header("run", 0, (), (), 0, Timing(0, 0, 0, 0)), None)
+        buffer.put(part, Report(0, (), 0, Timing(0, 0, 0, 0)), None)
     batch = buffer.take(2, 0, lambda: False)
     assert batch.fragments.sequence_B.tolist() == [0, 2]
     assert batch.arrivals.dropped["stale"] == 1

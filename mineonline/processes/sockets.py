@@ -52,7 +52,7 @@ class Keys(msgspec.Struct, frozen=True):
 class Network:
     """The trainer's side: binds unix sockets (`host` None) or authenticated tcp sockets (keys from `run_dir`).
 
-    Close it when all its sockets are closed. Unix sockets lie in `folder`, which the rank that made it removes.
+    Unix sockets are in `folder`, which the rank that made it removes.
     """
 
     def __init__(self, host: str | None, run_dir: Path, *, folder: Path | None = None) -> None:
@@ -104,10 +104,14 @@ class Network:
             shutil.rmtree(self._own_folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Free the context and remove the socket folder. Sockets must be closed already."""
+        """Close what sockets are still open, free the context and remove the socket folder.
+
+        Threads must have stopped to use their sockets. Waits for nobody: an open socket would hold up the context for
+        ever.
+        """
         if self._authenticator is not None:
             self._authenticator.stop()
-        self.context.term()
+        self.context.destroy(linger=0)
         self.remove_folder()
 
     def __enter__(self) -> Network:

@@ -1,12 +1,13 @@
-"""Ctrl-C, SIGTERM and Slurm's warning: one object that remembers being asked to stop.
+"""What a process does when it is asked to stop, by Ctrl-C or SIGTERM.
 
-While training, the first signal only sets a flag, which the ranks share before each iteration, so that all stop after
-the same one and a checkpoint is saved. At any other time, and when a second signal comes, the process ends at once,
-through its `finally` blocks.
+A trainer that trains only remembers the first signal: the ranks share that before each iteration, so that all stop
+after the same one and a checkpoint is saved. At any other time, and on a second signal, the process ends at once,
+through its `finally` blocks. All other processes always do.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -41,3 +42,22 @@ class StopRequest:
         self.received = signal.Signals(number)
         if again or not self.training:
             raise SystemExit(128 + number)
+
+
+def exit_on_signals(*numbers: signal.Signals) -> None:
+    """The first of these signals ends this process through its `finally` blocks, SIGINT or SIGTERM after it at once."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        # a dying parent sends its signal once a thread, and the next ones would break the way out
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, _leave_at_once)
+        raise SystemExit(128 + number)
+
+    for number in numbers:
+        signal.signal(number, leave)
+
+
+def _leave_at_once(number: int, frame: FrameType | None) -> None:
+    os._exit(128 + number)

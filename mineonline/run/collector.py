@@ -14,7 +14,6 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 import msgspec
 import zmq
@@ -31,6 +30,7 @@ from mineonline.policies.build import build_actor
 from mineonline.processes.join import DONE_FILE, JOIN_FILE, RunComplete, TrainerGone, Welcome, join
 from mineonline.processes.lifetimes import die_with_parent, own_temporary_folder, parent_trainer
 from mineonline.processes.sockets import KEYS_FILE, Keys
+from mineonline.processes.stopping import exit_on_signals
 from mineonline.processes.supervisor import LOG_VARIABLE
 from mineonline.settings.arguments import CollectArguments
 from mineonline.settings.config import Config
@@ -43,19 +43,23 @@ log = logging.getLogger("mineonline.collect")
 JOIN_PATIENCE_S = 600.0
 """How long to ask for a trainer that does not answer."""
 
-_ORPHANED = signal.SIGHUP
+ORPHANED = signal.SIGHUP
 """What the kernel sends when the trainer that started this collector dies."""
 
 
-def collect_for_run(arguments: CollectArguments) -> None:
-    """Join and collect, again and again, until the run is complete."""
-    exit_on_signals()
+def settle_in() -> None:
+    """Make this process a collector: its signals, what it does not outlive, its temporary folder."""
+    exit_on_signals(signal.SIGINT, signal.SIGTERM, ORPHANED)
     # MineStudio's default is in the temporary folder, which becomes this process's own
     os.environ.setdefault(FOLDER_VARIABLE, str(home()))
     parent = parent_trainer()
     if parent is not None:
-        die_with_parent(parent, _ORPHANED)
+        die_with_parent(parent, ORPHANED)
     own_temporary_folder(given=parent is not None)
+
+
+def collect_for_run(arguments: CollectArguments) -> None:
+    """Join and collect, again and again, until the run is complete."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
         while True:
@@ -70,7 +74,7 @@ def collect_for_run(arguments: CollectArguments) -> None:
                 log.warning("%s; joining again", reason)
                 time.sleep(1.0)
     except SystemExit as leaving:
-        if parent is not None and leaving.code == 128 + _ORPHANED and arguments.run.startswith("ipc://"):
+        if leaving.code == 128 + ORPHANED and arguments.run.startswith("ipc://"):
             # the trainer was killed and cannot remove its socket folder
             shutil.rmtree(Path(arguments.run.removeprefix("ipc://")).parent, ignore_errors=True)
         raise
@@ -199,21 +203,3 @@ def _join(
         log.info("no answer from %s yet", address)
         address, keys = find_trainer(arguments)
     raise ConfigError(f"run={arguments.run}: nobody has answered at {address} for {JOIN_PATIENCE_S:.0f} s.")
-
-
-def exit_on_signals() -> None:
-    """The first signal ends this process through its `finally` blocks, a second one at once."""
-    for number in (signal.SIGINT, signal.SIGTERM, _ORPHANED):
-        signal.signal(number, _leave)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    # a dying parent sends its signal once a thread, and the next ones would break the way out
-    signal.signal(_ORPHANED, signal.SIG_IGN)
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, _leave_at_once)
-    raise SystemExit(128 + number)
-
-
-def _leave_at_once(number: int, frame: FrameType | None) -> None:
-    os._exit(128 + number)

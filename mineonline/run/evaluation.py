@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 from typing import NamedTuple
 
 import msgspec
@@ -19,7 +17,6 @@ from mineonline.envs.settings import GymEnvConfig
 from mineonline.fragment import Episode
 from mineonline.policies.build import build_policy
 from mineonline.policies.policy import Policy
-from mineonline.processes.lifetimes import die_with_parent, parent_trainer
 from mineonline.run.checkpoint import find_checkpoint, read_iteration, read_policy_state
 from mineonline.run.folder import read_config
 from mineonline.settings.arguments import EvaluateArguments
@@ -44,15 +41,7 @@ class Score(NamedTuple):
 
 
 def evaluate(arguments: EvaluateArguments) -> None:
-    """Play the episodes that `arguments` ask for; print their scores, and write them and the video.
-
-    SIGINT and SIGTERM raise SystemExit; a trainer that started this process takes it along.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _leave)
-    parent = parent_trainer()
-    if parent is not None:
-        die_with_parent(parent, signal.SIGTERM)
+    """Play the episodes that `arguments` ask for; print their scores, and write them and the video."""
     checkpoint = find_checkpoint(arguments.checkpoint, arguments.run_dir)
     config = read_config(checkpoint, Path(arguments.config) if arguments.config else None)
     check_device("device", arguments.device)
@@ -165,7 +154,3 @@ def _build_env(config: Config, *, num_envs: int, filmed: bool) -> VectorEnv:
     return build_env(
         config.env, config.task, seed=config.seed, num_envs=num_envs, first_index=FIRST_INDEX, stagger=False
     )
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)

@@ -6,7 +6,6 @@ No trainer and no socket: the same workers as in a run, with weights that do not
 from __future__ import annotations
 
 import logging
-import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,16 +15,14 @@ import msgspec
 
 from mineonline.envs.build import build_env, env_spec, prepare
 from mineonline.envs.contract import EnvSpec
-from mineonline.envs.minestudio.requirements import FOLDER_VARIABLE, home
 from mineonline.errors import ConfigError
 from mineonline.experience.collector import Watchdog, Workers
 from mineonline.experience.fragment_files import write
 from mineonline.fragment import Episode, Fragments
 from mineonline.policies.actor import Actor
 from mineonline.policies.build import build_policy
-from mineonline.processes.lifetimes import own_temporary_folder
 from mineonline.run.checkpoint import find_checkpoint, read_policy_state
-from mineonline.run.collector import episode_scores, exit_on_signals, rollout_settings
+from mineonline.run.collector import episode_scores, rollout_settings
 from mineonline.run.folder import label_of, read_config
 from mineonline.settings.arguments import RecordArguments
 from mineonline.settings.config import Config
@@ -72,10 +69,6 @@ def record(arguments: RecordArguments) -> None:
 
     MineonlineError: what the user can mend. What was written before an error or an interrupt is a usable set.
     """
-    exit_on_signals()
-    # MineStudio's default is in the temporary folder, which becomes this process's own
-    os.environ.setdefault(FOLDER_VARIABLE, str(home()))
-    own_temporary_folder()
     checkpoint = find_checkpoint(arguments.checkpoint, arguments.run_dir)
     config = read_config(checkpoint)
     if arguments.seed is not None:

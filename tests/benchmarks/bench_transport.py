@@ -23,8 +23,8 @@ import zmq
 
 from mineonline.envs.contract import EnvSpec, TensorSpec
 from mineonline.experience.buffer import FragmentBuffer
-from mineonline.experience.wire import Header, RankLinks, Receiver, Timing, encode
-from mineonline.fragment import fragment_schema
+from mineonline.experience.wire import Header, RankLinks, Receiver, encode
+from mineonline.fragment import Report, Timing, fragment_schema
 from mineonline.processes.sockets import KEYS_FILE, Keys, Network, connect
 from mineonline.weights.publisher import WeightsPublisher, weights_schema
 from mineonline.weights.subscriber import WeightsSubscriber
@@ -89,7 +89,7 @@ def send(address: str, folder: str) -> None:
     links = RankLinks(context, [address], Keys.load(Path(folder) / KEYS_FILE))
     tensors = {field.name: torch.zeros(field.shape, dtype=getattr(torch, field.dtype)) for field in SCHEMA}
     tensors["observation.image"].random_(0, 256)
-    header = Header("bench", 0, SCHEMA, (), 0, Timing(0, 0, 0, 0))
+    header = Header("bench", SCHEMA, Report(0, (), 0, Timing(0, 0, 0, 0)))
     while True:
         links.send(encode(header, tensors), lambda: None)
 

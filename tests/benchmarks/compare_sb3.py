@@ -38,12 +38,12 @@ import torch
 
 from mineonline.envs.build import build_env, env_spec
 from mineonline.envs.settings import CrafterEnvConfig
-from mineonline.evaluate import FIRST_INDEX, play
 from mineonline.experience.buffer import Batch
 from mineonline.policies.build import build_policy
 from mineonline.policies.heads import CategoricalHead
 from mineonline.policies.policy import Memory, Policy, PolicyOutput
 from mineonline.run.checkpoint import read_policy_state
+from mineonline.run.evaluation import FIRST_INDEX, play
 from mineonline.settings.config import Config
 from tests.helpers.settings import config_of
 

@@ -129,7 +129,8 @@ def test_it_composes_with_the_policies_for_pictures_and_no_other():
         config_of("env=crafter", "policy=mlp")
     with pytest.raises(ConfigError, match=r"env.time_limit_steps=0: must be at least 1."):
         config_of("env=crafter", "env.time_limit_steps=0")
-    env = build_env(config_of("env=crafter", "env.time_limit_steps=1"), num_envs=1, first_index=0)
+    config = config_of("env=crafter", "env.time_limit_steps=1")
+    env = build_env(config.env, config.task, seed=0, num_envs=1, first_index=0)
     env.reset(everything(1))
     assert env.step({"action": np.array([NOOP])}, everything(1)).truncated_N.all()
 

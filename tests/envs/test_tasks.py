@@ -8,14 +8,15 @@ import yaml
 
 from mineonline.envs.tasks import ActionMask, Mobs, Reward, parse_task
 from mineonline.errors import ConfigError
-from tests.helpers.shipped_tasks import CONF, shipped
+from mineonline.settings.command_line import CONF_DIR
+from tests.helpers.shipped_tasks import shipped
 
-TASKS = sorted((CONF / "task").glob("*.yaml"))
+TASKS = sorted((CONF_DIR / "task").glob("*.yaml"))
 
 
 @pytest.fixture
 def hunt_cow():
-    return yaml.safe_load((CONF / "task" / "hunt_cow.yaml").read_text())
+    return yaml.safe_load((CONF_DIR / "task" / "hunt_cow.yaml").read_text())
 
 
 @pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)

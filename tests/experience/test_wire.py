@@ -12,6 +12,7 @@ from mineonline.envs.contract import EnvSpec, TensorSpec
 from mineonline.errors import LearningError, WireError
 from mineonline.experience.buffer import FragmentBuffer
 from mineonline.experience.collector import FragmentSender
+from mineonline.experience.episodes import EpisodeScores
 from mineonline.experience.wire import TAKEN, WINDOW, Header, RankLinks, Receiver, decode, encode
 from mineonline.fragment import Episode, Report, TensorField, Timing, fragment_schema
 from mineonline.processes.sockets import Network, connect
@@ -271,9 +272,8 @@ def send(tmp_path):
     with Network(None, tmp_path) as network:
         router = network.bind(zmq.ROUTER, "test")
         links = RankLinks(network.context, [network.address_of(router)], None)
-        sender = FragmentSender(
-            links, run_id="run", collector_id=0, schema=SCHEMA, statistics=STATISTICS, task="hunt", environments=2
-        )
+        episodes = EpisodeScores(2, statistics=STATISTICS, task="hunt", staggered=False)
+        sender = FragmentSender(links, episodes, run_id="run", collector_id=0, schema=SCHEMA)
 
         def through(batch, count):
             batch["report.env_s"] = batch["report.policy_s"] = torch.zeros(len(batch["env_B"]))

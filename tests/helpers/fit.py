@@ -30,6 +30,6 @@ def fit(
         "enable_model_summary": False, "accelerator": "cpu", "devices": 1, "default_root_dir": folder,
         "plugins": [AtomicCheckpointIO()], **trainer_settings,
     }  # fmt: skip
-    batches = Iterations(take, lambda stop: stop, lambda: None, iterations)
+    batches = Iterations(take, lambda stop: stop, iterations)
     lightning.Trainer(**settings).fit(learner, train_dataloaders=batches, ckpt_path=checkpoint, weights_only=True)
     return learner

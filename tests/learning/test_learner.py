@@ -15,7 +15,7 @@ from mineonline.learning.sequences import first_pass, reference_logits
 from mineonline.policies.build import build_policy
 from mineonline.run.checkpoint import check_resumes
 from mineonline.run.learner import build_learner
-from mineonline.settings.parsing import check_ranks
+from mineonline.settings.checks import check_ranks
 from tests.helpers.learning_set import ALL_OPTIONS, SETTINGS, SPEC, B, T, learn, recorded
 from tests.helpers.settings import config_of
 

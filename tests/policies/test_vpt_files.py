@@ -121,7 +121,7 @@ def test_a_learner_begins_with_the_weights_and_so_does_its_reference(tmp_path, p
     told = read_policy_files(config)
     for file in pair[1:]:
         file.unlink()
-    actor = build_actor(told, env_spec(told))
+    actor = build_actor(told, env_spec(told.env, told.task))
     state = learner.published()
     actor.load_state_dict({**state.policy, **state.reference})
     assert_same_outputs(actor.reference, minestudio_of(pair[0]))

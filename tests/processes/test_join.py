@@ -6,14 +6,14 @@ import msgspec
 import pytest
 import zmq
 
-from mineonline import join
 from mineonline.errors import CollectorError
+from mineonline.processes import join
 from mineonline.processes.join import PROTOCOL_VERSION, JoinServer, Refusal, Request, Welcome
 from mineonline.processes.sockets import Network, connect
 
 
 @pytest.fixture
-def desk(tmp_path):
+def server(tmp_path):
     with Network(None, tmp_path) as network:
         opened = JoinServer(network, 0)
         opened.open(lambda i: Welcome("run", i, "{}", ("ipc:///experience",), "ipc:///weights"), tmp_path)
@@ -22,8 +22,8 @@ def desk(tmp_path):
         opened.close()
 
 
-def answer_to(desk, message):
-    asker = connect(desk.network.context, zmq.REQ, [desk.address], None)
+def answer_to(server, message):
+    asker = connect(server.network.context, zmq.REQ, [server.address], None)
     asker.send(message)
     assert asker.poll(5000)
     answer = msgspec.msgpack.decode(asker.recv())
@@ -31,9 +31,9 @@ def answer_to(desk, message):
     return answer
 
 
-def test_each_collector_that_joins_gets_a_number_of_its_own_and_is_counted(desk):
-    ids = [join.join(desk.network.context, desk.address, None, timeout_s=5).collector_id for _ in range(3)]
-    assert (ids, desk.joined) == ([0, 1, 2], 3)
+def test_each_collector_that_joins_gets_a_number_of_its_own_and_is_counted(server):
+    ids = [join.join(server.network.context, server.address, None, timeout_s=5).collector_id for _ in range(3)]
+    assert (ids, server.joined) == ([0, 1, 2], 3)
 
 
 @pytest.mark.parametrize(
@@ -44,11 +44,11 @@ def test_each_collector_that_joins_gets_a_number_of_its_own_and_is_counted(desk)
         b"random",
     ],
 )
-def test_a_collector_of_another_version_is_told_what_to_do(desk, message):
-    answer = answer_to(desk, message)
+def test_a_collector_of_another_version_is_told_what_to_do(server, message):
+    answer = answer_to(server, message)
     assert answer["type"] == "refusal"
     assert "nstall the same mineonline on both" in answer["reason"]
-    assert desk.joined == 0
+    assert server.joined == 0
 
 
 def test_a_refused_collector_ends_with_the_trainers_reason(tmp_path):

@@ -6,11 +6,13 @@ import time
 import pytest
 import torch
 
-from mineonline import collect, evaluate
+from mineonline import collect
 from mineonline.envs.build import env_spec
 from mineonline.errors import CheckpointError
+from mineonline.evaluate import parse_arguments
 from mineonline.policies.build import build_policy
 from mineonline.run.checkpoint import find_checkpoint, read_policy_state
+from mineonline.run.evaluation import evaluate
 from mineonline.run.record_play import record
 from tests.helpers.settings import QUICK, checkpoint_of, config_of
 
@@ -131,11 +133,11 @@ def test_a_file_that_is_no_checkpoint_is_named_with_the_reason(tmp_path, case, e
 def test_the_latest_is_known_to_evaluation_and_recording_too(tmp_path, capsys):
     evaluating, recording = ["checkpoint=latest", "episodes=1"], ["checkpoint=latest", "record=set", "fragments=1"]
     for begin in (
-        lambda: evaluate.evaluate(evaluate.parse_arguments(evaluating)),
+        lambda: evaluate(parse_arguments(evaluating)),
         lambda: record(collect.parse_arguments(recording)),
     ):
         with pytest.raises(CheckpointError, match="there is no checkpoint that can be read"):
             begin()
     run_folder(tmp_path / "runs" / "CartPole-v1" / "one", last=41)
-    evaluate.evaluate(evaluate.parse_arguments(evaluating))
+    evaluate(parse_arguments(evaluating))
     assert "runs/CartPole-v1/one/checkpoints/last.ckpt: iteration 41, 1 episodes" in capsys.readouterr().out

@@ -13,11 +13,12 @@ from mineonline.envs.build import env_spec
 from mineonline.envs.contract import TensorSpec
 from mineonline.envs.gym import GymEnv
 from mineonline.errors import CheckpointError, ConfigError, MineonlineError
-from mineonline.evaluate import evaluate, parse_arguments, play, scores_of
+from mineonline.evaluate import parse_arguments
 from mineonline.policies.build import build_policy
 from mineonline.policies.heads import CategoricalHead
 from mineonline.policies.policy import Policy, PolicyOutput
 from mineonline.run.checkpoint import read_policy_state
+from mineonline.run.evaluation import evaluate, play, scores_of
 from mineonline.video.file import VideoFile
 from mineonline.video.overlay import Caption, Controls, Overlay
 from tests.helpers.settings import CARTPOLE, ROOT, checkpoint_of, config_of

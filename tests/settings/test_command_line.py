@@ -58,7 +58,7 @@ def test_logger_takes_one_name_or_several():
         (["+collector.worker=2"], "collector.worker: there is no such key. Did you mean workers?"),
         (["collector.workers=two"], "collector.workers='two'"),
         (["collector.workers=0"], "collector.workers=0: must be at least 1."),
-        (["objective.discount=1.5"], "objective.discount=1.5: must lie between 0 and 1."),
+        (["objective.discount=1.5"], "objective.discount=1.5: must be between 0 and 1."),
         (["seed=-1"], "seed=-1: must be 0 or more."),
         (["policy.hidden_size=0"], "hidden sizes are [0]"),
         (["buffer.silence_s=-5"], "must be more than 0 seconds"),
@@ -132,10 +132,10 @@ def test_a_device_for_collectors_that_is_not_there_is_refused_before_anything_is
     assert list(tmp_path.iterdir()) == []
 
 
-def test_fragments_that_cannot_be_shared_are_refused(tmp_path):
+def test_fragments_that_cannot_be_divided_are_refused(tmp_path):
     odd = ["trainer.devices=2", "trainer.accelerator=cpu", "buffer.fragments_per_iteration=9"]
     message = refused(tmp_path, *CARTPOLE, *odd)
-    assert "cannot be shared by 2 ranks. Give a multiple of 2, for example 10." in message
+    assert "cannot be divided among 2 ranks. Give a multiple of 2, for example 10." in message
 
 
 def test_a_buffer_that_does_not_fit_on_the_disk_is_refused(tmp_path):

@@ -422,6 +422,8 @@ def test_training_goes_on_when_an_engine_is_killed(start, tmp_path):
         rows = read_metrics(metrics) if metrics.exists() else []
         return float(rows[-1][column]) if rows else 0.0
 
+    worker_log = run_dir / "logs" / "collector-0-worker-0.log"
+    run.wait_for(lambda: worker_log.exists() and "INFO 2 of 2 environments play" in worker_log.read_text(), 120)
     run.wait_for(lambda: last("iteration") > 1, 120)
     engine = next(p for p in processes_of(run_dir) if "mineonline.envs.engine" in p.cmdline())
     engine.kill()
@@ -431,9 +433,7 @@ def test_training_goes_on_when_an_engine_is_killed(start, tmp_path):
     assert last("collector_restarts") == 0
     run.send(signal.SIGINT)
     assert run.wait(60) == 128 + signal.SIGINT, run.output
-    worker_log = (run_dir / "logs" / "collector-0-worker-0.log").read_text()
-    assert "INFO 2 of 2 environments play" in worker_log
-    assert "failed and is replaced in 1 s: " in worker_log
+    assert "failed and is replaced in 1 s: " in worker_log.read_text()
     assert "environments that failed and were replaced: 1 " in run.output
     assert not processes_of(run_dir)
 

@@ -17,8 +17,6 @@ def output_of(program):
 def test_vpt_is_imported_in_silence_without_the_other_models_and_leaves_no_half_package_behind():
     program = """
 import sys
-
-from tests.helpers.settings import ROOT
 from mineonline.envs.minestudio.package import import_vpt
 assert "torch" not in sys.modules and "minestudio" not in sys.modules
 print(import_vpt().MinecraftPolicy.__name__, import_vpt() is import_vpt())
@@ -39,8 +37,6 @@ import_vpt()
     )
     incomplete = """
 import sys
-
-from tests.helpers.settings import ROOT
 sys.modules["gym3"] = None
 from mineonline.envs.minestudio.package import import_vpt
 import_vpt()
