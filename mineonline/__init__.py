@@ -46,14 +46,14 @@ policies, settings, fragment, envs, processes, errors.
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import version as _version
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
-__version__ = _version("mineonline")
-
 if TYPE_CHECKING:
+    __version__: str
     from mineonline import errors
     from mineonline.envs.contract import EnvSpec, Step, TensorSpec, VectorEnv
+    from mineonline.envs.tasks import ActionMask
     from mineonline.experience.buffer import Arrivals, Batch
     from mineonline.experience.fragment_files import RecordedFragments
     from mineonline.fragment import Episode, Fragments
@@ -68,6 +68,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "errors": ("errors",),
     "envs.contract": ("EnvSpec", "Step", "TensorSpec", "VectorEnv"),
+    "envs.tasks": ("ActionMask",),
     "experience.buffer": ("Arrivals", "Batch"),
     "experience.fragment_files": ("RecordedFragments",),
     "fragment": ("Episode", "Fragments"),
@@ -83,6 +84,7 @@ _HOMES = {
 
 __all__ = [
     "PPO",
+    "ActionMask",
     "Arrivals",
     "Batch",
     "CategoricalHead",
@@ -112,6 +114,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: torch and Lightning take seconds."""
+    if name == "__version__":
+        return importlib.metadata.version("mineonline")
     for module, names in _HOMES.items():
         if name in names:
             home = importlib.import_module(f"mineonline.{module}")

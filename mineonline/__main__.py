@@ -1,4 +1,7 @@
-"""`mineonline <command> ...` and `python -m mineonline <command> ...` are `python -m mineonline.<command> ...`."""
+"""`mineonline <command> ...` and `python -m mineonline <command> ...` are `python -m mineonline.<command> ...`.
+
+`eval "$(mineonline -sc install=bash)"` lets the shell complete commands, and the groups, choices and keys of `train`.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,9 @@ def main() -> None:
     if words and words[0] in COMMANDS:
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, "-m", f"mineonline.{words[0]}", *words[1:]])
-    if words[:1] == ["--version"]:
+    if words[:1] in (["-sc"], ["--shell-completion"]):
+        _complete(words)
+    elif words[:1] == ["--version"]:
         from mineonline import __version__
 
         print(f"mineonline {__version__}")
@@ -35,6 +40,23 @@ def main() -> None:
         close = difflib.get_close_matches(words[0], COMMANDS, n=1)
         hint = f"Did you mean {close[0]}?" if close else f"\n{_USAGE}"
         sys.exit(f"error: {words[0]}: there is no such command. {hint}")
+
+
+def _complete(words: list[str]) -> None:
+    """Hydra's shell completion, which knows no subcommands: it sees `train` as if it were the program itself."""
+    line = os.environ.get("COMP_LINE", "")
+    typed = line.split()
+    if any(word.startswith("query=") for word in words):
+        if len(typed) < 2 or (len(typed) == 2 and not line.endswith(" ")):
+            print(" ".join(COMMANDS))
+            return
+        if typed[1] != "train":
+            return
+        os.environ["COMP_LINE"] = line.replace(" train", "", 1)
+    from mineonline.settings.command_line import run_hydra
+
+    sys.argv[0] = "mineonline"
+    run_hydra(words, lambda settings: None)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """`python -m mineonline.evaluate checkpoint=<file>` plays complete episodes and prints their scores.
 
-    python -m mineonline.evaluate checkpoint=runs/<...>/checkpoints/last.ckpt episodes=20 video=hunt.mp4
+python -m mineonline.evaluate checkpoint=runs/<...>/checkpoints/last.ckpt episodes=20 video=hunt.mp4
 """
 
 from __future__ import annotations

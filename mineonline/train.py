@@ -15,14 +15,14 @@ if __name__ == "__main__":
 from mineonline.processes.lifetimes import show_run_dir
 from mineonline.run.folder import choose_run_dir
 from mineonline.run.resume import with_saved_settings
-from mineonline.settings.command_line import compose_settings, report_errors, run_hydra
+from mineonline.settings.command_line import compose_settings, report_errors, run_hydra, with_config_dirs
 from mineonline.settings.parsing import parse_config
 
 
 def main() -> None:
     """Check the command line, then hand over to Hydra."""
-    words = sys.argv[1:]
-    if not any(word.startswith("-") for word in words):  # Hydra's flags are for Hydra
+    words = with_config_dirs(sys.argv[1:])
+    if not any(word.startswith("-") for word in words):  # other flags are Hydra's
         words = with_saved_settings(words)
         settings = compose_settings(words)
         parse_config(settings)

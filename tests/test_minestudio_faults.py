@@ -126,7 +126,13 @@ def test_fault_6_the_reference_remembers_the_whole_episode_not_only_the_fragment
         tensor.data.mul_(1.5)  # another policy than the one that plays
     env = build_env(config.env, config.task, seed=config.seed, num_envs=2, first_index=0)
     settings = RolloutSettings(
-        env_spec=spec, length=6, envs_per_worker=2, first_env=0, seed=0, device="cpu", torch_threads=1,
+        env_spec=spec,
+        length=6,
+        envs_per_worker=2,
+        first_env=0,
+        seed=0,
+        device="cpu",
+        torch_threads=1,
         collector_log=None,
     )
     player = Player(env, env.reset(np.ones(2, np.bool_)), actor, settings, first_env=0)

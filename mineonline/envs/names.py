@@ -42,8 +42,9 @@ TOOLS = tuple(f"{material}_{kind}" for kind in TOOL_KINDS for material in MATERI
 
 FOODS = ("apple", "bread", "beef", "porkchop", "mutton")
 
-ARMOUR = tuple(f"{material}_{part}" for material in ("iron", "diamond")
-               for part in ("helmet", "chestplate", "leggings", "boots"))
+ARMOUR = tuple(
+    f"{material}_{part}" for material in ("iron", "diamond") for part in ("helmet", "chestplate", "leggings", "boots")
+)
 
 ITEMS = (
     "none",

@@ -167,14 +167,18 @@ def _check_words(task: Task) -> None:
     """Only what holds for every engine: the real one has commands and callbacks that nobody could list here."""
     for i, command in enumerate(task.commands):
         if not command.startswith("/"):
-            raise ConfigError(f"task.commands[{i}] is {command!r}, but a chat command begins with a slash, for example "
-                              f"'/give @p minecraft:bow 1'.")
+            raise ConfigError(
+                f"task.commands[{i}] is {command!r}, but a chat command begins with a slash, for example "
+                f"'/give @p minecraft:bow 1'."
+            )
     for i, callback in enumerate(task.callbacks):
         target = callback.get("_target_")
         if not isinstance(target, str) or not target:
             found = f"_target_ {target!r}" if "_target_" in callback else f"only {_listed(callback) or 'nothing'}"
-            raise ConfigError(f"task.callbacks[{i}] has {found}, but it must name a class in _target_, for example "
-                              f"minestudio.simulator.callbacks.SpeedTestCallback.")
+            raise ConfigError(
+                f"task.callbacks[{i}] has {found}, but it must name a class in _target_, for example "
+                f"minestudio.simulator.callbacks.SpeedTestCallback."
+            )
 
 
 def _check_held(buttons: tuple[str, ...]) -> None:
@@ -185,8 +189,10 @@ def _check_held(buttons: tuple[str, ...]) -> None:
     for i, button in enumerate(buttons):
         group = group_of(button)
         if group in held:
-            raise ConfigError(f"task.actions.hold[{i}] is {button!r}, but {held[group]!r} is held too, and only one of "
-                              f"{_listed(GROUPS[group][1:])} can be pressed at a time.")
+            raise ConfigError(
+                f"task.actions.hold[{i}] is {button!r}, but {held[group]!r} is held too, and only one of "
+                f"{_listed(GROUPS[group][1:])} can be pressed at a time."
+            )
         held[group] = button
 
 
@@ -196,8 +202,11 @@ def _check_ranges(task: Task) -> None:
     # RandomState.randint needs at least one number between the ends
     _within("random_tp_range", task.random_tp_range, 2, 1_000_000)
     if not task.portal_reward:
-        _not_empty("rewards", task.rewards, "a list of at least one {event, objects, reward, max_reward_times}, unless "
-                                            "portal_reward is true")
+        _not_empty(
+            "rewards",
+            task.rewards,
+            "a list of at least one {event, objects, reward, max_reward_times}, unless portal_reward is true",
+        )
     for i, rule in enumerate(task.rewards):
         _not_empty(f"rewards[{i}].objects", rule.objects, "a list of at least one object")
         _within(f"rewards[{i}].max_reward_times", rule.max_reward_times, 1, 1_000_000)
@@ -207,19 +216,25 @@ def _check_ranges(task: Task) -> None:
         slot = slot_number(stack.slot)
         _within(f"inventory[{i}].slot", slot, 0, 40)
         if slot in taken:
-            raise ConfigError(f"task.inventory[{i}].slot is {stack.slot!r}, but task.inventory[{taken[slot]}] stands "
-                              f"there already; give each stack a slot of its own, 0 to 35 or {_listed(ARMOUR_SLOTS)}.")
+            raise ConfigError(
+                f"task.inventory[{i}].slot is {stack.slot!r}, but task.inventory[{taken[slot]}] stands "
+                f"there already; give each stack a slot of its own, 0 to 35 or {_listed(ARMOUR_SLOTS)}."
+            )
         taken[slot] = i
     for i, mobs in enumerate(task.mobs):
         _within(f"mobs[{i}].number", mobs.number, 1, 64)
         for axis, (least, most) in (("range_x", mobs.range_x), ("range_z", mobs.range_z)):
             if not -24 <= least <= most <= 24:
-                raise ConfigError(f"task.mobs[{i}].{axis} is [{least:g}, {most:g}], but it must be [least, greatest] "
-                                  f"with -24 <= least <= greatest <= 24 blocks.")
+                raise ConfigError(
+                    f"task.mobs[{i}].{axis} is [{least:g}, {most:g}], but it must be [least, greatest] "
+                    f"with -24 <= least <= greatest <= 24 blocks."
+                )
     both = set(task.actions.forbid) & set(task.actions.hold)
     if both:
-        raise ConfigError(f"task.actions.hold is {list(task.actions.hold)} and task.actions.forbid is "
-                          f"{list(task.actions.forbid)}: {_listed(sorted(both))} may stand in one of them only.")
+        raise ConfigError(
+            f"task.actions.hold is {list(task.actions.hold)} and task.actions.forbid is "
+            f"{list(task.actions.forbid)}: {_listed(sorted(both))} may stand in one of them only."
+        )
 
 
 def _within(path: str, found: int, least: int, most: int) -> None:
@@ -234,8 +249,9 @@ def _not_empty(path: str, found: tuple[Any, ...], expected: str) -> None:
 
 def _known(path: str, found: str, known: tuple[str, ...], kind: str) -> None:
     if found not in known:
-        raise ConfigError(f"task.{path} is {found!r}, which is no {kind}.{_did_you_mean(found, known)} "
-                          f"There are: {_listed(known)}.")
+        raise ConfigError(
+            f"task.{path} is {found!r}, which is no {kind}.{_did_you_mean(found, known)} There are: {_listed(known)}."
+        )
 
 
 def _did_you_mean(found: str, known: Iterable[str]) -> str:
@@ -261,10 +277,14 @@ def _explain(complaint: str, data: Any) -> str:
         return f"{where} is {found!r}: {expected}."
     key, fields = quoted[1], _fields_at(path)
     if "unknown field" in problem:
-        return (f"{where}.{key} is {found[key]!r}, but there is no such key.{_did_you_mean(key, fields)} "
-                f"There are: {_listed(fields)}.")
-    return (f"{where}.{key} is missing: found only {_listed(map(str, found)) or 'nothing'}. "
-            f"It must be {_readable(fields[key])}.")
+        return (
+            f"{where}.{key} is {found[key]!r}, but there is no such key.{_did_you_mean(key, fields)} "
+            f"There are: {_listed(fields)}."
+        )
+    return (
+        f"{where}.{key} is missing: found only {_listed(map(str, found)) or 'nothing'}. "
+        f"It must be {_readable(fields[key])}."
+    )
 
 
 def _value_at(data: Any, path: str) -> Any:

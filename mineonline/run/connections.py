@@ -1,7 +1,7 @@
 """A trainer rank's ends of both paths, and what only rank 0 has: opened, connected, and closed in order.
 
-    receiver ──▶ buffer ──▶ datamodule ──▶ learner ──▶ publisher (rank 0)
-    rank 0 also lets collectors join, and keeps those of this machine alive
+receiver ──▶ buffer ──▶ datamodule ──▶ learner ──▶ publisher (rank 0)
+rank 0 also lets collectors join, and keeps those of this machine alive
 """
 
 from __future__ import annotations

@@ -58,9 +58,7 @@ def train(
         check_device("collector.device", config.collector.device)
         check_ready(config.env)
     spec = env_spec(config.env, config.task)
-    learner = build_learner(
-        config, spec, bad_batch_file=run_dir / f"bad_batch-{rank}.pt", learner_class=learner_class
-    )
+    learner = build_learner(config, spec, bad_batch_file=run_dir / f"bad_batch-{rank}.pt", learner_class=learner_class)
     resume_at = _check_resume(config, learner)
     _settle_in(config, run_dir, overrides, rank)
     trainer.loggers = build_loggers(config, run_dir, resume_at) if rank == 0 else []

@@ -55,6 +55,25 @@ def parse_words(words: Sequence[str], kind: type[Words], usage: str) -> Words:
         raise ConfigError(f"{key}={values[key]}: {text[0].lower()}{text[1:]}.") from None
 
 
+def with_config_dirs(words: Sequence[str]) -> list[str]:
+    """`words`, with `--config-dir <folder>` as the override `hydra.searchpath`, which a resumed run finds again.
+
+    ConfigError if there is no such folder.
+    """
+    rest, folders = [], []
+    remaining = iter(words)
+    for word in remaining:
+        flag, equals, value = word.partition("=")
+        if flag not in ("--config-dir", "-cd"):
+            rest.append(word)
+            continue
+        given = value if equals else next(remaining, "")
+        if not Path(given or "-").is_dir():
+            raise ConfigError(f"{flag} {given}: there is no such folder.")
+        folders.append(f"file://{Path(given).absolute()}")
+    return merge_overrides(rest, [f"hydra.searchpath=[{','.join(folders)}]"]) if folders else rest
+
+
 def run_hydra(overrides: Sequence[str], run: Callable[[dict[str, Any]], None]) -> None:
     """Compose `conf/` with `overrides`, which may hold Hydra's own flags, and call `run` with the settings."""
     sys.argv[1:] = open_trainer(overrides)

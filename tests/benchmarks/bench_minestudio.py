@@ -74,8 +74,9 @@ def main() -> None:
         bare = bare_simulator(Path(folder))
         for _ in range(rounds):
             theirs, ours = bare_rate(bare, seconds, random), our_rate(env, seconds, random)
-            print(f"MinecraftSim {theirs:.0f} ticks/s, {simulators} behind the contract {ours:.0f}: "
-                  f"{ours / theirs:.2f}")
+            print(
+                f"MinecraftSim {theirs:.0f} ticks/s, {simulators} behind the contract {ours:.0f}: {ours / theirs:.2f}"
+            )
         env.close()
         bare.close()
 

@@ -41,9 +41,11 @@ def bench(task, image_size, num_envs):
         action = {"buttons": dice.choice(legal, num_envs), "camera": dice.integers(0, 121, num_envs)}
         steps_ms.append(cpu_ms(lambda action=action: env.step(action, everyone)))
     best, usual = min(steps_ms), median(steps_ms)
-    print(f"{image_size[0]:4d}x{image_size[1]:<4d} {num_envs:4d} envs  {best:8.2f} ms best {usual:8.2f} ms median  "
-          f"{1e3 * num_envs / best:7.0f} env-steps/s/core best {1e3 * num_envs / usual:7.0f} median  "
-          f"reset {reset_ms:.2f} ms")
+    print(
+        f"{image_size[0]:4d}x{image_size[1]:<4d} {num_envs:4d} envs  {best:8.2f} ms best {usual:8.2f} ms median  "
+        f"{1e3 * num_envs / best:7.0f} env-steps/s/core best {1e3 * num_envs / usual:7.0f} median  "
+        f"reset {reset_ms:.2f} ms"
+    )
 
 
 def main():

@@ -121,9 +121,7 @@ def test_a_full_buffer_makes_the_receiver_wait_until_room_is_made(filled):
 
 def test_stale_fragments_do_not_keep_newer_ones_out(filled):
     buffer = filled([0] * 8)
-    threading.Timer(
-        0.3, lambda: [buffer.put(fragment(9, n), REPORT, threading.Event()) for n in range(2)]
-    ).start()
+    threading.Timer(0.3, lambda: [buffer.put(fragment(9, n), REPORT, threading.Event()) for n in range(2)]).start()
     batch = buffer.take(2, 9, never)
     assert batch.lag_B == [0, 0]
     assert batch.arrivals.dropped["stale"] == 8

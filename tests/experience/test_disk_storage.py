@@ -77,9 +77,7 @@ input()
 
 
 def test_a_disk_without_enough_room_is_named_with_what_would_be_needed(tmp_path):
-    fragment_bytes = sum(
-        getattr(torch, field.dtype).itemsize * torch.Size(field.shape).numel() for field in SCHEMA
-    )
+    fragment_bytes = sum(getattr(torch, field.dtype).itemsize * torch.Size(field.shape).numel() for field in SCHEMA)
     capacity = 2 * shutil.disk_usage(tmp_path).free // fragment_bytes
     with pytest.raises(ConfigError) as error:
         DiskStorage(tmp_path, SCHEMA, capacity)

@@ -44,5 +44,3 @@ def checkpoint_of(run_dir, *overrides, version=0):
     torch.save({"state_dict": state, "iteration": version}, file)
     (run_dir / "config.yaml").write_text(yaml.safe_dump(msgspec.to_builtins(config)))
     return file
-
-

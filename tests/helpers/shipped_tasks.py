@@ -1,6 +1,5 @@
 """The tasks of conf/task as a run composes them."""
 
-
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 

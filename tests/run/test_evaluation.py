@@ -145,9 +145,7 @@ def test_the_overlay_leaves_the_middle_of_the_picture_alone():
     frame = np.full((360, 640, 3), 90, np.uint8)
     overlay = Overlay(20)
     idle = overlay.draw(frame, Caption(0.05, 1.0, 0.0, Controls(frozenset(), 0.0, 0.0)))
-    busy = overlay.draw(
-        frame, Caption(0.1, 1.0, 2.0, Controls(frozenset({"forward", "attack", "camera"}), -3.0, 10.0))
-    )
+    busy = overlay.draw(frame, Caption(0.1, 1.0, 2.0, Controls(frozenset({"forward", "attack", "camera"}), -3.0, 10.0)))
     assert (frame == 90).all()
     for picture in (idle, busy):
         assert (picture[80:260] == 90).all()

@@ -196,9 +196,7 @@ def test_a_sign_of_life_is_small_and_shows_who_has_missed_weights(network):
     publisher = WeightsPublisher(network, "run", refresh_s=0.3)
     large = {"weight": torch.zeros(1 << 20)}
     publisher.publish(1, large)
-    subscriber = WeightsSubscriber(
-        network.context, publisher.address, None, run_id="run", schema=weights_schema(large)
-    )
+    subscriber = WeightsSubscriber(network.context, publisher.address, None, run_id="run", schema=weights_schema(large))
     assert subscriber.newest(timeout_s=5).version == 1
     public = subscriber._sockets[0]
     public.setsockopt(zmq.UNSUBSCRIBE, b"weights:")  # what it would miss if it were too slow

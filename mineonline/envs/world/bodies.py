@@ -223,6 +223,4 @@ def draw_arrows(image: Image, depth: Depth, arrow: Records, player: Record, atla
         if shot.state != 0:
             pose = _pose(shot.bearing, shot.climb)
             body_eye = _into_body((eye[0] - shot.x, eye[1] - shot.y, eye[2] - shot.z), pose)
-            _draw_box(
-                image, depth, _axes_in_body(axes, pose), body_eye, _ARROW_BOX, 0.0, _ARROW_PICTURES, atlas, 0.0
-            )
+            _draw_box(image, depth, _axes_in_body(axes, pose), body_eye, _ARROW_BOX, 0.0, _ARROW_PICTURES, atlas, 0.0)

@@ -27,9 +27,7 @@ def _slab(start: float, direction: float, low: float, high: float) -> tuple[floa
 
 
 @kernel
-def distance_to_mob(
-    mob: Record, x: float, y: float, z: float, dx: float, dy: float, dz: float, margin: float
-) -> float:
+def distance_to_mob(mob: Record, x: float, y: float, z: float, dx: float, dy: float, dz: float, margin: float) -> float:
     """Along a ray, to a mob's box with a margin around it; infinite if the ray misses it."""
     half, height = BODY[mob.kind, 0] + margin, BODY[mob.kind, 1]
     x0, x1 = _slab(x, dx, mob.x - half, mob.x + half)

@@ -62,8 +62,10 @@ def slot_named(word: str) -> Callable[[World, int], int]:
     if word in fixed:
         return lambda world, n: fixed[word]
     if not number.isdecimal() or int(number) >= size:
-        raise CommandError(f"{word!r} is no slot; there are weapon.mainhand, {', '.join(fixed)}, hotbar.0 to 8, "
-                           f"inventory.0 to 26 and container.0 to 35.")
+        raise CommandError(
+            f"{word!r} is no slot; there are weapon.mainhand, {', '.join(fixed)}, hotbar.0 to 8, "
+            f"inventory.0 to 26 and container.0 to 35."
+        )
     return lambda world, n: first + int(number)
 
 
@@ -73,8 +75,10 @@ def place_of(words: Sequence[str], *, of_blocks: bool) -> Callable[[World, int],
     for axis, word in zip("xyz", words, strict=True):
         number = word.removeprefix("~")
         relative = number != word
-        if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?" if relative or not of_blocks else r"[+-]?\d+",
-                            number or ("0" if relative else "")):
+        if not re.fullmatch(
+            r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?" if relative or not of_blocks else r"[+-]?\d+",
+            number or ("0" if relative else ""),
+        ):
             raise CommandError(f"{word!r} is no {axis}; write a number, or ~ and a number from where the player is.")
         # a whole number along x or z means the middle of the block
         middle = 0.5 if not relative and not of_blocks and axis != "y" and re.fullmatch(r"[+-]?\d+", number) else 0.0

@@ -77,8 +77,10 @@ def parse_command(text: str) -> Effect:
 def refuse_unknown(task: Task) -> None:
     """ConfigError if a task wants what only the real engine has: other commands, larger stacks, callbacks."""
     for i, callback in enumerate(task.callbacks):
-        raise ConfigError(f"task.callbacks[{i}] is {callback['_target_']}, but MineStudio's callbacks run on its "
-                          f"simulator alone: set env=minestudio, or leave task.callbacks empty.")
+        raise ConfigError(
+            f"task.callbacks[{i}] is {callback['_target_']}, but MineStudio's callbacks run on its "
+            f"simulator alone: set env=minestudio, or leave task.callbacks empty."
+        )
     given = zip((f"inventory[{i}]" for i in range(len(task.inventory))), inventory_commands(task), strict=True)
     said = ((f"commands[{i}]", command) for i, command in enumerate(task.commands))
     for path, command in (*given, *said):
@@ -160,8 +162,10 @@ def _kill(words: list[str]) -> Effect:
     chosen = words[0] if words else "@s"
     of_type = re.fullmatch(r"@e(?:\[type=(!?)(?:minecraft:)?(\w+)\])?", chosen)
     if len(words) > 1 or (of_type is None and chosen not in PLAYERS):
-        raise CommandError(f"{' '.join(words)!r} names nobody; write {', '.join(PLAYERS)}, or @e[type=...] with "
-                           f"!player, item, arrow or a mob.")
+        raise CommandError(
+            f"{' '.join(words)!r} names nobody; write {', '.join(PLAYERS)}, or @e[type=...] with "
+            f"!player, item, arrow or a mob."
+        )
     if of_type is None:
         return _kill_player
     negated, kind = of_type[1], of_type[2]

@@ -113,9 +113,7 @@ def within_reach(player: Record, thing: Record) -> bool:
 
 
 @kernel
-def move_drops(
-    block: Blocks, drop: Records, slot: Records, player: Record, counter: Counter
-) -> None:
+def move_drops(block: Blocks, drop: Records, slot: Records, player: Record, counter: Counter) -> None:
     """One tick of what lies on the ground: it falls, is picked up, or vanishes after five minutes."""
     for d in range(MAX_DROPS):
         stack = drop[d]

@@ -211,8 +211,10 @@ def move_player(block: Blocks, player: Record, forward: float, left: float, jump
     move_body(block, player, PLAYER_HALF_WIDTH, PLAYER_HEIGHT)
     player.fall = 0.0 if player.in_water else player.fall + max(0.0, before - player.y)
     fall_and_slow(player, stood)
-    if player.in_water and player.bumped and not is_solid(
-        block, math.floor(player.x), math.floor(player.y + 1.6), math.floor(player.z)
+    if (
+        player.in_water
+        and player.bumped
+        and not is_solid(block, math.floor(player.x), math.floor(player.y + 1.6), math.floor(player.z))
     ):
         # climbs out onto the shore
         player.vy = 0.3

@@ -79,8 +79,10 @@ class Session:
         """
         choice = np.asarray(choice_G, np.int64)
         if choice.shape != (len(GROUPS),) or (choice < 0).any() or (choice >= np.array(GROUP_SIZES)).any():
-            raise ValueError(f"one choice in each of the groups {', '.join(GROUPS)} is needed, 0 to less than "
-                             f"{GROUP_SIZES}, but they are {choice.tolist()}")
+            raise ValueError(
+                f"one choice in each of the groups {', '.join(GROUPS)} is needed, 0 to less than "
+                f"{GROUP_SIZES}, but they are {choice.tolist()}"
+            )
         if self.dead:
             be_reborn(self.world, 0)
         if chat is not None:

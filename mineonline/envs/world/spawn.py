@@ -83,9 +83,11 @@ def _stand_beside(block: Blocks, player: Record, kind: int) -> bool:
                 continue
             for dx, dz in ((2, 0), (0, 2), (-2, 0), (0, -2)):
                 height = standing_height(block, x + dx, z + dz)
-                if height != NOTHING and block[column + height + 1] == kind and block[
-                    column + dx // 2 * STRIDE_X + dz // 2 * STRIDE_Z + height + 1
-                ] == AIR:
+                if (
+                    height != NOTHING
+                    and block[column + height + 1] == kind
+                    and block[column + dx // 2 * STRIDE_X + dz // 2 * STRIDE_Z + height + 1] == AIR
+                ):
                     best, nearest = column, distance
                     player.x, player.y, player.z = x + dx + 0.5, float(height), z + dz + 0.5
                     player.yaw = math.degrees(math.atan2(float(dx), float(-dz)))

@@ -152,8 +152,7 @@ ARROW = np.dtype(
 SLOT = np.dtype([("item", "i4"), ("count", "i4"), ("wear", "i4")], align=True)
 
 COUNTERS: dict[tuple[str, str], int] = {
-    pair: column
-    for column, pair in enumerate((event, thing) for event, things in EVENTS.items() for thing in things)
+    pair: column for column, pair in enumerate((event, thing) for event, things in EVENTS.items() for thing in things)
 }
 """(event, object) -> its column of `World.counter`."""
 

@@ -26,8 +26,12 @@ _GRASS_TINT: dict[str, Colour] = {
     "desert": (160, 152, 72),
     "mountains": (104, 146, 98),
 }
-_LEAF_TINT: dict[str, Colour] = {"oak": (62, 118, 38), "birch": (100, 136, 66), "spruce": (56, 92, 58),
-                                 "acacia": (98, 128, 46)}
+_LEAF_TINT: dict[str, Colour] = {
+    "oak": (62, 118, 38),
+    "birch": (100, 136, 66),
+    "spruce": (56, 92, 58),
+    "acacia": (98, 128, 46),
+}
 _BARK: dict[str, tuple[Colour, Colour]] = {
     "oak": ((106, 84, 50), (176, 142, 86)),
     "birch": ((216, 214, 208), (196, 178, 124)),

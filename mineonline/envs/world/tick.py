@@ -188,9 +188,7 @@ def tick(world: World, n: int, choice: NDArray[np.int64], pitch_degrees: float, 
 
 
 @kernel
-def live(
-    world: World, n: int, choice: NDArray[np.int64], pitch_degrees: float, yaw_degrees: float, ticks: int
-) -> None:
+def live(world: World, n: int, choice: NDArray[np.int64], pitch_degrees: float, yaw_degrees: float, ticks: int) -> None:
     """`tick` so many times, with the camera moving in each."""
     for _ in range(ticks):
         tick(world, n, choice, pitch_degrees, yaw_degrees)

@@ -112,7 +112,7 @@ def test_the_next_block_begins_five_ticks_after_one_broke():
 
 def test_mining_in_the_air_takes_five_times_as_long():
     env = facing("oak_leaves")
-    cells(env)[MIDDLE, MIDDLE, : GROUND] = BLOCK_ID["air"]
+    cells(env)[MIDDLE, MIDDLE, :GROUND] = BLOCK_ID["air"]
     env.world.player[0]["on_ground"] = 0
     before = env.world.player[0]["progress"]
     press(env, "attack")

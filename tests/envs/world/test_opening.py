@@ -115,8 +115,17 @@ def minestudios_callback(callbacks, task):
     if task.portal_reward:
         return callbacks.GateRewardsCallback()
     rule = task.rewards[0]
-    return callbacks.RewardsCallback([{"event": rule.event, "objects": list(rule.objects), "reward": rule.reward,
-                                       "identity": rule.identity, "max_reward_times": rule.max_reward_times}])
+    return callbacks.RewardsCallback(
+        [
+            {
+                "event": rule.event,
+                "objects": list(rule.objects),
+                "reward": rule.reward,
+                "identity": rule.identity,
+                "max_reward_times": rule.max_reward_times,
+            }
+        ]
+    )
 
 
 def assert_same_world(env, session):
@@ -259,8 +268,10 @@ def test_a_script_shoots_sheep_with_the_bow_and_is_paid_for_them():
     env.reset(on)
     player = env.world.player[0]
     for _ in range(300):
-        sheep = min((mob for mob in env.world.mob[0] if mob["kind"] >= 0 and mob["dying"] == 0),
-                    key=lambda mob: np.hypot(mob["x"] - player["x"], mob["z"] - player["z"]))
+        sheep = min(
+            (mob for mob in env.world.mob[0] if mob["kind"] >= 0 and mob["dying"] == 0),
+            key=lambda mob: np.hypot(mob["x"] - player["x"], mob["z"] - player["z"]),
+        )
         dx, dz = sheep["x"] - player["x"], sheep["z"] - player["z"]
         pitch = np.degrees(np.arctan2(player["y"] + 1.5 - (sheep["y"] + 0.9), np.hypot(dx, dz)))
         turn = (np.degrees(np.arctan2(-dx, dz)) - player["yaw"] + 180) % 360 - 180
