@@ -9,7 +9,7 @@ import torch
 from mineonline import PPO, Batch, IterationOutput
 
 WORST = 3.0
-"""No row costs more than this multiple of its advantage, however much more probable the policy has made its action."""
+"""No row costs more than this multiple of its advantage, however much more probable its action has become."""
 
 
 class DualClipPPO(PPO):

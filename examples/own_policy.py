@@ -1,4 +1,4 @@
-"""A policy of your own: it sees a coarse picture, and has no convolution.
+"""A policy of your own: it sees a coarse picture, and has no convolutions.
 
 python -m mineonline.train policy=own policy._target_=examples.own_policy.CoarsePolicy +policy.kwargs.width=128
 """

@@ -1,6 +1,6 @@
 """`mineonline <command> ...` and `python -m mineonline <command> ...` are `python -m mineonline.<command> ...`.
 
-`eval "$(mineonline -sc install=bash)"` lets the shell complete commands, and the groups, choices and keys of `train`.
+`eval "$(mineonline -sc install=bash)"` makes the shell complete commands, and the groups, choices and keys of `train`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ COMMANDS = {
     "collect": "add a collector to a run, or record what a checkpoint plays",
     "evaluate": "score and film a checkpoint",
     "replay": "look at fragments that broke learning",
-    "export": "write a VPT's files for MineStudio",
-    "doctor": "what this machine can run, and what to type for the rest",
+    "export": "write a VPT policy as MineStudio's files",
+    "doctor": "show what this machine can run, and what to type for the rest",
 }
 _USAGE = "\n".join(
     ["usage: mineonline <command> [key=value ...]", "", *(f"  {name:10}{text}" for name, text in COMMANDS.items())]
@@ -23,7 +23,7 @@ _USAGE = "\n".join(
 
 
 def main() -> None:
-    """Start the command in this process's place, so that it is the same however it is typed."""
+    """Replace this process with the command, so that both spellings run the same process."""
     words = sys.argv[1:]
     if words and words[0] in COMMANDS:
         sys.stdout.flush()
@@ -35,7 +35,7 @@ def main() -> None:
 
         print(f"mineonline {__version__}")
     elif not words or words[0] in ("-h", "--help"):
-        print(_USAGE + "\n\n`mineonline <command> --help` says more.")
+        print(_USAGE + "\n\n`mineonline <command> --help` shows its arguments.")
     else:
         close = difflib.get_close_matches(words[0], COMMANDS, n=1)
         hint = f"Did you mean {close[0]}?" if close else f"\n{_USAGE}"
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _complete(words: list[str]) -> None:
-    """Hydra's shell completion, which knows no subcommands: it sees `train` as if it were the program itself."""
+    """Hydra's shell completion. It knows no subcommands, so it sees `train` as if that were the program itself."""
     line = os.environ.get("COMP_LINE", "")
     typed = line.split()
     if any(word.startswith("query=") for word in words):

@@ -1,6 +1,6 @@
 """`python -m mineonline.collect run=<run folder or address>` adds a collector to a run.
 
-With `checkpoint=<file> record=<folder> fragments=<number>` it plays by itself, and writes to disk.
+With `checkpoint=<file> record=<folder> fragments=<number>` it plays without a trainer, and writes fragments to disk.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from mineonline.settings.command_line import fail, parse_words
 
 
 def main() -> None:
-    """Collect for a run until it is complete, or record."""
+    """Collect for a run until the run is complete, or record."""
     log_to_stderr()
     arguments = parse_arguments(sys.argv[1:])
     if isinstance(arguments, CollectArguments) and "://" not in arguments.run:
         show_run_dir(Path(arguments.run).absolute(), "mineonline.collect", sys.argv[1:])
-    # seconds of imports, which a misspelt key should not wait for
+    # these imports take seconds: report a misspelt key first
     from mineonline.run.collector import collect_for_run, settle_in
     from mineonline.run.record_play import record
 
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def parse_arguments(words: list[str]) -> CollectArguments | RecordArguments:
-    """ConfigError says how the command is to be called."""
+    """The arguments in `words`. ConfigError says how to call the command."""
     if not words:
         raise ConfigError(COLLECT_USAGE)
     if any(word.startswith("run=") for word in words):
@@ -49,5 +49,5 @@ if __name__ == "__main__":
     try:
         main()
     except MineonlineError as error:
-        # a worker that died may live next time; anything else would only repeat itself
+        # a worker that died may survive the next time; any other error would only repeat itself
         fail(error, 1 if isinstance(error, CollectorError) else CONFIG_EXIT_CODE)

@@ -1,10 +1,10 @@
-"""`python -m mineonline.doctor` looks whether this machine is ready, and names the cure of what is not.
+"""`python -m mineonline.doctor` checks what this machine can run, and says what to do about the rest.
 
-    python -m mineonline.doctor             look
-    python -m mineonline.doctor --install   install what env=minestudio and policy=vpt need in Python, then look
-    python -m mineonline.doctor --engine    download MineStudio's engine (Minecraft) from its hub, then look
+    python -m mineonline.doctor             check
+    python -m mineonline.doctor --install   install the Python packages of env=minestudio and policy=vpt, then check
+    python -m mineonline.doctor --engine    download MineStudio's engine (Minecraft) from its hub, then check
 
-Exits with 0 if the embedded world and all that was asked for can run.
+Exits with 0 if the embedded world can run, and everything that was asked for.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mineonline.settings.command_line import report_errors
 
 
 def main() -> None:
-    """Look, after installing what the arguments name."""
+    """Install what the arguments name, then check."""
     arguments = sys.argv[1:]
     if "--help" in arguments or "-h" in arguments:
         print(__doc__)

@@ -1,19 +1,19 @@
-"""What a user can be told. Everything raised on purpose is one of these; the command line prints its text alone.
+"""The errors meant for users. All errors raised on purpose are among them; the commands print only their text.
 
 MineonlineError
 ├── ConfigError         a key or a value that cannot work, found before any process starts
-├── CheckpointError     a checkpoint that is broken, or of another run's shape
+├── CheckpointError     a checkpoint that is broken, or does not fit the run's networks
 ├── CollectorError      collectors failed too often, or nothing arrived for too long
 ├── EnvError            an environment cannot be built
-├── LearningError       gradients stay non-finite
+├── LearningError       gradients or fragments stay non-finite
 └── WireError           a message that was refused (counted by the receiver, never fatal there)
-    └── NotFiniteError  ... because of what its numbers are
+    └── NotFiniteError  ... because it holds numbers that are not finite
 """
 
 import msgspec
 
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes from a stranger."""
+"""What msgspec raises for bytes that it cannot decode."""
 
 
 class MineonlineError(Exception):
@@ -21,7 +21,7 @@ class MineonlineError(Exception):
 
 
 class ConfigError(MineonlineError):
-    """A setting that cannot work: names the key, what was found and what may stand there."""
+    """A setting that cannot work: names the key, the value found, and the values allowed."""
 
 
 class CheckpointError(MineonlineError):
@@ -29,7 +29,7 @@ class CheckpointError(MineonlineError):
 
 
 class CollectorError(MineonlineError):
-    """Experience does not come: collectors keep failing, or none has sent anything for too long."""
+    """No experience arrives: collectors keep failing, or none has sent anything for too long."""
 
 
 class EnvError(MineonlineError):
@@ -37,7 +37,7 @@ class EnvError(MineonlineError):
 
 
 class LearningError(MineonlineError):
-    """Learning cannot go on: names the tensors that are not finite, and where the fragments were saved."""
+    """Learning cannot continue: names the tensors that are not finite, and where the fragments were saved."""
 
 
 class WireError(MineonlineError):
@@ -45,4 +45,4 @@ class WireError(MineonlineError):
 
 
 class NotFiniteError(WireError):
-    """A fragment with numbers that are not finite: of a broken environment, or of a policy that has diverged."""
+    """A fragment with numbers that are not finite: its environment is broken, or its policy has diverged."""

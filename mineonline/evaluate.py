@@ -16,20 +16,20 @@ from mineonline.settings.command_line import parse_words, report_errors
 
 
 def main() -> None:
-    """Play, print, write. A trainer that started this process takes it along."""
+    """Play, print the scores, write the files. If a trainer started this process, it ends with that trainer."""
     exit_on_signals(signal.SIGINT, signal.SIGTERM)
     parent = parent_trainer()
     if parent is not None:
         die_with_parent(parent, signal.SIGTERM)
     arguments = parse_arguments(sys.argv[1:])
-    # seconds of imports, which a misspelt key should not wait for
+    # this import takes seconds: report a misspelt key first
     from mineonline.run.evaluation import evaluate
 
     evaluate(arguments)
 
 
 def parse_arguments(words: list[str]) -> EvaluateArguments:
-    """ConfigError says which word cannot be used, and what may stand there."""
+    """The arguments in `words`. ConfigError says which word is wrong, and what it may be."""
     arguments = parse_words(words, EvaluateArguments, EVALUATE_USAGE)
     if arguments.episodes < 1:
         raise ConfigError(f"episodes={arguments.episodes}: must be at least 1.")

@@ -1,7 +1,7 @@
-"""`python -m mineonline.export checkpoint=<file> model=<file> weights=<file>` goes back to MineStudio.
+"""`python -m mineonline.export checkpoint=<file> model=<file> weights=<file>` writes a policy for MineStudio.
 
-Writes the `.model` and the `.weights` file of a policy that was trained with policy=vpt, for MineStudio's
-`load_vpt_policy(model, weights)`: the same logits, and the same values in units of reward.
+Writes a policy trained with policy=vpt as a `.model` and a `.weights` file, which MineStudio's
+`load_vpt_policy(model, weights)` reads: the same logits, and the same values in units of reward.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mineonline.settings.command_line import parse_words, report_errors
 
 
 def main() -> None:
-    """Export what the command line names."""
+    """Export the checkpoint that the command line names."""
     arguments = parse_words(sys.argv[1:], ExportArguments, EXPORT_USAGE)
     from mineonline.run.export import export
 

@@ -1,12 +1,12 @@
-"""The records that everybody shares. A fragment is T consecutive rows of one environment, across the ends of episodes.
+"""The records that all parts share. A fragment is T consecutive rows of one environment, across the ends of episodes.
 
 Axes: B fragments, T rows. `_BU` tensors have U = T + 1 rows: the last is what the last action led to.
 
-A row is one decision, with two exceptions, marked in `final_BT`: no action was taken there and no loss reads them.
-When an episode is truncated (a time limit, a crash), its true last observation gets a row of its own: the truncated
-decision bootstraps from its value, with the policy's memory of the whole episode. And until the next episode has
-started (Minecraft takes seconds), rows hold nothing. So a row always shows what the row before it led to, unless that
-one terminated:
+A row is one decision, with two exceptions, marked in `final_BT`: no action was taken there, and no loss reads them.
+First, when an episode is truncated (a time limit, a crash), its true last observation gets its own row: the truncated
+decision bootstraps from the value of that row, with the policy's memory of the whole episode. Second, until the next
+episode has started (Minecraft takes seconds), rows hold nothing. So a row always shows what the row before it led to,
+unless that one terminated:
 
     row          t        t+1      t+2                    row          t           t+1
     decision     last     -        first of the next      decision     last        first of the next
@@ -54,13 +54,13 @@ class Fragments:
     memory: TensorDict
     """Name -> (B, *shape): the policy's memory before row 0."""
     reference_memory: TensorDict
-    """Name -> (B, *shape): the reference policy's; empty if there is none, or it has no memory."""
+    """Name -> (B, *shape): the reference policy's memory; empty if there is no reference, or it has no memory."""
     version_B: Tensor
     """int64: version of the behaviour policy."""
     env_B: Tensor
     """int64: global index of the environment; unique in the run."""
     sequence_B: Tensor
-    """int64: number of the fragment among those of its environment, from 0; a gap shows that one is missing."""
+    """int64: the fragment's number within its environment, from 0; a gap shows that one is missing."""
 
     def __len__(self) -> int:
         return len(self.version_B)
@@ -105,7 +105,7 @@ def concatenate(parts: Sequence[Fragments]) -> Fragments:
 
 
 class TensorField(msgspec.Struct, frozen=True):
-    """One tensor of a record that crosses a process: its name, torch dtype and shape (of a fragment: without B)."""
+    """A tensor sent between processes: its name, torch dtype and shape (without B, for a fragment's tensors)."""
 
     name: str
     dtype: str
@@ -162,7 +162,7 @@ class Episode(msgspec.Struct, frozen=True):
     statistics: dict[str, float]
     """Totals of the events that the task counts, for example `{"kill_entity/cow": 2.0}`."""
     crashed: bool = False
-    """Truncated because its environment failed."""
+    """Truncated because the environment failed."""
 
 
 class Timing(msgspec.Struct, frozen=True):
@@ -171,16 +171,16 @@ class Timing(msgspec.Struct, frozen=True):
     env_s: float
     policy_s: float
     send_s: float
-    """Sending the rollout before this one, and waiting for room."""
+    """Sending the previous rollout, including the wait for room."""
     total_s: float
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What a collector tells the trainer with each fragment."""
+    """What a collector reports to the trainer with each fragment."""
 
     collector_id: int
     episodes: tuple[Episode, ...]
-    """That ended in this fragment."""
+    """Episodes that ended in this fragment."""
     env_failures: int
-    """Times that environments of this collector failed since its last fragment."""
+    """How often environments of this collector have failed since its last fragment."""
     timing: Timing

@@ -1,4 +1,4 @@
-"""`python -m mineonline.replay file=<run>/bad_batch-<rank>.pt` looks at fragments that broke learning."""
+"""`python -m mineonline.replay file=<run folder>/bad_batch-<rank>.pt` looks at fragments that broke learning."""
 
 from __future__ import annotations
 

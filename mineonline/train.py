@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def _train(words: list[str], settings: dict[str, Any]) -> None:
-    # seconds of imports, which a misspelt key should not wait for
+    # these imports take seconds: report a misspelt key first
     import lightning
 
     from mineonline.learning.module import PPO

@@ -14,6 +14,15 @@ import torch
 
 from tests.helpers.programs import Run
 
+
+def pytest_collection_modifyitems(items):
+    """What starts no program, and is not slow, is quick: for the edit loop."""
+    for item in items:
+        starts_programs = "start" in item.fixturenames or item.path.parent.name == "programs"
+        if not starts_programs and not any(item.iter_markers("slow")) and not any(item.iter_markers("program")):
+            item.add_marker(pytest.mark.quick)
+
+
 # small tensors on two cores: a second thread would mostly wait for the first
 torch.set_num_threads(1)
 

@@ -9,6 +9,7 @@ import pytest
 
 import mineonline
 from mineonline.__main__ import COMMANDS
+from tests.helpers.programs import LIMIT_S
 
 PUBLIC = {
     "PPO", "IterationOutput", "Losses", "Rows", "Sequences", "FirstPass",
@@ -37,7 +38,7 @@ def test_the_version_is_that_of_the_installed_package():
 def imported_by(*arguments):
     """The packages that a Python process imports."""
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
     packages = set(re.findall(r"\| +(\w+)", done.stderr))
     assert "mineonline" in packages, done.stderr
@@ -65,7 +66,7 @@ def test_help_and_a_mistake_are_answered_before_anything_slow_is_imported(argume
 
 def mineonline_command(*words):
     return subprocess.run(
-        [sys.executable, "-m", "mineonline", *words], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "mineonline", *words], capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
 
 
@@ -74,7 +75,7 @@ def test_every_command_can_be_typed_as_a_subcommand():
     for command in COMMANDS:
         assert f"\n  {command} " in listed
         direct = subprocess.run(
-            [sys.executable, "-m", f"mineonline.{command}", "--help"], capture_output=True, text=True, timeout=120
+            [sys.executable, "-m", f"mineonline.{command}", "--help"], capture_output=True, text=True, timeout=LIMIT_S
         )
         assert direct.returncode == 0
         assert mineonline_command(command, "--help").stdout == direct.stdout

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent: written beside their place and renamed into it."""
+"""Checkpoints that are whole or absent: written under a temporary name, and renamed when they are complete."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mineonline.learning.module import PPO
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's own writing of checkpoints, to a temporary file that is renamed when it is complete."""
+    """Lightning's own checkpoint writer, on a temporary file that is renamed when it is complete."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         final = Path(path)
@@ -32,18 +32,34 @@ class SaveCheckpoints(IterationCallback):
         self._folder = folder
         self._every = every
         self._keep_every = keep_every
+        self._is_new = False
+        """An iteration has ended since the last `save_due`."""
         self._saved_iteration = -1
 
     def iteration_ended(self, trainer: lightning.Trainer, learner: PPO, batch: Batch) -> None:
-        if learner.iteration % self._every == 0 or learner.iteration == learner.iterations:
-            self._save(trainer, learner)
+        self._is_new = True
+
+    def save_due(self, trainer: lightning.Trainer) -> None:
+        """Save what is due. All ranks call it together, between two iterations.
+
+        Not done in `iteration_ended`, because Lightning writes the iteration's metrics after that: a trainer killed in
+        between would resume after an iteration whose metrics are missing.
+        """
+        learner = trainer.lightning_module
+        assert isinstance(learner, PPO)
+        if not self._is_new:
+            return
+        self._is_new = False
+        if learner.iteration % self._every == 0:
+            self._save_last(trainer, learner)
         if self._keep_every and learner.iteration % self._keep_every == 0:
             trainer.save_checkpoint(self._folder / f"{learner.iteration:06d}.ckpt")
 
     def ended(self, trainer: lightning.Trainer, learner: PPO) -> None:
-        if learner.iteration != self._saved_iteration:  # a signal, max_steps, max_time or a callback ended the run
-            self._save(trainer, learner)
+        self.save_due(trainer)
+        if learner.iteration != self._saved_iteration:
+            self._save_last(trainer, learner)
 
-    def _save(self, trainer: lightning.Trainer, learner: PPO) -> None:
+    def _save_last(self, trainer: lightning.Trainer, learner: PPO) -> None:
         self._saved_iteration = learner.iteration
         trainer.save_checkpoint(self._folder / "last.ckpt")

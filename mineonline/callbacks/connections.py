@@ -1,4 +1,4 @@
-"""Connects the learner with the two paths: lets collectors join when all ranks listen, and publishes weights."""
+"""Connects the learner with the two paths: lets collectors join once all ranks listen, and publishes weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ADDRESS_BYTES = 256
 
 
 class AnnounceRun(lightning.Callback):
-    """When every rank listens, tells rank 0 all addresses, in the order of the ranks."""
+    """Once every rank listens, gives rank 0 all addresses, in the order of the ranks."""
 
     def __init__(self, address: str, announce: Callable[[tuple[str, ...]], None]) -> None:
         self._address = address
@@ -32,8 +32,8 @@ class AnnounceRun(lightning.Callback):
 class PublishWeights(IterationCallback):
     """PATH 2, in rank 0: publishes the weights before the first iteration and after each one that changed the policy.
 
-    At the end it tells the collectors that the run is complete, unless it was asked to stop: then they wait for the
-    trainer to come back.
+    At the end it tells the collectors that the run is complete, unless the trainer was asked to stop: then they wait
+    for it to come back.
     """
 
     def __init__(self, publisher: WeightsPublisher, stop: StopRequest) -> None:
@@ -60,7 +60,7 @@ class PublishWeights(IterationCallback):
 
 
 def gather_addresses(trainer: lightning.Trainer, address: str) -> tuple[str, ...]:
-    """Every rank's address. As bytes in a tensor: torch's way of gathering objects would unpickle."""
+    """Every rank's address, gathered as bytes in a tensor: torch's gathering of objects would unpickle."""
     if trainer.world_size == 1:
         return (address,)
     mine = torch.zeros(_ADDRESS_BYTES, dtype=torch.uint8, device=trainer.strategy.root_device)

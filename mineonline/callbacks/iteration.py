@@ -1,4 +1,4 @@
-"""Lightning's hooks in the words of a run, for the built-in callbacks. One iteration is one of Lightning's batches."""
+"""Lightning's hooks in the terms of a run, for the built-in callbacks. An iteration is one batch of Lightning's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class IterationCallback(lightning.Callback):
         """Before the first batch is taken; after Lightning has set its signal handlers."""
 
     def batch_taken(self) -> None:
-        """The learner has waited for a batch, and starts to learn from it."""
+        """The learner has its batch, and starts to learn from it."""
 
     def iteration_ended(self, trainer: lightning.Trainer, learner: PPO, batch: Batch) -> None:
         """The learner has learnt from `batch`, and counted the iteration."""

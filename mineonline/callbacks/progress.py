@@ -1,4 +1,4 @@
-"""What a person sees while it runs: a bar in a terminal, a line every ten seconds elsewhere."""
+"""What the user sees during a run: a bar in a terminal, a line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LINE_EVERY_S = 10.0
 
 
 class Progress(IterationCallback):
-    """What collectors do until the first fragments arrive; then return, env steps/s, lag and the bottleneck."""
+    """Shows what collectors do until the first fragments arrive; then return, env steps/s, lag and the bottleneck."""
 
     def __init__(self, statistics: Statistics, logs: Path, joined: Callable[[], int]) -> None:
         """`logs`: folder of the collectors' logs. `joined`: how many collectors have joined, from all machines."""
@@ -68,7 +68,7 @@ class Progress(IterationCallback):
         self._close()
 
     def _show_start(self) -> None:
-        """In a thread: the training loop waits for the first fragments, which takes engines minutes."""
+        """Runs in a thread: the training loop waits for the first fragments, for minutes if engines have to start."""
         started_at = time.monotonic()
         while not self._first_batch.wait(_LINE_EVERY_S if self._bar is None else 1.0):
             news = self._logs.newest() or f"collectors that have joined: {self._joined()}"
@@ -107,15 +107,15 @@ class Progress(IterationCallback):
 
 
 class NewMessages:
-    """What collectors and their workers write into their logs from now on."""
+    """What collectors and their workers write to their logs from now on."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._known = {file: file.stat().st_size for file in self._files()}
-        """Bytes that were there before, of a run that goes on."""
+        """Bytes that were there before, if the run was resumed."""
 
     def newest(self) -> str:
-        """The last message of the log that was written to last, with that log's name; empty if there is none."""
+        """The last message in the most recently written log that has one, with the log's name; empty if none has."""
         for file in sorted(self._files(), key=lambda file: file.stat().st_mtime, reverse=True):
             with file.open("rb") as source:
                 source.seek(self._known.get(file, 0))

@@ -19,15 +19,15 @@ _WINDOW_EPISODES = 100
 class Statistics(IterationCallback):
     """Logs what arrived since the last iteration, summed over ranks.
 
-    `episode/*` are means over at least the last 100 episodes (fewer at the start; NaN before the first). `time/*` say
-    which share of an iteration each link waited or worked; the largest is the bottleneck. `idle_rows` is the share of
-    rows without a decision: last observations of truncated episodes, and environments that wait for their next episode.
-    `env_failures` counts environments that failed and were replaced, playing or not. Env steps, episodes and failures
-    go on counting after a resume.
+    `episode/*` are means over at least the last 100 episodes (fewer at the start; NaN before the first). `time/*`
+    is the fraction of time that each link waited or worked; the largest is the bottleneck. `idle_rows` is the fraction
+    of rows without a decision: last observations of truncated episodes, and environments that wait for their next
+    episode. `env_failures` counts environments that failed and were replaced, playing or not. Env steps, episodes and
+    failures continue to count after a resume.
     """
 
     def __init__(self, names: tuple[str, ...], restarts: Callable[[], int]) -> None:
-        """`names`: the statistics of the environment. `restarts`: collectors that this rank has restarted so far."""
+        """`names`: the environment's statistics. `restarts`: returns how many collectors this rank has restarted."""
         self._names = names
         self._restarts = restarts
         self._window: deque[dict[str, float]] = deque()
@@ -111,7 +111,7 @@ class Statistics(IterationCallback):
         }
 
     def _episode_means(self, sums: dict[str, float]) -> dict[str, float]:
-        """Over the window of iterations that this one enters."""
+        """Means over the window of iterations, after adding this one to it."""
         self._window.append(sums)
         while sum(entry["episodes"] for entry in self._window) - self._window[0]["episodes"] >= _WINDOW_EPISODES:
             self._window.popleft()

@@ -1,7 +1,7 @@
-"""Videos while training: whole episodes, played and filmed in a process of their own, which training never waits for.
+"""Videos during training: whole episodes, played and filmed in a separate process that training never waits for.
 
-Rank 0 starts `python -m mineonline.evaluate ... video=videos/<iteration>.mp4` with the present weights, one at a time,
-at low priority. It ends with the trainer, however that ends.
+Rank 0 starts `python -m mineonline.evaluate ... video=videos/<iteration>.mp4` with the current weights, one at a time,
+at low priority. That process ends with the trainer, however the trainer ends.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _NICER_BY = 10
 class RecordVideos(IterationCallback):
     """Records an episode every `every` iterations and one at the end of training; 0 records none.
 
-    An iteration whose turn comes while the last recording still runs gets no video (`skipped` counts them). The end of
-    training waits for the last video, at most LAST_VIDEO_LIMIT_S; when training fails or `stop` is requested, a
-    recording is given up at once. A recorder that fails is reported once, and counted in `failures`.
+    An iteration that is due while a recording still runs gets no video (`skipped` counts them). The end of training
+    waits for the last video, at most LAST_VIDEO_LIMIT_S; when training fails or `stop` is requested, a recording is
+    abandoned at once. `failures` counts the recorders that failed; only the first is reported.
     """
 
     def __init__(self, run_dir: Path, config_file: Path, every: int, stop: StopRequest) -> None:
@@ -55,7 +55,7 @@ class RecordVideos(IterationCallback):
         if not self._every or not trainer.is_global_zero:
             return
         self._look()
-        # the last iteration's turn comes when training has ended
+        # the last iteration is recorded when training has ended
         if learner.iteration % self._every == 0 and learner.iteration < learner.iterations:
             self._start(learner)
 
@@ -92,7 +92,7 @@ class RecordVideos(IterationCallback):
             self._report(str(error))
 
     def _look(self) -> None:
-        """Note a recorder that has ended."""
+        """Notice whether the recorder has ended."""
         code = self._recorder.poll() if self._recorder is not None else None
         if self._recorder is None or code is None:
             return
@@ -104,13 +104,13 @@ class RecordVideos(IterationCallback):
     def _report(self, reason: str) -> None:
         self.failures += 1
         if self.failures == 1:
-            log.warning("a video could not be recorded; training goes on. Later failures are not logged. %s", reason)
+            log.warning("a video could not be recorded; training continues. Later failures are not logged. %s", reason)
 
     def _gives_up(self, deadline: float) -> bool:
         return self._stop.received is not None or time.monotonic() > deadline
 
     def _wait(self, deadline: float) -> None:
-        """Until the recorder has ended, the deadline has passed, or the run was asked to stop."""
+        """Wait until the recorder has ended, the deadline has passed, or the run was asked to stop."""
         while self._recorder is not None and not self._gives_up(deadline):
             time.sleep(0.1)
             self._look()
@@ -126,7 +126,7 @@ class RecordVideos(IterationCallback):
 class _Recorder:
     """A process that films one episode of `policy` as it is now.
 
-    To be started by a thread that lives as long as the run: the kernel ends the process with the thread.
+    Make it in a thread that lives as long as the run: the kernel ends the process with the thread.
     """
 
     def __init__(self, run_dir: Path, config_file: Path, policy: Policy, iteration: int) -> None:
@@ -153,7 +153,7 @@ class _Recorder:
                     PARENT_VARIABLE: str(os.getpid()),
                     "OMP_NUM_THREADS": "1",
                 },
-                # Ctrl-C at the trainer's terminal is for the trainer, who ends the recorder
+                # Ctrl-C in the trainer's terminal is for the trainer, which ends the recorder
                 start_new_session=True,
             )  # fmt: skip
         os.setpriority(os.PRIO_PROCESS, self._process.pid, os.getpriority(os.PRIO_PROCESS, 0) + _NICER_BY)
@@ -163,7 +163,7 @@ class _Recorder:
         return self._process.poll()
 
     def kill(self) -> None:
-        """End it if it still runs, and remove what it has not completed."""
+        """Kill it if it still runs, and remove its unfinished video."""
         self._process.kill()
         self._process.wait()
         partial_file(self._video, self._process.pid).unlink(missing_ok=True)

@@ -1,8 +1,8 @@
 """MineStudio's agent actions: `buttons` (8641 classes) and `camera` (121 classes), and what each class means.
 
-A button class is one choice in each of nine groups, numbered in product order (the last group runs fastest), or the
-class 8640, which opens the inventory and excludes everything else. The camera class counts only where the last group
-says `camera`. Axes: G groups, K classes.
+A button class is one choice in each of nine groups, numbered in product order (the last group varies fastest), or
+class 8640, which opens the inventory and excludes everything else. The camera class has an effect only where the choice
+in the last group is `camera`. Axes: G groups, K classes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 GROUP_NAMES = tuple(GROUPS)
 GROUP_SIZES = tuple(len(choices) for choices in GROUPS.values())
 BUTTON_NAMES = ("hotbar", *(choice for choices in GROUPS.values() for choice in choices if choice != "none"))
-"""What a task may forbid or hold; `hotbar` stands for all nine hotbar keys."""
+"""What a task may forbid or hold; `hotbar` means all nine hotbar keys."""
 
 NUM_BUTTONS = 8641
 NUM_CAMERA = 121
@@ -59,22 +59,22 @@ def _camera_bins(bins: int = 11, largest_degrees: float = 10.0, mu: float = 10.0
 
 
 CAMERA_BINS_DEGREES = _camera_bins()
-"""`[11]`, from -10 to 10 degrees a tick."""
+"""`[11]`, from -10 to 10 degrees per tick."""
 
 CAMERA_DEGREES = np.stack([np.repeat(CAMERA_BINS_DEGREES, 11), np.tile(CAMERA_BINS_DEGREES, 11)], axis=1)
-"""`[121, 2]`: degrees of pitch (positive looks down) and of yaw (positive turns right) that a camera class moves."""
+"""`[121, 2]`: pitch (positive looks down) and yaw (positive turns right) of each camera class, in degrees per tick."""
 
 
 def encode_buttons(choice_G: ArrayLike) -> NDArray[np.int64]:
     """Classes of group choices `[..., G]`, over any leading axes; the inverse of `BUTTON_TABLE[class]`.
 
-    The last group (`inventory`) may be left out, and overrides all others where it is 1. ValueError if a choice is
+    The last group (`inventory`) may be left out; where it is 1, it overrides all others. ValueError if a choice is
     outside its group.
     """
     choice = np.asarray(choice_G, np.int64)
     groups = choice.shape[-1]
     if groups not in (len(GROUPS) - 1, len(GROUPS)):
-        raise ValueError(f"a choice of {groups} groups was given, but there are {len(GROUPS)}: {', '.join(GROUPS)}")
+        raise ValueError(f"choices were given for {groups} groups, but there are {len(GROUPS)}: {', '.join(GROUPS)}")
     if (choice < 0).any() or (choice >= np.array(GROUP_SIZES[:groups])).any():
         raise ValueError(f"a choice is outside its group; the groups have {GROUP_SIZES[:groups]} choices")
     product_class = choice[..., : len(_STRIDES)] @ _STRIDES
@@ -84,25 +84,25 @@ def encode_buttons(choice_G: ArrayLike) -> NDArray[np.int64]:
 
 
 def encode_camera(pitch_bin: ArrayLike, yaw_bin: ArrayLike) -> NDArray[np.int64]:
-    """Camera classes of pitch and yaw bins 0..10 (5 stands still), over any shape."""
+    """Camera classes of pitch and yaw bins 0..10 (5 stands still), of any shape."""
     return 11 * np.asarray(pitch_bin, np.int64) + np.asarray(yaw_bin, np.int64)
 
 
 def checked_classes(classes: ArrayLike, limit: int, name: str) -> NDArray[np.int64]:
     """The classes of the action `name`. ValueError if one is not 0 to `limit` - 1.
 
-    Without this, numpy would take a negative one from the end of a table.
+    Without this check, numpy would look up a negative class from the end of a table.
     """
     found = np.asarray(classes)
     if found.size and (found.min() < 0 or found.max() >= limit):
-        raise ValueError(f"action {name!r} must be 0 to {limit - 1}, but it is {found.min()} to {found.max()}")
+        raise ValueError(f"action {name!r} must be 0 to {limit - 1}, but it ranges from {found.min()} to {found.max()}")
     return found
 
 
 def masked_buttons(forbidden: Collection[str], held: Collection[str] = ()) -> NDArray[np.int64]:
-    """`BUTTON_TABLE` after a task's mask: forbidden buttons never pressed, held ones always.
+    """`BUTTON_TABLE` after a task's mask: forbidden buttons are never pressed, held ones always.
 
-    As MineStudio's MaskActionsCallback, which overwrites the keys of an action. Names are those of `BUTTON_NAMES`;
+    Like MineStudio's MaskActionsCallback, which overwrites the keys of an action. Names are those of `BUTTON_NAMES`;
     KeyError for any other.
     """
     table_KG = BUTTON_TABLE.copy()
@@ -116,7 +116,7 @@ def masked_buttons(forbidden: Collection[str], held: Collection[str] = ()) -> ND
 
 
 def legal_buttons(forbidden: Collection[str], held: Collection[str] = ()) -> NDArray[np.bool_]:
-    """`[8641]`: the classes that a task's mask leaves as they are; every other one acts like one of these."""
+    """`[8641]`: the classes that a task's mask leaves unchanged; every other class acts like one of them."""
     return np.asarray((masked_buttons(forbidden, held) == BUTTON_TABLE).all(axis=1))
 
 
@@ -131,4 +131,4 @@ def _choices_of(name: str) -> tuple[int, list[int]]:
     for group, choices in enumerate(GROUPS.values()):
         if name in choices[1:]:
             return group, [choices.index(name)]
-    raise KeyError(f"no button is called {name!r}; there are {', '.join(BUTTON_NAMES)}")
+    raise KeyError(f"no button is called {name!r}; the buttons are {', '.join(BUTTON_NAMES)}")

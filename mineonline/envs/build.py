@@ -1,4 +1,4 @@
-"""From settings to environments."""
+"""Builds environments from settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def prepare(env: EnvConfig) -> None:
     if isinstance(env, WorldEnvConfig) or (isinstance(env, MineStudioEnvConfig) and env.engine == "world"):
         from mineonline.envs.world import warm_up
 
-        log.info("loading the world (the first time on a machine it is compiled: a minute)")
+        log.info("loading the embedded world (the first time on a machine it is compiled, which takes a minute)")
         warm_up()
     elif isinstance(env, CrafterEnvConfig):
         from mineonline.envs import crafter
@@ -32,11 +32,11 @@ def prepare(env: EnvConfig) -> None:
         crafter.warm_up()
 
 
-# Below, each kind of environment is imported where it is chosen: numba, gymnasium and Crafter take a second together.
+# Below, each kind of environment is imported where it is chosen: numba, gymnasium and Crafter take a second in all.
 
 
 def env_spec(env: EnvConfig, task: Task | None) -> EnvSpec:
-    """What a policy must fit. Starts nothing that lasts."""
+    """What a policy must fit. Leaves nothing running."""
     if isinstance(env, GymEnvConfig):
         from mineonline.envs.gym import gym_spec
 
@@ -63,9 +63,9 @@ def can_stagger(env: EnvConfig) -> bool:
 def build_env(
     env: EnvConfig, task: Task | None, *, seed: int, num_envs: int, first_index: int, stagger: bool = True
 ) -> VectorEnv:
-    """`num_envs` environments; `first_index` is the global index of the first, which decides their seeds.
+    """`num_envs` environments; their seeds follow from `first_index`, the global index of the first.
 
-    `stagger`: the first episode of each starts somewhere in its time limit, so that they do not all end together.
+    `stagger`: the first episode of each starts partway through its time limit, so that they do not all end together.
     """
     if isinstance(env, GymEnvConfig):
         from mineonline.envs.gym import GymEnv

@@ -15,7 +15,7 @@ Observation = dict[str, NDArray[np.generic]]
 """Name -> array `[N, *shape]`. Owned by the environment and overwritten by its next call: copy what you keep."""
 
 Action = dict[str, NDArray[np.int64]]
-"""Name -> class index of every environment, `[N]`."""
+"""Name -> class index for every environment, `[N]`."""
 
 
 class TensorSpec(msgspec.Struct, frozen=True):
@@ -26,7 +26,7 @@ class TensorSpec(msgspec.Struct, frozen=True):
 
 
 class EnvSpec(msgspec.Struct, frozen=True):
-    """All that a policy must know to be built for an environment, without starting one."""
+    """All that is needed to build a policy for an environment, without starting one."""
 
     observation: dict[str, TensorSpec]
     """For example `{"image": ((48, 64, 3), "uint8")}`."""
@@ -37,26 +37,26 @@ class EnvSpec(msgspec.Struct, frozen=True):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """What one decision led to. Rows of environments that were not active hold their last observation, 0 and False."""
+    """What one decision led to. An environment that was not active has its last observation, 0 and False."""
 
     observation: Observation
-    """The true next observation: at the end of an episode its last one, never the first of the next episode."""
+    """The true next observation: at the end of an episode its last, never the first of the next episode."""
     reward_N: NDArray[np.float32]
     terminated_N: NDArray[np.bool_]
     """The episode ended in a state without a future (a death): nothing bootstraps."""
     truncated_N: NDArray[np.bool_]
-    """The episode was cut (a time limit, a crash): the future goes on unseen, so the value bootstraps."""
+    """The episode was cut (a time limit, a crash): it would have continued, so the value bootstraps."""
     crashed_N: NDArray[np.bool_]
-    """The environment failed since the step before, and is replaced; an episode that it played is truncated."""
+    """The environment has failed since the last step and is replaced; any episode it was playing is truncated."""
     statistics_NK: NDArray[np.float32]
-    """Totals of the current episode so far, one column a name of `EnvSpec.statistics`."""
+    """Totals of the current episode so far, one column per name in `EnvSpec.statistics`."""
 
 
 class VectorEnv(Protocol):
     """N environments that are stepped together.
 
     Environments never reset by themselves: whoever steps them calls `reset` for those whose episode ended. Episodes
-    are a function of the seed, the environment's global index and its episode count alone, whatever N is.
+    depend only on the seed, the environment's global index and its episode count, not on N.
     """
 
     spec: EnvSpec
@@ -64,14 +64,14 @@ class VectorEnv(Protocol):
 
     @property
     def waiting_N(self) -> NDArray[np.bool_]:
-        """Environments whose new episode has not begun yet: a game that takes seconds to begin holds up nobody else.
+        """Environments whose new episode has not started yet: a game that is slow to start holds up no other.
 
-        They cannot be active; their rows hold their last observation until the call that takes them out of here, which
-        gives the first one of the episode.
+        They cannot be active. They show their last observation until the call that removes them from here, which
+        returns the first observation of the episode.
         """
 
     def reset(self, which_N: NDArray[np.bool_]) -> Observation:
-        """Begin a new episode in the environments of `which_N`; the rows of the others are their last observation."""
+        """Start a new episode in the environments of `which_N`; the others show their last observation."""
 
     def step(self, action: Action, active_N: NDArray[np.bool_]) -> Step:
         """Take one decision in every environment of `active_N`; the others stand still and their action is ignored."""

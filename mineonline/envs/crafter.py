@@ -24,7 +24,7 @@ except ModuleNotFoundError as error:
     ) from None
 
 IMAGE_SIZE = (64, 64)
-"""Width and height of the picture: that of all published results."""
+"""Width and height of the picture, as in all published results."""
 ACHIEVEMENTS: tuple[str, ...] = tuple(constants.achievements)
 ACTIONS: tuple[str, ...] = tuple(constants.actions)
 """What each class of the action does."""
@@ -33,14 +33,14 @@ SPEC = EnvSpec(
     action={"action": len(ACTIONS)},
     statistics=("achievements", *(f"achievement/{name}" for name in ACHIEVEMENTS)),
 )
-"""`achievements` counts those unlocked in the episode so far; each has a column of its own, 0 or 1."""
+"""`achievements` counts those unlocked in the episode so far; each also has its own column, 0 or 1."""
 
 
 class CrafterEnv:
     """N copies of Crafter, stepped one after the other. Implements `VectorEnv`.
 
-    A health of 0 terminates; `length` steps truncate. Episode e of the environment with global index i is seeded with
-    `SeedSequence(seed, (i, e))`.
+    Health 0 terminates an episode; `length` steps truncate it. Episode e of the environment with global index i is
+    seeded with `SeedSequence(seed, (i, e))`.
     """
 
     def __init__(self, *, num_envs: int, length: int, seed: int, first_index: int = 0) -> None:
@@ -84,7 +84,7 @@ class CrafterEnv:
 
     def render(self, n: int, width: int, height: int) -> NDArray[np.uint8]:
         """What the player of environment n sees now, `[height, width, 3]`; changes nothing."""
-        # the noise of the night comes from the numbers that decide what happens next
+        # night noise is drawn from the same random generator as what happens next
         random = self._envs[n]._world.random
         state = random.get_state()
         picture: NDArray[np.uint8] = self._envs[n].render((width, height))
@@ -96,7 +96,7 @@ class CrafterEnv:
 
 
 class _Ordered(dict[Any, None]):
-    """What Crafter does with a set, in the order of insertion."""
+    """The set operations that Crafter uses, in insertion order."""
 
     def add(self, thing: object) -> None:
         self[thing] = None
@@ -106,11 +106,11 @@ class _Ordered(dict[Any, None]):
 
 
 def _begin(env: Any, seed: int) -> NDArray[np.uint8]:
-    """Begin the episode that is a function of `seed`, whatever `env` played before; its first picture."""
+    """Start the episode that `seed` alone determines, not what `env` played before; returns its first picture."""
     # crafter.Env derives a world from its seed and its count of episodes
     env._seed, env._episode = seed, 0
     picture: NDArray[np.uint8] = env.reset()
-    # the creature that vanishes from a chunk is drawn by its place in a set, which depends on memory addresses
+    # the creature that despawns is drawn by its position in a set, whose order depends on memory addresses
     world = env._world
     chunks: collections.defaultdict[Any, _Ordered] = collections.defaultdict(_Ordered)
     for thing in world.objects:
@@ -122,12 +122,12 @@ def _begin(env: Any, seed: int) -> NDArray[np.uint8]:
 def score(success_rates: Iterable[float]) -> float:
     """Crafter's score in percent: exp(mean(ln(1 + s))) - 1 over the success rates s in percent (Hafner 2021, 3.2).
 
-    `success_rates`: for each achievement the share of episodes that unlocked it, 0 to 1.
+    `success_rates`: for each achievement, the fraction of episodes that unlocked it, 0 to 1.
     """
     percent = 100 * np.fromiter(success_rates, np.float64)
     return float(np.expm1(np.log1p(percent).mean()))
 
 
 def warm_up() -> None:
-    """Compile the noise that worlds are made of, or load it from its cache: call it once before workers start."""
+    """Compile the noise functions that generate worlds, or load them from their cache. Call before workers start."""
     _begin(crafter.Env(seed=0), 0)

@@ -2,9 +2,9 @@
 
     python -m mineonline.envs.engine --envPort=9000
 
-MineStudio's client cannot tell it from the Java process: it is started in its place (see `envs/minestudio/java.py`),
-says on stdout when it is ready, and answers the same messages on 127.0.0.1. A message is its length (4 bytes, big
-endian) and its payload. One thread a connection; the session is theirs in turn.
+MineStudio's client cannot tell it from the Java process: it is started instead (see `envs/minestudio/java.py`),
+reports on stdout when it is ready, and answers the same messages on 127.0.0.1. A message is a length (4 bytes, big
+endian) and a payload. Each connection has its own thread; they take turns with the one session.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _MALMO = "{http://ProjectMalmo.microsoft.com}"
 _EVENTS = (
     "use_item", "pickup", "break_item", "craft_item", "mine_block", "damage_dealt", "custom", "kill_entity",
 )  # fmt: skip
-_KEYS = {name: (group, place) for group, names in enumerate(GROUPS.values()) for place, name in enumerate(names)}
+_KEYS = {name: (group, choice) for group, names in enumerate(GROUPS.values()) for choice, name in enumerate(names)}
 _OK = struct.pack("!I", 1)
 
 
 class ProtocolError(ValueError):
-    """The client said something that MalmoEnv 0.37.0 does not know; its connection is closed."""
+    """The client sent something that MalmoEnv 0.37.0 does not know; its connection is closed."""
 
 
 class Mission:
@@ -68,7 +68,7 @@ class Engine:
         self._resets = 0
 
     def begin(self, mission: Mission, token: str) -> None:
-        """A hard reset. The token is `uuid:role:0:agents:true`, with `:seed` the first time that a seed is given.
+        """A hard reset. The token is `uuid:role:0:agents:true`, followed by `:seed` when a new seed is set.
 
         ProtocolError if the embedded world lacks the biome or an item.
         """
@@ -85,7 +85,7 @@ class Engine:
             self._resets += 1
 
     def step(self, lines: list[str]) -> tuple[bytes, bytes]:
-        """One tick: the picture and the JSON after it."""
+        """Play one tick: the picture and the JSON after it."""
         choice_G = np.zeros(len(GROUPS), np.int64)
         pitch = yaw = 0.0
         chat = voxels = mobs = None
@@ -100,13 +100,13 @@ class Engine:
             elif word == "mobs":
                 mobs = tuple(int(number) for number in rest.split(","))
             elif word in _KEYS and int(float(rest)):
-                group, place = _KEYS[word]
-                choice_G[group] = place
+                group, choice = _KEYS[word]
+                choice_G[group] = choice
         with self._lock:
             try:
                 self._session.tick(choice_G, pitch, yaw, chat)
             except CommandError as error:
-                # Minecraft answers a wrong command in the chat, and goes on
+                # Minecraft reports a wrong command in the chat and plays on
                 print(f"[CHAT] {error}", flush=True)
                 self._session.tick(choice_G, pitch, yaw, None)
             return self.look(), self.describe(voxels, mobs)
@@ -118,7 +118,7 @@ class Engine:
         return picture[::-1].tobytes()
 
     def describe(self, voxels: Any = None, mobs: Any = None) -> bytes:
-        """The engine's JSON of what the session knows."""
+        """The session's state as the engine's JSON."""
         info = self._session.info(voxels, mobs)
         position, stats = info["player_pos"], info["location_stats"]
         return json.dumps({
@@ -126,7 +126,7 @@ class Engine:
             "isGuiOpen": info["isGuiOpen"],
             "xpos": position["x"], "ypos": position["y"], "zpos": position["z"],
             "pitch": position["pitch"], "yaw": position["yaw"],
-            # each a text of its own, as the engine has it
+            # each is a JSON string within the JSON, as in the real engine
             "equipped_items": {name: json.dumps(stack) for name, stack in info["equipped_items"].items()},
             "health": info["health"], "food_level": info["food_level"],
             **{event: info[event] for event in _EVENTS},
@@ -149,15 +149,15 @@ def serve(connection: socket.socket, engine: Engine) -> None:
         except ValueError as error:
             print(f"ERROR: {error}; the connection is closed", flush=True)
         except (ConnectionError, BrokenPipeError):
-            pass  # the client is gone: the next one connects anew
+            pass  # the client is gone; the next one opens a new connection
 
 
 def answer(message: bytes, connection: socket.socket, engine: Engine) -> list[bytes]:
-    """What a message is answered with: none, one or several messages."""
+    """The replies to a message: none, one or several."""
     if message.startswith(b"<StepClient"):
         found = re.fullmatch(rb"<StepClient\d>(.*)</StepClient\d ?>", message, re.DOTALL)
         if found is None:
-            raise ProtocolError(f"a step that does not end: {message[:60]!r}")
+            raise ProtocolError(f"a step without an end tag: {message[:60]!r}")
         picture, text = engine.step(found[1].decode().split("\n"))
         return [picture, struct.pack("!dbb", 0.0, 0, 1), text]
     if message.startswith(b"<StepServer"):
@@ -175,7 +175,7 @@ def answer(message: bytes, connection: socket.socket, engine: Engine) -> list[by
     if message.startswith(b"<Exit>"):
         connection.sendall(struct.pack("!I", 4) + _OK)
         os._exit(0)
-    raise ProtocolError(f"no such message: {message[:60]!r}")
+    raise ProtocolError(f"unknown message: {message[:60]!r}")
 
 
 def receive(connection: socket.socket) -> bytes | None:
@@ -185,7 +185,7 @@ def receive(connection: socket.socket) -> bytes | None:
         return None
     (size,) = struct.unpack("!I", length)
     if size > _MOST_BYTES:
-        raise ProtocolError(f"a message of {size} bytes")
+        raise ProtocolError(f"a message of {size} bytes is too long")
     return _exactly(connection, size)
 
 
@@ -207,7 +207,7 @@ def _text(root: ElementTree.Element, name: str) -> str:
 
 
 def listen(port: int) -> socket.socket:
-    """A socket on 127.0.0.1 at `port`, or at the next one that is free, as the engine does it."""
+    """A socket on 127.0.0.1 at `port`, or at the next free one, as in the real engine."""
     for candidate in range(port, 65536):
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -218,11 +218,11 @@ def listen(port: int) -> socket.socket:
             continue
         listener.listen()
         return listener
-    raise SystemExit(f"no port from {port} on is free")
+    raise SystemExit(f"no port from {port} upwards is free")
 
 
 def port_of(arguments: list[str]) -> int:
-    """The number of `--envPort=`; all else that Java is started with is ignored."""
+    """The number after `--envPort=`; Java's other arguments are ignored."""
     for word in arguments:
         if word.startswith("--envPort="):
             return int(word.partition("=")[2])

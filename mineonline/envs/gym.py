@@ -63,7 +63,7 @@ class GymEnv:
 
 
 def gym_spec(env_id: str, kwargs: dict[str, Any]) -> EnvSpec:
-    """The spec of `GymEnv`, from an instance that is closed again. ConfigError if the id or its spaces do not fit."""
+    """The spec of `GymEnv`, from a temporary instance. ConfigError if its id is unknown or its spaces unsupported."""
     env = _make(env_id, kwargs)
     try:
         return _spec(env_id, env)
@@ -75,7 +75,7 @@ def _make(env_id: str, kwargs: dict[str, Any]) -> gymnasium.Env[Any, Any]:
     try:
         return gymnasium.make(env_id, **kwargs)
     except gymnasium.error.UnregisteredEnv as error:
-        raise ConfigError(f"env.id={env_id}: gymnasium knows no such environment. {error}") from None
+        raise ConfigError(f"env.id={env_id}: gymnasium has no such environment. {error}") from None
     except gymnasium.error.DependencyNotInstalled as error:
         raise EnvError(f"env.id={env_id}: a package is missing. {error}") from None
 

@@ -1,4 +1,4 @@
-"""The words of tasks and infos: Minecraft 1.16's names, without the `minecraft:` prefix, as MineStudio reports them.
+"""The names used in tasks and infos: Minecraft 1.16's, without the `minecraft:` prefix, as MineStudio reports them.
 
 Pure data without numba, so that a task can be checked before anything is compiled. The position of a name is its id
 in the embedded world.
@@ -71,7 +71,7 @@ ITEMS = (
 MOBS = ("cow", "pig", "sheep")
 
 CUSTOM = ("jump", "walk_one_cm", "damage_dealt", "damage_taken", "mob_kills", "deaths", "drop")
-"""Minecraft's own statistics that the embedded world keeps; the two damages in tenths of a hp, as in Minecraft."""
+"""The Minecraft statistics that the embedded world keeps; the two kinds of damage are in tenths of 1 hp, as there."""
 
 EVENTS: dict[str, tuple[str, ...]] = {
     "mine_block": BLOCKS[1:],

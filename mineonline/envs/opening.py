@@ -1,8 +1,8 @@
-"""How an episode opens, on the embedded world and on MineStudio's engine alike: seeds, chat commands, random draws.
+"""How an episode opens, both in the embedded world and on MineStudio's engine: seeds, chat commands, random draws.
 
-An environment begins its first episode with a mission: new land from a seed, `SETTLE_TICKS` ticks without a key, then
-one command a tick. Later episodes of a task with `reset: new_terrain` begin with MineStudio's FastResetCallback, which
-says `fast_reset_commands`, one a tick, instead of a mission. No numba here: the simulator's side imports it too.
+An environment's first episode starts with a mission: new land from a seed, `SETTLE_TICKS` ticks without a key, then
+one command per tick. Later episodes of a task with `reset: new_terrain` start with MineStudio's FastResetCallback
+instead, which sends `fast_reset_commands`, one per tick. No numba here: the simulator's process imports this too.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from mineonline.envs.names import BIOMES
 from mineonline.envs.tasks import Task, slot_number
 
 SETTLE_TICKS = 20
-"""Ticks without a key after the land is there (MinecraftSim's `num_empty_frames`)."""
+"""Ticks without a key after the land is made (MinecraftSim's `num_empty_frames`)."""
 
 _GOLDEN, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _64_BITS = 0xFFFFFFFFFFFFFFFF
-# what distinguishes the seeds of one environment from one another
+# keeps the different seeds of one environment apart
 _MISSION, _EPISODE, _STAGGER = 0, 1, 2
 
 
 class Opening(msgspec.Struct, frozen=True):
-    """What is said at the start of an episode, one command a tick."""
+    """The commands sent at the start of an episode, one per tick."""
 
     fast_reset_commands: tuple[str, ...]
     """FastResetCallback's, instead of a mission; the settling ticks follow."""
@@ -36,7 +36,7 @@ class Opening(msgspec.Struct, frozen=True):
 def opening(task: Task, s: int) -> Opening:
     """The commands of the episode with seed `s` (see `episode_seed`).
 
-    They are those that MineStudio's callbacks send after `random.seed(s)`, `np.random.seed(s & 0xffffffff)` and
+    They are the ones that MineStudio's callbacks send after `random.seed(s)`, `np.random.seed(s & 0xffffffff)` and
     `sim.np_random = np.random.default_rng(s)`.
     """
     biome = random.Random(s).choice(biomes_of(task))
@@ -56,7 +56,7 @@ def opening(task: Task, s: int) -> Opening:
 
 
 def biomes_of(task: Task) -> list[str]:
-    """The biomes among which a fast reset draws."""
+    """The biomes that a fast reset draws from."""
     return [task.biome] if task.biome is not None else list(BIOMES)
 
 
@@ -86,10 +86,10 @@ def _summons(task: Task, s: int) -> list[str]:
 
 
 def mission_seed(seed: int, index: int, episode: int = 0) -> int:
-    """The seed of a mission, 0 to 2**31 - 1, which every layer of MineStudio takes.
+    """The seed of a mission, 0 to 2**31 - 1: a range that every layer of MineStudio accepts.
 
-    `index` is the environment's global index, `episode` the one for which the mission begins: 0 unless an engine had
-    to be started anew.
+    `index` is the environment's global index. `episode` is the episode that the mission starts: the first (0), or a
+    later one if its engine was restarted or reset.
     """
     return mixed(seed, index, 3 * episode + _MISSION) >> 33
 
@@ -100,7 +100,7 @@ def episode_seed(seed: int, index: int, episode: int) -> int:
 
 
 def first_time_limit(seed: int, index: int, limit_ticks: int) -> int:
-    """1 to `limit_ticks`: where in its time limit the first episode of a staggered environment ends."""
+    """The time limit of a staggered environment's first episode, 1 to `limit_ticks` ticks."""
     return 1 + mixed(seed, index, _STAGGER) % limit_ticks
 
 

@@ -1,6 +1,6 @@
 """What can be set for each environment, in the section `env` of a configuration.
 
-Settings that hold for every environment are in `mineonline/settings/config.py`.
+Settings common to all environments are in `mineonline/settings/config.py`.
 """
 
 from __future__ import annotations
@@ -42,32 +42,32 @@ class CrafterEnvConfig(Section, frozen=True, tag="crafter", tag_field="kind"):
 
 
 IDLE_S = 0.25
-"""How long a row lasts in which every environment of a worker waits for an episode to begin."""
+"""How long a row lasts while every environment of a worker waits for an episode to start."""
 
 
 class MineStudioEnvConfig(Section, frozen=True, tag="minestudio", tag_field="kind"):
     """MineStudio's simulator: Minecraft 1.16.5."""
 
     engine: Literal["minecraft", "world"]
-    """`minecraft`: the real one (Java with a heap of 2 GB an environment, a screen). `world`: the embedded world,
-    served in its place over the same protocol, to try a configuration without these."""
+    """`minecraft`: the real one (needs a screen, and Java with a 2 GB heap per environment). `world`: the embedded
+    world behind the same protocol, to try a configuration without these."""
     image_size: tuple[int, int]
     """Width and height of the picture that the policy sees, in pixels: MineStudio's `obs_size`."""
     render_size: tuple[int, int]
-    """The same of the engine's window, from which it is made, and of videos. Minecraft's is 640x360."""
+    """The same for the engine's window, from which that picture is made, and for videos. Minecraft's is 640x360."""
     host_starts: int
-    """Engines that may start at the same time on a host, over all of a user's processes."""
+    """How many engines may start at the same time on a host, over all processes of a user."""
     start_timeout_s: float
-    """An episode that has not begun after so long is a hang: the simulator is replaced. Several times what the engine
-    takes to start."""
+    """An episode that has not started after this long counts as a hang: the simulator is replaced. Set it to several
+    times what the engine takes to start."""
     step_timeout_s: float
-    """The same of a decision. Several times what `task.action_repeat` ticks take."""
+    """The same for a decision. Set it to several times what `task.action_repeat` ticks take."""
     restart_interval_s: float
-    """A simulator older than that is replaced when its episode ends: engines leak memory. 0: never."""
+    """A simulator older than this is replaced when its episode ends: engines leak memory. 0: never."""
     max_fast_resets: int
-    """After so many fast resets in a row the land is made anew, with another seed. 0: never."""
+    """After this many fast resets in a row, new land is made from another seed. 0: never."""
     max_failures: int
-    """The collector gives up when the simulator of an environment has failed so many times without a decision in
+    """The collector gives up when the simulator of an environment has failed this many times without a decision in
     between."""
 
 

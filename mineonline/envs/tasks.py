@@ -1,7 +1,7 @@
-"""A task is data, in MineStudio's terms: it means the same on the embedded world and on the real simulator.
+"""A task is data, in MineStudio's terms: it means the same in the embedded world and in the real simulator.
 
-`parse_task` turns a mapping (a file of `conf/task/`) into a `Task`, or says which key is wrong, what stands there and
-what may stand there.
+`parse_task` turns a mapping (a file of `conf/task/`) into a `Task`, or says which key is wrong, what its value
+is and what is allowed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One stack that the player starts with (MineStudio's InitInventoryCallback)."""
 
     slot: int | Literal["feet", "legs", "chest", "head", "offhand"]
-    """0 to 8 is the hotbar, 9 to 35 the rest of the inventory; armour and the off hand go by name."""
+    """0 to 8 is the hotbar, 9 to 35 the rest of the inventory; armour and the off hand are given by name."""
     item: str
     """A name of `mineonline.envs.names.ITEMS`."""
     count: int = 1
@@ -46,7 +46,7 @@ class Mobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ActionMask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Buttons that the task takes out of the player's hands (MineStudio's MaskActionsCallback)."""
+    """Buttons that the task decides instead of the player (MineStudio's MaskActionsCallback)."""
 
     forbid: tuple[str, ...] = ()
     """Names of `mineonline.envs.actions.BUTTON_NAMES` that are never pressed, whatever the action says."""
@@ -55,70 +55,70 @@ class ActionMask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One rule of MineStudio's RewardsCallback: a counter of the player's info that pays when it goes up.
+    """One rule of MineStudio's RewardsCallback: it pays when a counter in the player's info goes up.
 
-    It looks once a tick, and then pays `reward` once if the counters of its objects went up at all; with
-    `per_unit`, which MineStudio lacks, it pays `reward` for each unit that they went up.
+    Once per tick, it pays `reward` if the counters of its objects went up at all. With `per_unit`, which MineStudio
+    lacks, it pays `reward` for each unit by which they went up.
     """
 
     event: str
-    """A name of `mineonline.envs.names.EVENTS`: which counters."""
+    """A name of `mineonline.envs.names.EVENTS`: the kind of counter."""
     objects: tuple[str, ...]
     """Whose counters, for example `("cow", "sheep")`."""
     reward: float
     """Paid each time, or for each unit; negative is a penalty."""
     max_reward_times: int
-    """Payments (or units) in an episode, at least 1; what comes later is worth nothing."""
+    """The most payments (or units) in an episode, at least 1; later ones pay nothing."""
     per_unit: bool = False
-    """Pay by the amount, for example each hp of `damage_dealt`, rather than by the occurrence."""
+    """Pay per unit, for example per hp of `damage_dealt`, rather than per occurrence."""
     identity: str = ""
-    """A name for people; empty means event and objects."""
+    """A readable name; empty means event and objects."""
 
 
 class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the player starts with, may do, is paid for, and for how long."""
+    """What the player starts with, may do and is paid for, and how long an episode lasts."""
 
     name: str
     """A short name, used in metrics and file names."""
     text: str
     """The instruction, in words."""
     rewards: tuple[Reward, ...]
-    """What they pay adds up; at least one, or none with `portal_reward`."""
+    """Their payments add up. At least one, unless `portal_reward` is set."""
     time_limit_ticks: int
-    """An episode is truncated after so many ticks (20 a second); MineStudio's quick start uses 600."""
+    """An episode is truncated after this many ticks (20 per second); MineStudio's quick start uses 600."""
     biome: str | None = None
-    """Preferred spawn biome, a name of `mineonline.envs.names.BIOMES`; none takes any, drawn for each terrain."""
+    """Preferred spawn biome, a name of `mineonline.envs.names.BIOMES`; None: any of them, drawn for each terrain."""
     inventory: tuple[Item, ...] = ()
     """What the player starts with; the first hotbar slot is in hand."""
     mobs: tuple[Mobs, ...] = ()
-    """Who is around at the start."""
+    """Animals around the player at the start."""
     commands: tuple[str, ...] = ()
-    """Chat commands after the start, one a tick, for example `/give @p minecraft:bow 1` (MineStudio's
+    """Chat commands sent after the start, one per tick, for example `/give @p minecraft:bow 1` (MineStudio's
     CommandsCallback). The embedded world knows those of `mineonline.envs.world.commands`, the real engine all."""
     actions: ActionMask = ActionMask()
     """Which buttons are forbidden or held."""
     portal_reward: bool = False
-    """Pay each tick by what the score of the best obsidian portal frame within 7 blocks went up (MineStudio's
-    GateRewardsCallback): a point for each of its 14 blocks and one more for the 13th and the 14th, less a point for
-    each block inside it and a tenth for each block of obsidian around."""
+    """Pay, each tick, the rise in the score of the best obsidian portal frame within 7 blocks (MineStudio's
+    GateRewardsCallback): a point for each of its 14 blocks and another each for the 13th and the 14th, less a point for
+    each obsidian block inside it and a tenth of a point for each obsidian block within reach."""
     action_repeat: int = 1
     """Ticks that one decision lasts, 1 to 20. The camera moves in the first only. With more than one, `attack` is
-    released in the last, unless `actions.hold` holds it: each decision that attacks is a fresh click, and what it mines
-    it begins anew."""
+    released in the last, unless `actions.hold` holds it: each decision that attacks is a new click, and starts mining
+    from scratch."""
     reset: Literal["new_terrain", "same_terrain"] = "new_terrain"
-    """Whether each episode has a terrain of its own (MineStudio's FastResetCallback after the first), or each
-    environment begins its first again."""
+    """`new_terrain`: each episode has its own terrain (from MineStudio's FastResetCallback after the first).
+    `same_terrain`: each environment returns to its first terrain."""
     random_tp_range: int = 1000
-    """How far apart, in blocks along x and z, new terrains lie at most (FastResetCallback's), 2 to 1,000,000."""
+    """The most that new terrains are apart, in blocks along x and z (FastResetCallback's), 2 to 1,000,000."""
     spawn_near: str | None = None
-    """A block, for example `oak_log`, that the player starts next to and looks at; none starts in the open. Of the
-    embedded world alone: the real engine ignores it."""
+    """A block, for example `oak_log`, that the player starts next to and looks at. None: it starts in the open.
+    Embedded world only: env=minestudio ignores it."""
     callbacks: tuple[dict[str, Any], ...] = ()
-    """MineStudio callbacks, each by its `_target_` and arguments, that run after those of the keys above. For
-    env=minestudio alone: the embedded world refuses such a task."""
+    """MineStudio callbacks, each given by its `_target_` and arguments; they run after those of the keys above. For
+    env=minestudio only: the embedded world refuses such a task."""
 
     def rewarded(self) -> tuple[tuple[str, str], ...]:
-        """(event, object) pairs that the rewards look at, each once, in their order."""
+        """(event, object) pairs that the rewards look at, each once, in order."""
         return tuple(dict.fromkeys((rule.event, thing) for rule in self.rewards for thing in rule.objects))
 
     def statistics(self) -> tuple[str, ...]:
@@ -128,7 +128,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def parse_task(data: Any) -> Task:
-    """The task that a mapping describes. ConfigError names the key's path, what was found, and what may stand there."""
+    """The task that a mapping describes. ConfigError names the key's path, what was found and what is allowed."""
     try:
         task = msgspec.convert(data, Task)
     except msgspec.ValidationError as error:
@@ -164,11 +164,11 @@ def _check_names(task: Task) -> None:
 
 
 def _check_words(task: Task) -> None:
-    """Only what holds for every engine: the real one has commands and callbacks that nobody could list here."""
+    """Checks only what holds for every engine: the real one has more commands and callbacks than can be listed here."""
     for i, command in enumerate(task.commands):
         if not command.startswith("/"):
             raise ConfigError(
-                f"task.commands[{i}] is {command!r}, but a chat command begins with a slash, for example "
+                f"task.commands[{i}] is {command!r}, but a chat command starts with a slash, for example "
                 f"'/give @p minecraft:bow 1'."
             )
     for i, callback in enumerate(task.callbacks):
@@ -182,7 +182,7 @@ def _check_words(task: Task) -> None:
 
 
 def _check_held(buttons: tuple[str, ...]) -> None:
-    """A class of buttons makes one choice in each group, and `inventory` excludes all others."""
+    """A button class makes one choice in each group, and `inventory` excludes all others."""
     if "inventory" in buttons and set(buttons) != {"inventory"}:
         raise ConfigError(f"task.actions.hold is {list(buttons)}, but inventory excludes every other button.")
     held: dict[str, str] = {}
@@ -217,8 +217,8 @@ def _check_ranges(task: Task) -> None:
         _within(f"inventory[{i}].slot", slot, 0, 40)
         if slot in taken:
             raise ConfigError(
-                f"task.inventory[{i}].slot is {stack.slot!r}, but task.inventory[{taken[slot]}] stands "
-                f"there already; give each stack a slot of its own, 0 to 35 or {_listed(ARMOUR_SLOTS)}."
+                f"task.inventory[{i}].slot is {stack.slot!r}, but task.inventory[{taken[slot]}] is "
+                f"there already; give each stack its own slot, 0 to 35 or {_listed(ARMOUR_SLOTS)}."
             )
         taken[slot] = i
     for i, mobs in enumerate(task.mobs):
@@ -233,7 +233,7 @@ def _check_ranges(task: Task) -> None:
     if both:
         raise ConfigError(
             f"task.actions.hold is {list(task.actions.hold)} and task.actions.forbid is "
-            f"{list(task.actions.forbid)}: {_listed(sorted(both))} may stand in one of them only."
+            f"{list(task.actions.forbid)}: {_listed(sorted(both))} may be in only one of them."
         )
 
 
@@ -250,7 +250,8 @@ def _not_empty(path: str, found: tuple[Any, ...], expected: str) -> None:
 def _known(path: str, found: str, known: tuple[str, ...], kind: str) -> None:
     if found not in known:
         raise ConfigError(
-            f"task.{path} is {found!r}, which is no {kind}.{_did_you_mean(found, known)} There are: {_listed(known)}."
+            f"task.{path} is {found!r}, which is not a known {kind}.{_did_you_mean(found, known)} "
+            f"There are: {_listed(known)}."
         )
 
 
@@ -264,7 +265,7 @@ def _listed(words: Iterable[str]) -> str:
 
 
 def _explain(complaint: str, data: Any) -> str:
-    """msgspec's complaint ("... - at `$.rewards[0].event`") with what stands at that path and what may stand there."""
+    """msgspec's complaint ("... - at `$.rewards[0].event`") with the value at that path and what is allowed."""
     problem, _, at = complaint.partition(" - at ")
     path = at.strip("`").removeprefix("$").removeprefix(".")
     where = "task" if not path else f"task[{path[1:]}" if path.startswith("[") else f"task.{path}"
@@ -294,7 +295,7 @@ def _value_at(data: Any, path: str) -> Any:
 
 
 def _fields_at(path: str) -> dict[str, Any]:
-    """Key -> type, of the struct that stands at a path."""
+    """Key -> type, of the struct at a path."""
     struct: Any = Task
     for step in re.findall(r"[^.\[\]]+", path):
         if not step.isdigit():
@@ -308,5 +309,5 @@ def _readable(hint: Any) -> str:
 
 
 def _words_of(hint: Any) -> tuple[str, ...]:
-    """The words that a type allows, through unions."""
+    """The words that a type allows, also within unions."""
     return tuple(word for part in get_args(hint) for word in ((part,) if isinstance(part, str) else _words_of(part)))

@@ -1,7 +1,7 @@
 """PATH 1, in every trainer rank: the fragments that have arrived and wait for the learner.
 
-The receiver thread puts fragments in and waits while the buffer is full; the training loop takes a batch out and waits
-while too few are there. What is too old is dropped and counted.
+The receiver thread puts fragments in, and waits while the buffer is full. The training loop takes batches out, and
+waits while there are too few fragments. Stale fragments are dropped and counted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Arrivals:
     """Times that an environment failed and was replaced."""
     timings: list[Timing] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
-    """Reason -> fragments or messages that were not used: `stale`, `refused`."""
+    """Reason (`stale` or `refused`) -> number of fragments or messages that were not used."""
     full_s: float = 0.0
     """Time that the receiver waited for room."""
     collectors: set[int] = field(default_factory=set)
@@ -44,22 +44,22 @@ class Batch:
 
     fragments: Fragments
     lag_B: list[int]
-    """Versions between a fragment's weights and the learner's."""
+    """Versions between each fragment's weights and the learner's."""
     reuse_B: list[int]
-    """Times that the fragment was used before."""
+    """How often each fragment was used before."""
     wait_s: float
-    """Time that the learner waited for it."""
+    """Time that the learner waited for the batch."""
     arrivals: Arrivals
 
 
 class Storage(Protocol):
-    """Slots for fragments. One thread keeps and releases at a time; `gather` may run beside it, for slots in use."""
+    """Slots for fragments. Only one thread at a time keeps or releases; `gather` may run meanwhile, on slots in use."""
 
     def __len__(self) -> int:
-        """Fragments that are kept."""
+        """Number of fragments kept."""
 
     def keep(self, fragment: Fragments) -> int:
-        """Take in one fragment (B = 1); returns its slot."""
+        """Store one fragment (B = 1); returns its slot."""
 
     def gather(self, slots: Sequence[int]) -> Fragments:
         """A copy of the fragments in `slots`, in that order."""
@@ -69,7 +69,7 @@ class Storage(Protocol):
 
 
 class MemoryStorage:
-    """Keeps fragments as they are: what the network received is not copied before it is gathered."""
+    """Keeps fragments as they arrived: nothing is copied until `gather`."""
 
     def __init__(self) -> None:
         self._kept: dict[int, Fragments] = {}
@@ -95,15 +95,15 @@ class _Entry:
     slot: int
     version: int
     origin: tuple[int, int]
-    """Environment and sequence number: the same in every run, whenever the fragment arrives."""
+    """Environment and sequence number, which do not depend on when the fragment arrives."""
     uses: int = 0
 
 
 class FragmentBuffer:
     """Between the receiver thread (`put`) and the training loop (`take`).
 
-    `capacity`: fragments. `max_staleness`: versions. `max_reuse`: uses of a fragment; above 1, an iteration draws at
-    random from what is there, by `seed` and version alone, otherwise the oldest come first. `storage`: where
+    `capacity`: fragments. `max_staleness`: versions. `max_reuse`: uses of a fragment; at 1 the oldest come first, above
+    1 a batch is drawn at random from all that wait, as a function of `seed` and version alone. `storage`: where
     fragments wait, with room for `capacity`; by default this process's memory.
     """
 
@@ -127,7 +127,7 @@ class FragmentBuffer:
     def put(self, fragment: Fragments, report: Report, stop: threading.Event) -> None:
         """Add one fragment (B = 1). Waits while the buffer is full, until `take` makes room.
 
-        If `stop` is set meanwhile, the fragment is not added: nobody will take it.
+        If `stop` is set meanwhile, the fragment is not added: nobody would take it.
         """
         started = time.monotonic()
         with self._condition:
@@ -153,17 +153,17 @@ class FragmentBuffer:
 
     @property
     def silent_s(self) -> float:
-        """Seconds that the learner has waited since it started to wait, or since something arrived."""
+        """Seconds since the learner started to wait or, if later, a fragment arrived; 0 while it does not wait."""
         return max(0.0, time.monotonic() - max(self.last_arrival, self._waits_since))
 
     @property
     def waiting(self) -> int:
-        """Fragments that are there now."""
+        """Number of fragments that can be taken now."""
         with self._condition:
             return len(self._entries)
 
     def refuse(self, not_finite: str | None) -> None:
-        """Count a message that was refused. `not_finite`: what was wrong, if a number was."""
+        """Count a refused message. `not_finite`: what is not finite, if that is the reason."""
         with self._condition:
             self._arrivals.dropped["refused"] += 1
             if not_finite is not None:
@@ -176,15 +176,15 @@ class FragmentBuffer:
             count, what = self._not_finite_in_a_row, self._not_finite
         if count > most:
             raise LearningError(
-                f"the last {count} fragments were all refused: {what}. The policy that plays has diverged, or the "
-                "environments are broken. Lower optimizer.learning_rate and go on from an earlier checkpoint, or look "
-                "at the rewards."
+                f"the last {count} fragments were all refused: {what}. The behaviour policy has diverged, or the "
+                "environments are broken. Lower optimizer.learning_rate and continue from an earlier checkpoint, or "
+                "check the rewards."
             )
 
     def take(self, count: int, version: int, give_up: Callable[[], bool]) -> Batch | None:
-        """`count` fragments at most `max_staleness` versions older than `version`, by environment and sequence.
+        """`count` fragments, at most `max_staleness` versions behind `version`, sorted by environment and sequence.
 
-        Waits until they are there. Asks `give_up` at least every 0.2 s: True ends the wait with None; it may raise.
+        Waits until there are enough. Calls `give_up` at least every 0.2 s: True ends the wait with None; it may raise.
         """
         if count > self._capacity:
             raise ValueError(f"{count} fragments do not fit into a buffer of {self._capacity}")
@@ -203,7 +203,7 @@ class FragmentBuffer:
             arrivals, self._arrivals = self._arrivals, Arrivals()
         wait_s = time.monotonic() - started
         self._waits_since = float("inf")
-        # outside the lock: meanwhile the receiver fills what room there is, and the chosen keep their slots
+        # outside the lock: the receiver may fill free slots meanwhile, and the chosen fragments keep theirs
         fragments = self._storage.gather([entry.slot for entry in chosen])
         batch = Batch(fragments, [version - e.version for e in chosen], [e.uses for e in chosen], wait_s, arrivals)
         with self._condition:
@@ -217,7 +217,7 @@ class FragmentBuffer:
         return batch
 
     def _choose(self, count: int, version: int) -> list[_Entry]:
-        """Depends on nothing earlier, so that a resumed run chooses as this one would have."""
+        """Independent of earlier choices, so that a resumed run makes the same ones."""
         if self._max_reuse == 1:
             return sorted(self._entries[:count], key=_origin)
         known = sorted(self._entries, key=_origin)

@@ -21,8 +21,8 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-# torchrl's workers and this process wait for each other; how long is the watchdog's business
-os.environ.setdefault("TORCHRL_WEIGHT_SYNC_TIMEOUT", "30")
+# torchrl's workers and this process wait for each other; it is the watchdog that limits these waits
+os.environ.setdefault("WEIGHT_SYNC_TIMEOUT", "600")
 
 from tensordict import TensorDictBase
 from torch import Tensor
@@ -49,11 +49,11 @@ def collect(
     *,
     rollouts_per_version: int | None = None,
 ) -> None:
-    """Play with the newest weights and send what happens, until a callable raises. Waits for the first weights.
+    """Play with the newest weights and send every rollout, until a callable raises. Waits for the first weights.
 
-    `newest_weights`: gives each weights once; None if there are no newer ones. `alive`: called after every rollout, and
-    at least every 0.1 s while this waits for room or for the next version. `rollouts_per_version`: play so many with
-    each version, then wait for the next one; None plays on.
+    `newest_weights`: returns each version once, and None while there is no newer one. `alive`: called after every
+    rollout, and at least every 0.1 s while this waits for room or for the next version. `rollouts_per_version`: play
+    this many with each version, then wait for the next; None never waits.
     """
     rollouts = iter(workers)
     while (weights := newest_weights()) is None:
@@ -73,8 +73,9 @@ def collect(
 class Workers:
     """The collector's workers. Iterating gives rollouts: name -> (W x N, ...), freshly allocated.
 
-    Belongs to the main thread, where the death of a worker is raised at once: CollectorError, or what the user can mend
-    (an EnvError of an environment). Leaving the context ends the workers within 2 s, whatever they do.
+    Use it in the main thread only. The death of a worker is raised there at once: EnvError if an environment reported
+    an error that the user can fix, otherwise CollectorError. Leaving the context ends the workers within 2 s, whatever
+    they are doing.
     """
 
     def __init__(self, build_env: BuildEnv, actor: Actor, settings: RolloutSettings, *, workers: int) -> None:
@@ -104,18 +105,18 @@ class Workers:
                 init_fn=partial(start_worker, os.getpid()),
             )
         except BaseException as error:
-            # torchrl leaves the workers that did start, and Python would wait for them for ever
+            # torchrl does not end the workers that did start, and Python would wait for them forever
             self._end()
             if isinstance(error, Exception):
                 raise self._reported() or CollectorError(f"a worker could not start: {error}") from None
             raise
-        # torchrl waits for ever for a worker that dies while it takes new weights in
+        # torchrl waits forever for a worker that dies while it takes in new weights
         signal.signal(signal.SIGCHLD, self._on_child_end)
 
     def update_weights(self, tensors: dict[str, Tensor]) -> None:
-        """Give all workers new weights; tensors that are left out stay. Only between two rollouts.
+        """Give all workers new weights; tensors that are left out stay as they are. Only between two rollouts.
 
-        During one, fragments would mix two versions. CollectorError if a worker is dead.
+        During a rollout, fragments would mix two versions. CollectorError if a worker is dead.
         """
         self._actor.load_state_dict({**self._actor.state_dict(), **tensors})
         self._collector.update_policy_weights_(self._actor)
@@ -130,14 +131,14 @@ class Workers:
             yield {name: tensor.flatten(0, 1) for name, tensor in rollout.items() if isinstance(tensor, Tensor)}
 
     def _on_child_end(self, number: int, frame: FrameType | None) -> None:
-        """If it was a worker, raises why, wherever the main thread waits."""
+        """If the child was a worker, raise why it ended, wherever the main thread is waiting."""
         failure = self._first_failure()
         if failure is not None:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # once is enough: others may follow on the way out
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # once is enough: others may end during the clean-up
             raise failure
 
     def _first_failure(self) -> MineonlineError | None:
-        """Why a worker ended, if one did: torchrl does not say, the worker does."""
+        """Why a worker ended, if one did; torchrl does not say."""
         reported = self._reported()
         if reported is not None:
             return reported
@@ -151,7 +152,7 @@ class Workers:
         return None
 
     def _reported(self) -> EnvError | None:
-        """What an environment said to the user before it ended its worker, if one did."""
+        """The error that an environment left for the user before its worker ended, if one did."""
         for file in self._error_files:
             if file.exists():
                 text = file.read_text()
@@ -167,7 +168,7 @@ class Workers:
         self._collector.shutdown(timeout=2.0)
 
     def _end(self) -> None:
-        """Workers ignore SIGTERM, and have nothing to put in order."""
+        """Kill the workers: they ignore SIGTERM, and have nothing to clean up."""
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for process in multiprocessing.active_children():
             process.kill()
@@ -211,18 +212,18 @@ class FragmentSender:
         for n in range(len(rollout["env_B"])):
             episodes = self._episodes.finished(rollout, n)
             if bool(rollout["final_BT"][n].all()):
-                continue  # it waited for an episode all the time: nothing can be learnt
+                continue  # its environment waited for an episode throughout: there is nothing to learn from
             report = Report(self._collector_id, episodes, self._env_failures, timing)
             self._env_failures = 0
             fragment = {field.name: rollout[field.name][n] for field in self._schema}
             frames = encode(Header(self._run_id, self._schema, report), fragment)
-            # no copy: the rollout is this function's alone, and zmq keeps it until it is sent
+            # no copy: nobody else uses the rollout, and zmq keeps it alive until it is sent
             self._links.send(frames, alive)
         self._sent_s = time.perf_counter() - now
 
 
 class Watchdog:
-    """Ends this process when nobody called `feed` for `limit_s`: torchrl waits for a hung environment for ever."""
+    """Ends this process if `feed` is not called for `limit_s`: torchrl would wait forever for a hung environment."""
 
     def __init__(self) -> None:
         self._deadline = float("inf")
@@ -245,9 +246,9 @@ class Watchdog:
         while not self._stop.wait(1.0):
             if time.monotonic() > self._deadline:
                 log.error(
-                    "no batch of fragments for %.0f s: an environment hangs. This collector ends, and is restarted if "
-                    "the trainer started it. If it is just slow, raise collector.batch_timeout_s (for the first batch, "
-                    "collector.start_timeout_s).",
+                    "no rollout for %.0f s: an environment hangs. This collector ends now; if the trainer started it, "
+                    "it is restarted. If the environment is just slow, raise collector.batch_timeout_s (for the first "
+                    "rollout, collector.start_timeout_s).",
                     self._limit_s,
                 )
                 logging.shutdown()

@@ -10,9 +10,9 @@ from mineonline.experience.buffer import Batch, FragmentBuffer
 
 
 class Iterations:
-    """One batch an iteration. Sized: otherwise Lightning would fetch an iteration ahead, a version of staleness.
+    """One batch per iteration. Without a length, Lightning would fetch one batch ahead: one version more of lag.
 
-    `take` gives a batch, or None to stop. `agree` says whether any rank wants to stop; all ranks call it together.
+    `take` returns a batch, or None to stop. `agree` says whether any rank wants to stop; all ranks call it together.
     """
 
     def __init__(self, take: Callable[[], Batch | None], agree: Callable[[bool], bool], count: int) -> None:
@@ -32,10 +32,11 @@ class Iterations:
 
 
 class OnlineDataModule(lightning.LightningDataModule):
-    """Batches of `fragments` fragments from this rank's buffer, which the receiver fills; `iterations` of them.
+    """`iterations` batches of `fragments` fragments each, from this rank's buffer, which the receiver fills.
 
-    `version`: gives the learner's version. `give_up`: asked while waiting; True ends training on all ranks before the
-    next iteration, and it may raise what the user should read.
+    `version`: returns the learner's version. `before_take`: called on all ranks before each batch is taken, after
+    Lightning has logged the previous iteration. `give_up`: called before and during each wait; True ends training on
+    all ranks before the next iteration; it may raise an error for the user.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class OnlineDataModule(lightning.LightningDataModule):
         iterations: int,
         fragments: int,
         version: Callable[[], int],
+        before_take: Callable[[], None],
         give_up: Callable[[], bool],
     ) -> None:
         super().__init__()
@@ -52,16 +54,18 @@ class OnlineDataModule(lightning.LightningDataModule):
         self._iterations = iterations
         self._fragments = fragments
         self._version = version
+        self._before_take = before_take
         self._give_up = give_up
 
     def train_dataloader(self) -> Iterations:
         return Iterations(self._take, self._agree, self._iterations)
 
     def transfer_batch_to_device(self, batch: Batch, device: object, dataloader_idx: int) -> Batch:
-        """The batch as it is: the learner moves minibatches when it uses them."""
+        """The batch unchanged: the learner moves each minibatch when it uses it."""
         return batch
 
     def _take(self) -> Batch | None:
+        self._before_take()
         return None if self._give_up() else self._buffer.take(self._fragments, self._version(), self._give_up)
 
     def _agree(self, stop: bool) -> bool:

@@ -16,14 +16,14 @@ from mineonline.errors import ConfigError
 from mineonline.fragment import Fragments, TensorDict, TensorField
 
 _ALIGNMENT = 64
-"""Bytes; every tensor starts at a multiple."""
+"""Bytes; every tensor starts at a multiple of it."""
 
 
 class DiskStorage:
     """Room for `capacity` fragments in a file in `folder`, for buffers larger than memory. Implements `Storage`.
 
-    The file never has a name (or loses it at once, on file systems that know no other way), so that nothing is left of
-    it however the process ends. Its room on the disk is taken at once; ConfigError if there is not enough.
+    The file has no name (or loses it at once, where the file system requires one), so nothing is left of it however the
+    process ends. Its disk space is reserved at once; ConfigError if there is not enough.
     """
 
     def __init__(self, folder: Path, schema: Sequence[TensorField], capacity: int) -> None:
@@ -59,7 +59,7 @@ class DiskStorage:
 def _nameless_file(folder: Path, size: int, capacity: int) -> mmap.mmap:
     free = shutil.disk_usage(folder).free
     try:
-        if size > free:  # the call below would take all that is left before it fails
+        if size > free:  # posix_fallocate would fill the disk before it fails
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with tempfile.TemporaryFile(dir=folder) as file:
             os.posix_fallocate(file.fileno(), 0, size)
@@ -67,7 +67,7 @@ def _nameless_file(folder: Path, size: int, capacity: int) -> mmap.mmap:
     except OSError as error:
         raise ConfigError(
             f"buffer.storage=disk: {capacity} fragments take {size / 1e9:,.1f} GB, but {folder} has {free / 1e9:,.1f} "
-            f"GB ({error.strerror}). Give a smaller buffer.capacity, or run_dir=<folder on a larger disk>."
+            f"GB free ({error.strerror}). Set a smaller buffer.capacity, or run_dir=<folder on a larger disk>."
         ) from None
 
 

@@ -9,10 +9,10 @@ from mineonline.fragment import Episode
 
 
 class EpisodeScores:
-    """Adds up rewards and decisions of N environments from rollout to rollout."""
+    """Adds up the rewards and decisions of N environments, across rollouts."""
 
     def __init__(self, environments: int, *, statistics: tuple[str, ...], task: str, staggered: bool) -> None:
-        """`staggered`: the first episode of each environment starts in its middle, and is not reported."""
+        """`staggered`: the first episode of each environment starts part-way through, and is not reported."""
         self._statistics = statistics
         self._task = task
         self._return_N = np.zeros(environments)
@@ -20,7 +20,7 @@ class EpisodeScores:
         self._partial_N = np.full(environments, staggered)
 
     def finished(self, rollout: dict[str, Tensor], n: int) -> tuple[Episode, ...]:
-        """Episodes that ended in fragment `n` of a rollout, that of environment n. Call it once for each fragment."""
+        """Episodes that ended in fragment `n` of a rollout, which is environment n's. Call it once per fragment."""
         reward_T = rollout["reward_BT"][n].numpy().astype(np.float64)
         decided_T = ~rollout["final_BT"][n].numpy()
         ended_T = (rollout["terminated_BT"][n] | rollout["truncated_BT"][n]).numpy()

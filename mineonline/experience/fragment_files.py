@@ -1,14 +1,15 @@
 """A recorded set: fragments on disk, for behaviour cloning and other learning without an environment.
 
-A folder of safetensors files, one a batch of fragments, in the order of their names. A file holds the tensors of
-`Fragments.named_tensors` and, as text beside them:
+A set is a folder of safetensors files, in the order of their names. Each holds the tensors of `Fragments.named_tensors`
+for any number of fragments and, as text metadata:
 
     format    version of this layout
     schema    JSON list of `TensorField`; equal in all files of a set
     actions   JSON object: classes of each action, for example {"buttons": 8641, "camera": 121}; equal in all files
     env       the task, or the id of the gymnasium environment
 
-Files are written beside their place and renamed into it: what has its name is complete, and nothing is ever unpickled.
+A file is written under a temporary name and renamed when it is complete, so no set has half a file. Nothing is ever
+unpickled.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ _DTYPES = {
     "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
     "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64",
 }  # fmt: skip
-"""safetensors' names of types, and torch's."""
+"""safetensors' name of a dtype -> torch's."""
 
 
 class _Description(msgspec.Struct, frozen=True):
-    """What a file says of its fragments."""
+    """What a file says about its fragments."""
 
     schema: tuple[TensorField, ...]
     actions: dict[str, int]
@@ -47,10 +48,10 @@ class _Description(msgspec.Struct, frozen=True):
 
 
 def write(folder: Path, number: int, fragments: Fragments, *, env: str, actions: Mapping[str, int]) -> Path:
-    """Write file `number` (counted from 0) of the set in `folder`, which exists. Returns the file.
+    """Write file `number` (counted from 0) of the set in `folder`, which must exist. Returns the file.
 
-    `env`: name of the task or environment. `actions`: number of classes of each action. ConfigError if the disk
-    refuses it; an error or an interrupt leaves nothing of the file behind.
+    `env`: name of the task or environment. `actions`: number of classes of each action. ConfigError if it cannot be
+    written; an error or an interrupt leaves no partial file behind.
     """
     tensors = {name: tensor.contiguous() for name, tensor in fragments.named_tensors()}
     schema = [TensorField(name, _dtype_name(tensor), tuple(tensor.shape[1:])) for name, tensor in tensors.items()]
@@ -63,7 +64,7 @@ def write(folder: Path, number: int, fragments: Fragments, *, env: str, actions:
     file = folder / f"{number:06d}{SUFFIX}"
     partial = folder / f".{file.name}.{os.getpid()}"
     try:
-        partial.write_bytes(save(tensors, metadata))  # save_file gives files that only their owner may read
+        partial.write_bytes(save(tensors, metadata))  # save_file makes files that only their owner may read
         return partial.replace(file)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be written ({error.strerror}).") from None
@@ -72,10 +73,10 @@ def write(folder: Path, number: int, fragments: Fragments, *, env: str, actions:
 
 
 class RecordedFragments:
-    """The fragments of a folder. Opening reads what the files say of themselves; tensors are read when asked for.
+    """The fragments in a folder. Opening reads only the files' metadata; tensors are read when asked for.
 
-    ConfigError if the folder is absent or empty, a file is broken or no part of a set, or files do not fit together.
-    Fragments may be of another length than the run's.
+    ConfigError if the folder is absent or empty, a file is broken or not part of a set, or files do not fit together.
+    The fragments may differ in length from the run's.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -101,27 +102,27 @@ class RecordedFragments:
         self._ends = torch.tensor([count for _, count in opened]).cumsum(0)
 
     def __len__(self) -> int:
-        """Fragments."""
+        """Number of fragments."""
         return int(self._ends[-1])
 
     def __getitem__(self, indices: Tensor) -> Fragments:
-        """The fragments at `indices` (B, int64, each 0 to len - 1), in that order; reads these alone.
+        """The fragments at `indices` (B, int64, each 0 to len - 1), in that order; reads only these.
 
-        IndexError for an index beyond; ConfigError if a file broke since the set was opened.
+        IndexError if there are none or one is out of range; ConfigError if a file was changed since the set was opened.
         """
         if len(indices) == 0 or int(indices.min()) < 0 or int(indices.max()) >= len(self):
-            raise IndexError(f"indices of {self._folder} must be at least one of 0 to {len(self) - 1}")
+            raise IndexError(f"{self._folder}: at least one index is needed, each from 0 to {len(self) - 1}")
         file_B = torch.searchsorted(self._ends, indices, right=True)
-        parts, places = [], []
+        parts, positions = [], []
         for number in sorted(set(file_B.tolist())):
             here = (file_B == number).nonzero()[:, 0]
-            begin = int(self._ends[number - 1]) if number else 0
-            parts.append(self._read(self._files[number], (indices[here] - begin).tolist()))
-            places.append(here)
-        return concatenate(parts)[torch.cat(places).argsort()]
+            start = int(self._ends[number - 1]) if number else 0
+            parts.append(self._read(self._files[number], (indices[here] - start).tolist()))
+            positions.append(here)
+        return concatenate(parts)[torch.cat(positions).argsort()]
 
     def check_fits(self, spec: EnvSpec) -> None:
-        """ConfigError names what a policy for `spec` could not read or choose: an observation or an action."""
+        """ConfigError, naming the observation or action, if these fragments do not suit a policy for `spec`."""
         rows = [field for field in self.schema if field.name.startswith("observation.")]
         found = {field.name: f"{field.dtype} {list(field.shape[1:])}" for field in rows} | _in_words(self.actions)
         expected = {f"observation.{name}": f"{s.dtype} {list(s.shape)}" for name, s in spec.observation.items()}
@@ -131,7 +132,7 @@ class RecordedFragments:
                 raise ConfigError(
                     f"the fragments in {self._folder} (recorded in {', '.join(self.envs)}) do not fit this run's "
                     f"environment: {name} is {found.get(name, 'absent')} there, but {expected.get(name, 'absent')} "
-                    "here. Give the env=... and task=... that they were recorded with, or record others."
+                    "here. Give the env=... and task=... that they were recorded with, or record new ones."
                 )
 
     def _read(self, file: Path, rows: list[int]) -> Fragments:
@@ -144,16 +145,16 @@ class RecordedFragments:
 
 
 def _examine(file: Path) -> tuple[_Description, int]:
-    """What a file says of its fragments, checked against its tensors, and how many it holds."""
+    """What a file says about its fragments, checked against its tensors, and how many it holds."""
     try:
         with safe_open(file, "pt") as tensors:
             metadata = tensors.metadata() or {}
-            found = {name: _leaf_of(name, tensors.get_slice(name)) for name in tensors.keys()}  # noqa: SIM118 no mapping
+            found = {name: _field(name, tensors.get_slice(name)) for name in tensors.keys()}  # noqa: SIM118 no mapping
     except (SafetensorError, OSError) as error:
         raise ConfigError(f"{file} is broken ({error}). Delete it to use the rest of the set.") from None
     if metadata.get("format") != FORMAT_VERSION:
         raise ConfigError(
-            f"{file} is no file of recorded fragments that this version reads: its format is "
+            f"{file} is not a file of recorded fragments that this version can read: its format is "
             f"{metadata.get('format', 'not given')}, but {FORMAT_VERSION} is expected."
         )
     try:
@@ -171,8 +172,8 @@ def _examine(file: Path) -> tuple[_Description, int]:
     return description, counts.pop()
 
 
-def _leaf_of(name: str, tensor: Any) -> tuple[TensorField, int]:
-    """The spec of a tensor in a file, and its number of fragments."""
+def _field(name: str, tensor: Any) -> tuple[TensorField, int]:
+    """The field of a tensor in a file, and its number of fragments."""
     count, *shape = tensor.get_shape() or [0]
     return TensorField(name, _DTYPES.get(tensor.get_dtype(), "unknown"), tuple(shape)), count
 
@@ -185,9 +186,9 @@ def _check_agrees(one: Path, first: _Description, other: Path, description: _Des
     for name in {**left, **right}:
         if left.get(name) != right.get(name):
             raise ConfigError(
-                f"{one.name} and {other.name} in {one.parent} do not belong to one set: {name} is "
+                f"{one.name} and {other.name} in {one.parent} do not belong to the same set: {name} is "
                 f"{left.get(name, 'absent')} in the first, but {right.get(name, 'absent')} in the other. "
-                "Keep sets in folders of their own."
+                "Keep each set in its own folder."
             )
 
 

@@ -1,7 +1,7 @@
 """PATH 1, in a worker process: environments and policy make fragments.
 
-torchrl's collector owns the process, its weights and the shared memory in which a rollout is handed over. What happens
-between two rollouts is `Player`: a tight loop over the contract of `envs/contract.py`.
+torchrl's collector owns the process, its weights and the shared memory in which a rollout is handed over. The rollout
+itself is made by `Player`: a tight loop over the contract of `envs/contract.py`.
 
 A rollout is a fragment of each environment. Axes: N environments of this worker, T rows, U = T + 1 rows, K statistics.
 """
@@ -34,12 +34,12 @@ from mineonline.processes.lifetimes import die_with_parent
 from mineonline.processes.logs import log_to_stderr, send_output_to, worker_log
 
 BuildEnv = Callable[..., VectorEnv]
-"""Called in the worker with `num_envs` and `first_index`, the global index of the first; must pickle."""
+"""Called in the worker with `num_envs` and `first_index`, the global index of its first environment; picklable."""
 
 
 @dataclass(frozen=True)
 class RolloutSettings:
-    """What a worker needs beside its environments and its policy."""
+    """What a worker needs besides its environments and its policy."""
 
     env_spec: EnvSpec
     length: int
@@ -51,14 +51,14 @@ class RolloutSettings:
     device: str
     torch_threads: int
     collector_log: Path | None
-    """The collector's log file, beside which each worker has its own; None leaves stdout and stderr alone."""
+    """The collector's log file; each worker's is next to it. None leaves stdout and stderr alone."""
 
     def schema(self, actor: Actor) -> tuple[TensorField, ...]:
         """The tensors of a fragment on the wire."""
         return actor.schema(self.env_spec, self.length)
 
     def report_schema(self) -> tuple[TensorField, ...]:
-        """What a worker gives its collector beside the fragments."""
+        """What a worker gives its collector besides the fragments."""
         return (
             TensorField("report.statistics_BTK", "float32", (self.length, len(self.env_spec.statistics))),
             TensorField("report.crashed_BT", "bool", (self.length,)),
@@ -68,15 +68,15 @@ class RolloutSettings:
 
 
 class Player:
-    """N environments and an actor that make rollouts, written into the same tensors again and again.
+    """N environments and an actor that make rollouts, each written over the previous one.
 
-    A function of the seed, `first_env` and the actor's weights alone; sampling uses torch's global generator.
+    Rollouts depend only on the seed, `first_env` and the actor's weights; sampling uses torch's global generator.
     """
 
     def __init__(
         self, vector: VectorEnv, observation: Observation, actor: Actor, settings: RolloutSettings, *, first_env: int
     ) -> None:
-        """`observation`: what `vector` gave when all its environments were reset, just now."""
+        """`observation`: what `vector` returned when all its environments were reset, just now."""
         self._vector = vector
         self._actor = actor
         self._length = settings.length
@@ -95,7 +95,7 @@ class Player:
 
     @torch.no_grad()
     def play(self) -> None:
-        """T rows of every environment."""
+        """Write T rows of every environment into `tensors`."""
         tensors, vector = self.tensors, self._vector
         started = time.perf_counter()
         env_s = 0.0
@@ -110,7 +110,7 @@ class Player:
             before = time.perf_counter()
             idle_N = self._truncated_N | self._waiting_N
             step = vector.step({k: v[:, 0].cpu().numpy() for k, v in action.items()}, ~idle_N.numpy())
-            # a new episode follows a death at once; a truncation, after the row of its last observation
+            # after a death, reset at once; after a truncation, only after the row of its last observation
             begins_N = torch.from_numpy(step.terminated_N) | self._truncated_N
             row: dict[str, Any] = {
                 **decision,
@@ -135,7 +135,7 @@ class Player:
         tensors["report.policy_s"].fill_(time.perf_counter() - started - env_s)
 
     def _decide(self, t: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Let the policy choose in row t: the action (N, 1), and what the row keeps of it."""
+        """Let the policy choose in row t. Returns the action (N, 1) and what the row records of it."""
         policy, reference = self._actor.policy, self._actor.reference
         device = policy.version.device
         observation = {name: tensor.to(device) for name, tensor in self._write_observation(t).items()}
@@ -152,7 +152,7 @@ class Player:
         }
 
     def _write_observation(self, row: int) -> dict[str, Tensor]:
-        """Copy the environments' present observation into a row; returns it as (N, 1, ...)."""
+        """Copy the environments' current observation into a row; returns it as (N, 1, ...)."""
         self.tensors["first_BU"][:, row] = self._first_N
         written = {}
         for name, array in self._observation.items():
@@ -166,7 +166,7 @@ class TorchrlEnv(EnvBase):  # type: ignore[misc]
     """A `VectorEnv` as torchrl sees it: batch size N, with torchrl's own reset and step."""
 
     def __init__(self, vector: VectorEnv, error_file: Path | None = None) -> None:
-        """`error_file`: where to leave what the user can mend, for the collector."""
+        """`error_file`: where to leave an error that the user can fix, for the collector."""
         super().__init__(batch_size=[vector.num_envs])
         self.vector = vector
         self.error_file = error_file
@@ -213,7 +213,7 @@ class TorchrlEnv(EnvBase):  # type: ignore[misc]
         return TensorDict(tensors, batch_size=self.batch_size)
 
     def _set_seed(self, seed: int | None) -> None:
-        """Nothing: the seeds of episodes follow from the settings that environments are built with."""
+        """Do nothing: the seeds of episodes follow from the settings that the environments are built with."""
 
     def close(self, *, raise_if_closed: bool = True) -> None:
         """Close the environments."""
@@ -222,10 +222,10 @@ class TorchrlEnv(EnvBase):  # type: ignore[misc]
 
 
 class FragmentCollector(Collector):  # type: ignore[misc]
-    """torchrl's collector of one worker, whose rollout is fragments `[N]`.
+    """torchrl's collector in one worker, whose rollout is N fragments (batch size `[N]`).
 
-    Overrides two of its methods: `rollout`, and `_maybe_make_final_rollout`, which allocates what rollout fills.
-    torchrl's own rollout would store every next observation twice and cost 2 ms of CPU a step.
+    Overrides two methods: `rollout`, and `_maybe_make_final_rollout`, which allocates the tensors that `rollout` fills.
+    torchrl's own rollout would store every observation twice and cost 2 ms of CPU per step.
     """
 
     def __init__(self, *args: Any, settings: RolloutSettings, **kwargs: Any) -> None:
@@ -239,7 +239,7 @@ class FragmentCollector(Collector):  # type: ignore[misc]
         settings = self._settings
         first_env = settings.first_env + int(self.worker_idx or 0) * settings.envs_per_worker
         self._player = Player(self.env.vector, self.env.observation, self.policy, settings, first_env=first_env)
-        # torchrl counts frames by its trajectory ids; they are not used otherwise
+        # torchrl counts frames by its trajectory ids; nothing else uses them
         ids = torch.zeros(settings.envs_per_worker, settings.length, dtype=torch.int64)
         self._final_rollout = TensorDict(
             {**self._player.tensors, "collector": {"traj_ids": ids}},
@@ -248,14 +248,14 @@ class FragmentCollector(Collector):  # type: ignore[misc]
         self._policy_output_keys: list[str] = []
 
     def rollout(self) -> TensorDict:
-        """T rows of every environment, written into the tensors that are shared with the collector."""
+        """T rows of every environment, written into the tensors shared with the collector process."""
         with _reporting(self.env.error_file):
             self._player.play()
         return self._final_rollout
 
 
 def start_worker(parent: int) -> None:
-    """First in every worker: only its collector, process `parent`, ends it."""
+    """Runs first in every worker. It then ignores SIGINT and SIGTERM, and ends with its collector, process `parent`."""
     die_with_parent(parent)
     log_to_stderr()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -263,14 +263,14 @@ def start_worker(parent: int) -> None:
 
 
 def build_torchrl_env(build_env: BuildEnv, error_file: Path, *, num_envs: int, first_index: int) -> TorchrlEnv:
-    """A worker's environments. What the user can mend goes to `error_file`, and ends the worker."""
+    """A worker's environments. An error that the user can fix is written to `error_file` and ends the worker."""
     with _reporting(error_file):
         return TorchrlEnv(build_env(num_envs=num_envs, first_index=first_index), error_file)
 
 
 @contextmanager
 def _reporting(error_file: Path | None) -> Iterator[None]:
-    """What the user can mend ends this worker, with a note for the collector: torchrl would only pass on a code."""
+    """Write an error that the user can fix to `error_file` and end the worker: torchrl would lose its text."""
     try:
         yield
     except MineonlineError as error:

@@ -1,12 +1,11 @@
-"""PATH 1, from process to process: one fragment a message, from a collector to a trainer rank.
+"""PATH 1, from process to process: one fragment per message, from a collector to a trainer rank.
 
     collector DEALER --fragment--> ROUTER rank
                      <--"taken"---           when the fragment is in the rank's buffer
 
-A message is a msgpack header and one raw frame a tensor. Nothing is copied on decoding, nothing is unpickled, and no
-byte is used before its size and meaning were checked. A collector has at most `WINDOW` fragments in flight to a rank.
-Without such a window, hundreds of small fragments would wait in the kernel's socket buffers, which no limit of ZeroMQ's
-counts, and grow old there.
+A message is a msgpack header and one raw frame per tensor. Decoding copies nothing, unpickles nothing, and uses no byte
+before its size and meaning are checked. A collector has at most `WINDOW` fragments in flight to a rank. Without this
+window, hundreds of small fragments would grow stale in the kernel's socket buffers, which ZeroMQ's limits do not count.
 
 In this file: the message, the collector's end (`RankLinks`), the rank's end (`Receiver`).
 """
@@ -52,7 +51,7 @@ _decoder = msgspec.msgpack.Decoder(Header)
 
 
 def encode(header: Header, tensors: Mapping[str, Tensor]) -> list[Any]:
-    """Frames of one fragment. `tensors` are contiguous, on the CPU, and not written to until they are sent."""
+    """Frames of one fragment. `tensors` must be contiguous, on the CPU, and left unchanged until they are sent."""
     return [_encoder.encode(header), *(_bytes(tensors[field.name]) for field in header.schema)]
 
 
@@ -66,19 +65,19 @@ def decode(
 ) -> tuple[Report, Fragments]:
     """The report and one fragment (B = 1), which views the frames' memory. WireError says why a message is refused.
 
-    `actions`: number of classes of each action, for example `{"buttons": 8641}`. `statistics`: what finished episodes
-    must report.
+    `actions`: number of classes of each action, for example `{"buttons": 8641}`. `statistics`: names of the totals that
+    finished episodes must report.
     """
     try:
         header = _decoder.decode(_view(frames[0]))
     except (*DECODE_ERRORS, IndexError) as error:
         raise WireError(f"header: {error}") from None
     if header.run_id != run_id:
-        raise WireError("of another run")
+        raise WireError("it belongs to another run")
     if header.schema != tuple(schema):
-        raise WireError("tensors do not fit this run's schema")
+        raise WireError("its tensors do not match this run's schema")
     if any(set(episode.statistics) != set(statistics) for episode in header.report.episodes):
-        raise WireError(f"episodes do not report {', '.join(statistics) or 'nothing'}")
+        raise WireError(f"its episodes must report {', '.join(statistics) or 'no statistics'}")
     if len(frames) != len(schema) + 1:
         raise WireError(f"{len(frames)} frames, expected {len(schema) + 1}")
     tensors = {field.name: _tensor(_view(frame), field) for field, frame in zip(schema, frames[1:], strict=True)}
@@ -91,7 +90,7 @@ def _check_values(fragment: Fragments, actions: Mapping[str, int]) -> None:
     for name, classes in actions.items():
         action = fragment.action[name]
         if int(action.min()) < 0 or int(action.max()) >= classes:
-            raise WireError(f"action.{name} lies outside 0..{classes - 1}")
+            raise WireError(f"action.{name} is outside 0..{classes - 1}")
     for name, tensor in fragment.named_tensors():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise NotFiniteError(f"{name} is not finite")
@@ -120,10 +119,10 @@ class RankLinks:
     """The collector's end: sends each fragment to the next rank that has room for it. Belongs to one thread."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], addresses: Sequence[str], keys: Keys | None) -> None:
-        # twice the window: only a broken connection ever refuses a fragment
+        # twice the window, so that only a broken connection refuses a fragment
         options: dict[int, int] = {zmq.SNDHWM: 2 * WINDOW, zmq.IMMEDIATE: 1}
         self._links = [connect(context, zmq.DEALER, [], keys, options) for _ in addresses]
-        # a window opens with each handshake: what was in flight on a connection that broke is lost, and not answered
+        # each handshake reopens the window: what was in flight when a connection broke is lost, and never answered
         self._monitors = [link.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED) for link in self._links]
         for link, address in zip(self._links, addresses, strict=True):
             link.connect(address)
@@ -134,7 +133,7 @@ class RankLinks:
             self._poller.register(waiting, zmq.POLLIN)
 
     def send(self, frames: list[Any], alive: Callable[[], None]) -> None:
-        """Send one fragment to the rank whose turn it is, or the next with room. The frames are not copied.
+        """Send one fragment to the rank whose turn it is, or to the next one with room. The frames are not copied.
 
         Waits while no rank has room, and calls `alive` at least every 0.1 s; `alive` may raise to give up.
         """
@@ -143,7 +142,7 @@ class RankLinks:
             alive()
 
     def close(self) -> None:
-        """Close all connections; what was not sent is lost."""
+        """Close all connections; unsent fragments are lost."""
         for link, monitor in zip(self._links, self._monitors, strict=True):
             link.disable_monitor()
             monitor.close(linger=0)
@@ -155,7 +154,7 @@ class RankLinks:
             return False
         try:
             self._links[rank].send_multipart(frames, zmq.DONTWAIT, copy=False)
-        except zmq.Again:  # the connection is broken; its window opens when it is back
+        except zmq.Again:  # the connection is broken; its window reopens when it is back
             self._room[rank] = 0
             return False
         self._room[rank] -= 1
@@ -176,9 +175,9 @@ class RankLinks:
 
 
 class Receiver:
-    """The rank's end: a thread that fills `buffer` until `close`. What must not be trusted is refused and counted.
+    """The rank's end: a thread that fills `buffer` until `close`. Messages that fail a check are refused and counted.
 
-    Each message is answered when it was taken in or refused, which lets its collector send another.
+    Each message is answered once it is in the buffer or refused, which lets its collector send another.
     """
 
     def __init__(
@@ -206,13 +205,13 @@ class Receiver:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise what ended the thread, if it failed."""
+        """RuntimeError if the thread has failed."""
         self._thread.check()
 
     def close(self) -> None:
-        """Stop the thread (at most 1 s) and close the socket."""
+        """Stop the thread (at most 10 s, usually at once) and close the socket."""
         self._stop.set()
-        self._thread.join(1.0)
+        self._thread.join(10.0)
         self._socket.close(linger=0)
 
     def _receive(self) -> None:

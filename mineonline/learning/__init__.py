@@ -1,4 +1,4 @@
-"""The learner: `module` runs an iteration, `sequences` is what it minimises over, `objective` has the formulas.
+"""The learner: `module` runs an iteration, `sequences` prepares its data, `objective` has the formulas.
 
 `cloning` adds behaviour cloning of recorded fragments.
 """

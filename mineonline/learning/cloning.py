@@ -1,4 +1,4 @@
-"""Behaviour cloning of recorded fragments, as a second loss beside PPO's.
+"""Behaviour cloning of recorded fragments, as a second loss next to PPO's.
 
 Axes: B fragments, T rows.
 """
@@ -15,7 +15,7 @@ from mineonline.fragment import Fragments
 from mineonline.policies.policy import Policy
 
 _FORBIDDEN = -1e6
-"""A log-probability that no action has unless a mask forbids it, in nats."""
+"""In nats: only an action that a mask forbids has a lower log-probability."""
 
 
 class FragmentSet(Protocol):
@@ -27,7 +27,7 @@ class FragmentSet(Protocol):
 
 
 class Cloning:
-    """Draws `fragments` of a recorded set for each optimiser step."""
+    """Draws `fragments` recorded fragments for each optimiser step."""
 
     def __init__(self, recorded: FragmentSet, *, coef: float, fragments: int) -> None:
         self._recorded = recorded
@@ -35,9 +35,9 @@ class Cloning:
         self._fragments = fragments
 
     def loss(self, policy: Policy, generator: torch.Generator) -> Tensor:
-        """`coef` x mean of -log π(recorded action), in nats, over the rows of the drawn fragments with a decision.
+        """`coef` x mean of -log π(recorded action), in nats, over the decisions of the drawn fragments.
 
-        Memory begins empty in each fragment: what the recording policy remembered means nothing to this one.
+        Memory starts empty in each fragment: the memory of the recording policy means nothing to this one.
         """
         index = torch.randint(len(self._recorded), (self._fragments,), generator=generator)
         drawn = self._recorded[index].to(policy.version.device)
@@ -47,6 +47,6 @@ class Cloning:
         if bool((log_prob_BT[~drawn.final_BT] < _FORBIDDEN).any()):
             raise ConfigError(
                 "offline.folder: recorded actions are forbidden by this run's task (task.actions). Give the task that "
-                "they were recorded with, or record others."
+                "they were recorded with, or record new fragments."
             )
         return -self._coef * log_prob_BT[~drawn.final_BT].mean()

@@ -1,9 +1,9 @@
-"""The learner: one `training_step` is one PPO iteration on a rank's share of fragments.
+"""The learner: one `training_step` is one PPO iteration on a rank's batch of fragments.
 
     fragments -> first pass (values, proximal log-probabilities, reference logits) -> advantages -> sequences
               -> epochs x minibatches: losses, gradient, clip, step -> version + 1
 
-Axes: B fragments or sequences, T rows, U = T + 1 rows. Consumes a share, waits for nobody but the other ranks.
+Axes: B fragments or sequences, T rows, U = T + 1 rows. Consumes a batch; waits only for the other ranks.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class HasFragments(Protocol):
 
 
 class IterationOutput(TypedDict):
-    """What callbacks get as `outputs` in `on_train_batch_end`; on the CPU, of this rank's fragments."""
+    """What callbacks get as `outputs` in `on_train_batch_end`; on the CPU, for this rank's fragments."""
 
     advantage_BT: Tensor
     """As the losses saw it: normalised, if that is set."""
@@ -53,7 +53,7 @@ class IterationOutput(TypedDict):
     value_BU: Tensor
     """Before the iteration, in units of reward."""
     losses: list[Losses]
-    """Of each optimiser step that was taken, without graph."""
+    """One per optimiser step that was taken, without its graph."""
 
 
 class Prepared(NamedTuple):
@@ -110,7 +110,7 @@ class PPO(lightning.LightningModule):
 
     @property
     def version(self) -> int:
-        """Iterations that made the present policy."""
+        """Number of iterations that changed the policy so far."""
         return int(self.policy.version)
 
     @property
@@ -119,12 +119,12 @@ class PPO(lightning.LightningModule):
         return self.iteration < self.objective.value_warmup
 
     def published(self) -> ActorState:
-        """What the collectors play with."""
+        """The networks that the collectors get."""
         return Actor(self.policy, self.reference).parts()
 
     @property
     def reference_version(self) -> int:
-        """Times that the reference became the policy of the moment."""
+        """Number of times that the reference was replaced by the current policy."""
         every = self._reference_settings.refresh_every
         return self.iteration // every if every else 0
 
@@ -135,14 +135,14 @@ class PPO(lightning.LightningModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let a run that ended be resumed, too: Lightning would take its only epoch for complete."""
+        """Let a finished run be resumed too: otherwise Lightning would consider its only epoch complete."""
         checkpoint["iteration"] = self.iteration
         loop = checkpoint["loops"]["fit_loop"]
         loop["epoch_loop.batch_progress"]["is_last_batch"] = False
         loop["epoch_progress"]["current"].update(processed=0, completed=0)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Continue counting iterations."""
         self.iteration = checkpoint["iteration"]
 
     def training_step(self, batch: HasFragments, batch_idx: int) -> IterationOutput:
@@ -174,7 +174,7 @@ class PPO(lightning.LightningModule):
         }  # fmt: skip
 
     def prepare(self, fragments: Fragments) -> Prepared:
-        """All that is known before the first optimiser step; updates the statistics of the returns."""
+        """Everything that is computed before the first optimiser step; also updates the statistics of the returns."""
         found, logits = self._look_at(fragments)
         advantage_BT, return_BT = self.targets(fragments, found)
         decided_BT = ~fragments.final_BT
@@ -184,7 +184,7 @@ class PPO(lightning.LightningModule):
             advantage_BT = ((advantage_BT - mean) / (deviation + 1e-8)).float()
         if self.objective.normalize_value:
             moments = self._moments(return_BT[decided_BT])
-            if all(moment.isfinite() for moment in moments):  # of all ranks: they decide alike
+            if all(moment.isfinite() for moment in moments):  # over all ranks, so all decide alike
                 self.policy.value.update(*moments, decay=self.objective.value_decay)
         sequences = cut(
             fragments, self._context(fragments), found,
@@ -206,7 +206,7 @@ class PPO(lightning.LightningModule):
         return advantage_BT, value_BT + weight_BT * advantage_BT
 
     def surrogate(self, log_prob_BT: Tensor, part: Sequences) -> tuple[Tensor, Tensor]:
-        """Loss of the policy in every row, and the ratio that was clipped."""
+        """Policy loss of every row, and the ratio that was clipped."""
         settings = self.objective
         on_policy = settings.kind == "ppo"
         anchor_BT = part.behaviour_log_prob_BT if on_policy else part.proximal_log_prob_BT
@@ -239,7 +239,7 @@ class PPO(lightning.LightningModule):
             kl = rows.mean(head.kl(output.logits, part.reference_logits))
         others = settings.policy_coef * policy - settings.entropy_coef * entropy + self.reference_coef * kl
         if self.warms_up:
-            others = 0.0 * others  # the gradient must exist for ranks to share it
+            others = 0.0 * others  # the gradients must exist, even if 0, for ranks to share them
         with torch.no_grad():
             log_ratio_BT = log_prob_BT - part.behaviour_log_prob_BT
             approximate_kl = rows.mean(clamped_exp(log_ratio_BT, settings.log_ratio_max) - 1 - log_ratio_BT)
@@ -249,12 +249,12 @@ class PPO(lightning.LightningModule):
 
     @property
     def reference_coef(self) -> float:
-        """ρ in this iteration."""
+        """Weight of the reference's KL in this iteration."""
         settings = self._reference_settings
         return float(settings.kl_coef * settings.kl_decay**self.iteration)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip the gradients, or take them away if they are not finite; then the optimiser does nothing."""
+        """Clip the gradients, or remove them if they are not finite, so that the optimiser does nothing."""
         if self.warms_up:
             learnt = {id(parameter) for parameter in self.policy.value_parameters()}
             _forget_gradients(parameter for parameter in self.policy.parameters() if id(parameter) not in learnt)
@@ -266,14 +266,14 @@ class PPO(lightning.LightningModule):
     def _backward(
         self, optimizer: LightningOptimizer, sequences: Sequences, index: Tensor, generator: torch.Generator
     ) -> Losses:
-        """Gradient of a minibatch, part by part; the last part's pass shares it with the other ranks."""
+        """Gradient of a minibatch, part by part; the last part's backward pass shares it with the other ranks."""
         decisions = sequences.decided_BT[index].sum().to(self.device)
         cloning = torch.zeros((), device=self.device)
         if self.cloning is not None and not self.warms_up:
             with optimizer.toggle_model(sync_grad=False):
                 cloning = self.cloning.loss(self.policy, generator)
                 self.manual_backward(cloning)
-        shares = []
+        part_losses = []
         parts = index.chunk(self.optimizer.accumulate)
         for number, chosen in enumerate(parts, 1):
             part = sequences[chosen].to(self.device)
@@ -281,8 +281,8 @@ class PPO(lightning.LightningModule):
             last = number == len(parts)
             with nullcontext() if last else optimizer.toggle_model(sync_grad=False):
                 self.manual_backward(losses.total)
-            shares.append(losses.detach())
-        losses = Losses(*(torch.stack(column).sum() for column in zip(*shares, strict=True)))
+            part_losses.append(losses.detach())
+        losses = Losses(*(torch.stack(column).sum() for column in zip(*part_losses, strict=True)))
         return losses._replace(cloning=cloning.detach(), total=losses.total + cloning.detach())
 
     def _note_bad_step(self, fragments: Fragments) -> None:
@@ -293,19 +293,19 @@ class PPO(lightning.LightningModule):
         bad_data = [name for name, tensor in fragments.named_tensors() if not is_finite(tensor)]
         saved = {"fragments": dict(fragments.named_tensors()), "state_dict": self.state_dict()}
         torch.save({**saved, "iteration": self.iteration}, self._bad_batch_file)
-        names = ", ".join(self._bad_parameters) or "all together, whose norm overflows"
+        names = ", ".join(self._bad_parameters) or "all parameters together, whose norm overflows"
         raise LearningError(
             f"{self._bad_steps_in_a_row} optimiser steps in a row had gradients that are not finite: those of {names}. "
-            f"Not finite in the fragments: {', '.join(bad_data) or 'nothing'}. Look closer with "
+            f"Not finite in the fragments: {', '.join(bad_data) or 'nothing'}. Investigate with "
             f"`python -m mineonline.replay file={self._bad_batch_file}`; often a lower optimizer.learning_rate helps, "
-            "or rewards are wrong."
+            "or the rewards are wrong."
         )
 
     def _context(self, fragments: Fragments) -> int:
         return self.optimizer.context_length or fragments.reward_BT.shape[1]
 
     def _look_at(self, fragments: Fragments) -> tuple[FirstPass, Tensor | None]:
-        """The first pass over all fragments, part by part so that memory stays small; and the reference's logits."""
+        """The first pass over all fragments, in parts to limit device memory; and the reference's logits."""
         length = fragments.reward_BT.shape[1]
         # without memory there is nothing to carry: all rows at once
         context = self._context(fragments) if self.policy.memory_spec else length
@@ -320,7 +320,7 @@ class PPO(lightning.LightningModule):
         return FirstPass(torch.cat(values), torch.cat(log_probs), memory), torch.cat(logits) if logits else None
 
     def _generator(self) -> torch.Generator:
-        # a function of seed, rank and iteration, so that a resumed run goes on with the same order
+        # a function of seed, rank and iteration, so that a resumed run continues in the same order
         state = np.random.SeedSequence((self.seed, self.trainer.global_rank, self.iteration)).generate_state(1)
         return torch.Generator().manual_seed(int(state[0]))
 
@@ -338,7 +338,7 @@ class PPO(lightning.LightningModule):
         return total / count, squares / count
 
     def _set_optimizer(self, optimizer: LightningOptimizer) -> None:
-        """From the settings, and not from the checkpoint that a run went on from."""
+        """Use the current settings, not those in the checkpoint of a resumed run."""
         settings = self.optimizer
         left = max(0.0, 1 - self.iteration / self.iterations) if settings.anneal else 1.0
         for group in optimizer.param_groups:
@@ -371,5 +371,5 @@ def _forget_gradients(parameters: Iterator[torch.nn.Parameter]) -> None:
 
 
 def is_finite(tensor: Tensor | None) -> bool:
-    """Whether all of a tensor is, or there is none."""
+    """Whether all of the tensor is finite; true if there is no tensor."""
     return tensor is None or bool(tensor.isfinite().all())

@@ -1,4 +1,4 @@
-"""The formulas of PPO: advantages first, then what is minimised.
+"""The formulas of PPO: advantages first, then losses.
 
 Axes: B fragments or sequences, T rows, U = T + 1 rows. Rows without a decision are not counted.
 """
@@ -27,8 +27,8 @@ def gae(
 ) -> Tensor:
     """Advantage of every row, (B, T) (Schulman et al. 2016, eq. 16).
 
-    With `weight_BT`, truncated importance weights ρ = c of the actions, what follows an action is corrected: ρ_t times
-    the result, added to the value, is the V-trace target (Espeholt et al. 2018, remark 1, with c scaled by `trace`).
+    `weight_BT`, the actions' truncated importance weights ρ = c, corrects what follows each action: ρ_t times the
+    result, added to the value, is the V-trace target (Espeholt et al. 2018, remark 1, with c scaled by `trace`).
 
     `value_BU[:, t + 1]` is the value of what row t led to. `terminated_BT` stops the bootstrap; `ended_BT` (terminated,
     truncated, or a row without a decision) stops the trace. `next_advantage_B` is the advantage of row T times its
@@ -51,17 +51,17 @@ def gae(
 def advantages(
     fragments: Fragments, value_BU: Tensor, weight_BT: Tensor | None = None, *, discount: float, trace: float
 ) -> Tensor:
-    """`gae` of every fragment, where the trace runs on into the fragment that followed, if it is in the batch.
+    """`gae` of every fragment; the trace continues into the environment's next fragment, if it is in the batch.
 
     A gap in the sequence numbers of an environment stops the trace; the bootstrap at the fragment's last row remains.
-    Rows in `final_BT` hold no decision: their advantage means nothing.
+    Rows marked in `final_BT` hold no decision: their advantage means nothing.
     """
     ended_BT = fragments.terminated_BT | fragments.truncated_BT | fragments.final_BT
     successor_B = _successors(fragments)
     result_BT = torch.zeros_like(fragments.reward_BT)
     next_advantage_B = torch.zeros_like(fragments.reward_BT[:, 0])
     pending_B = torch.ones_like(successor_B, dtype=torch.bool)
-    # a fragment's turn comes when its successor, if any, is done: as many rounds as the longest chain
+    # a fragment is ready when its successor, if any, is done: one round per fragment of the longest chain
     while pending_B.any():
         follows_B = successor_B >= 0
         ready_B = pending_B & ~(follows_B & pending_B[successor_B.clamp(min=0)])
@@ -78,7 +78,7 @@ def advantages(
 
 
 def _successors(fragments: Fragments) -> Tensor:
-    """(B,) int64: index of the fragment that followed in the same environment, or -1."""
+    """(B,) int64: index of the next fragment of the same environment, or -1."""
     keys = list(zip(fragments.env_B.tolist(), fragments.sequence_B.tolist(), strict=True))
     index = {key: i for i, key in enumerate(keys)}
     found = [index.get((env, sequence + 1), -1) for env, sequence in keys]
@@ -97,11 +97,11 @@ class Losses(NamedTuple):
     reference_kl: Tensor
     """KL(policy || reference), nats; 0 without a reference."""
     cloning: Tensor
-    """Of recorded fragments, weighted; 0 without."""
+    """On recorded fragments, times its coefficient; 0 without cloning."""
     approximate_kl: Tensor
     """KL(behaviour || policy), estimated as mean(ratio - 1 - log ratio) (Schulman 2020, k3), nats."""
     clip_fraction: Tensor
-    """Batch of rows whose ratio left the clip range."""
+    """Fraction of rows whose ratio left the clip range."""
 
     def detach(self) -> Losses:
         """Without the graph."""
@@ -110,7 +110,7 @@ class Losses(NamedTuple):
 
 @dataclass(frozen=True)
 class Rows:
-    """Averages over the rows that hold a decision, of a part of a minibatch."""
+    """Averages over the decisions of a part of a minibatch."""
 
     decided_BT: Tensor
     """bool."""
@@ -118,12 +118,12 @@ class Rows:
     """In the whole minibatch."""
 
     def mean(self, x_BT: Tensor) -> Tensor:
-        """The part's share of the minibatch's mean, so that the shares of all parts add up to it."""
+        """What this part adds to the minibatch's mean: summed over all parts, it is that mean."""
         return torch.where(self.decided_BT, x_BT, 0.0).sum() / self.decisions.clamp(min=1)
 
 
 def clamped_exp(log_ratio_BT: Tensor, limit: float) -> Tensor:
-    """exp, of what is clamped to ± `limit`."""
+    """exp of the log-ratio, clamped to ± `limit`."""
     return log_ratio_BT.clamp(-limit, limit).exp()
 
 
@@ -141,8 +141,8 @@ def clipped_surrogate(ratio_BT: Tensor, advantage_BT: Tensor, clip: float) -> Te
 def value_loss(value_BT: Tensor, return_BT: Tensor, old_value_BT: Tensor, deviation: Tensor, clip: float) -> Tensor:
     """Half the squared error of every row, in units of the returns' variance.
 
-    With `clip`, in units of their deviation, the larger of that and the error of the value that is kept within `clip`
-    of the old one: what goes further gains nothing (Schulman et al., the value clipping of OpenAI's baselines).
+    With `clip`, in units of their deviation: the larger of this and the error of the value clamped to within `clip` of
+    the old one, so that moving further gains nothing (Schulman et al., value clipping in OpenAI's baselines).
     """
     error_BT = ((value_BT - return_BT) / deviation) ** 2
     if clip:

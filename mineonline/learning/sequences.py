@@ -1,6 +1,6 @@
-"""What an iteration minimises over: sequences of rows, with what a first pass without gradients found out about them.
+"""What the losses are computed on: sequences of rows, with the results of a first pass over them without gradients.
 
-Axes: B fragments, T rows, U = T + 1 rows; S sequences of C rows, K of them a fragment.
+Axes: B fragments, T rows, U = T + 1 rows; S sequences of C rows, K per fragment.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mineonline.policies.policy import Memory, Policy
 
 @dataclass(frozen=True)
 class Sequences:
-    """S sequences of C rows; a minibatch is some of them."""
+    """S sequences of C rows; a minibatch is a subset."""
 
     observation: TensorDict
     """Name -> (S, C, *shape)."""
@@ -29,13 +29,13 @@ class Sequences:
     action: TensorDict
     """Name -> (S, C) int64."""
     behaviour_log_prob_BT: Tensor
-    """Of the weights that acted, in nats."""
+    """Under the behaviour policy, in nats."""
     proximal_log_prob_BT: Tensor
-    """Of the weights at the iteration's start, in nats."""
+    """Under the weights at the iteration's start, in nats."""
     value_BT: Tensor
     """Under the weights at the iteration's start, in units of reward."""
     return_BT: Tensor
-    """What the value should be, in units of reward."""
+    """Target of the value, in units of reward."""
     advantage_BT: Tensor
     decided_BT: Tensor
     """bool: the row holds a decision; no loss reads the others."""
@@ -64,7 +64,7 @@ class Sequences:
 
 
 class FirstPass(NamedTuple):
-    """What the weights at the iteration's start make of fragments."""
+    """What the weights at the iteration's start give for fragments."""
 
     value_BU: Tensor
     log_prob_BT: Tensor
@@ -75,7 +75,7 @@ class FirstPass(NamedTuple):
 
 @torch.no_grad()
 def first_pass(policy: Policy, fragments: Fragments, context: int) -> FirstPass:
-    """Evaluate `fragments`, on the policy's device, in chunks of `context` rows with carried memory; on the CPU."""
+    """Evaluate `fragments` (on the policy's device) in chunks of `context` rows, carrying memory. Result on the CPU."""
     values, log_probs, memories = [], [], []
     memory: Memory = fragments.memory
     for rows, decisions in _chunks(fragments, context):
@@ -94,7 +94,7 @@ def first_pass(policy: Policy, fragments: Fragments, context: int) -> FirstPass:
 
 @torch.no_grad()
 def reference_logits(reference: Policy, fragments: Fragments, context: int) -> Tensor:
-    """(B, T, ...) logits of another policy, with a memory of its own; on the policy's device."""
+    """(B, T, ...) logits of the reference policy, with its own memory; on the policy's device."""
     logits = []
     memory: Memory = fragments.reference_memory
     for _, decisions in _chunks(fragments, context):
@@ -106,7 +106,7 @@ def reference_logits(reference: Policy, fragments: Fragments, context: int) -> T
 
 
 def _chunks(fragments: Fragments, context: int) -> list[tuple[slice, slice]]:
-    """Rows to evaluate and rows with decisions of each chunk: the last also evaluates what the last row led to."""
+    """Rows to evaluate and rows with decisions, per chunk: the last chunk also evaluates what the last row led to."""
     length = fragments.reward_BT.shape[1]
     starts = range(0, length, context)
     return [(slice(start, start + context + (start == starts[-1])), slice(start, start + context)) for start in starts]
@@ -121,7 +121,7 @@ def cut(
     advantage_BT: Tensor,
     reference_logits: Tensor | None,
 ) -> Sequences:
-    """Sequences of `context` rows, K a fragment, one after the other."""
+    """Sequences of `context` rows, K per fragment, in order."""
 
     def split(tensor: Tensor) -> Tensor:
         fragments, length, *shape = tensor.shape

@@ -1,1 +1,1 @@
-"""Policies: `policy` says what one is, `heads` and `value` are what all end in, `build` picks the configured one."""
+"""Policies: `policy` is the interface, `heads` and `value` are the outputs of all, `build` makes the configured one."""

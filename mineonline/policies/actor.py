@@ -1,4 +1,4 @@
-"""What a worker plays with, and what the learner publishes."""
+"""The networks that a worker runs and the learner publishes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class ActorState(NamedTuple):
 
     policy: dict[str, Tensor]
     reference: dict[str, Tensor]
-    """As large as the policy, and seldom another; empty without one."""
+    """As large as the policy, but rarely changes; empty without a reference."""
 
 
 class Actor(nn.Module):
-    """The policy and, where the learner needs to know its memory, the reference policy.
+    """The policy and, if it has memory, the reference policy.
 
-    The memory of a reference policy (see `learning/module.py`) depends on everything that it saw, so it is carried
-    where everything is seen. A reference without memory stays with the learner.
+    The memory of a reference policy (see `learning/module.py`) depends on every observation so far, so the worker,
+    which sees them all, carries it. A reference without memory stays with the learner.
     """
 
     def __init__(self, policy: Policy, reference: Policy | None) -> None:
@@ -32,12 +32,12 @@ class Actor(nn.Module):
         self.reference = reference if reference is not None and reference.memory_spec else None
 
     def parts(self) -> ActorState:
-        """Its state, in views of its tensors."""
+        """The state, as views of the tensors."""
         state = self.state_dict()
         moving = {name: tensor for name, tensor in state.items() if name.startswith("policy.")}
         return ActorState(moving, {name: tensor for name, tensor in state.items() if name not in moving})
 
     def schema(self, env: EnvSpec, length: int) -> tuple[TensorField, ...]:
-        """The tensors of the fragments that it makes."""
+        """The tensors of the fragments that this actor makes."""
         reference_memory = self.reference.memory_spec if self.reference else {}
         return fragment_schema(env, self.policy.memory_spec, reference_memory, length)

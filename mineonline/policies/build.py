@@ -1,4 +1,4 @@
-"""From settings to a policy."""
+"""Builds a policy from the settings."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from mineonline.settings.config import Config, MlpPolicyConfig, OwnPolicyConfig,
 
 
 def build_actor(config: Config, spec: EnvSpec) -> Actor:
-    """What a worker plays with; its weights come from the learner."""
+    """The networks that a worker runs; their weights come from the learner."""
     reference = build_policy(config, spec) if config.reference.kl_coef else None
     return Actor(build_policy(config, spec), reference)
 
 
 def build_policy(config: Config, spec: EnvSpec) -> Policy:
-    """The configured policy for an environment; its weights are a function of `config.seed`."""
+    """The configured policy for an environment; its weights are determined by `config.seed`."""
     with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(config.seed)
         if isinstance(config.policy, OwnPolicyConfig):
@@ -62,9 +62,9 @@ def build_policy(config: Config, spec: EnvSpec) -> Policy:
 
 
 def read_policy_files(config: Config) -> Config:
-    """The same settings without the file that says the policy's shape: whoever gets them needs no such file.
+    """The same settings with the contents of `policy.model` in place of its path: collectors need no such file.
 
-    CheckpointError says what is wrong with it.
+    CheckpointError says what is wrong with the file.
     """
     if not isinstance(config.policy, VptPolicyConfig):
         return config
@@ -72,7 +72,7 @@ def read_policy_files(config: Config) -> Config:
 
 
 def load_policy_weights(policy: Policy, config: Config) -> None:
-    """Take over the weights that the policy's settings name, if they do. CheckpointError says why that cannot be."""
+    """Load the weights that the policy's settings name, if any. CheckpointError says why they cannot be loaded."""
     if isinstance(policy, VptPolicy) and isinstance(config.policy, VptPolicyConfig) and config.policy.weights:
         load_weights(policy, Path(config.policy.weights), zero_value=config.policy.zero_initial_value)
 
@@ -109,7 +109,7 @@ def _own_policy(settings: OwnPolicyConfig, spec: EnvSpec) -> Policy:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Orthogonal initialisation rounds differently with another number of threads."""
+    """Run on one thread: how orthogonal initialisation rounds depends on the number of threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

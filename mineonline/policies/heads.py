@@ -1,7 +1,7 @@
-"""Heads: from features to a distribution over actions.
+"""Heads: turn features into a distribution over actions.
 
-Each head owns the meaning of its logits: sampling, log-probability and entropy of whole actions (all components).
-Impossible choices have probability 0.
+Only the head knows what its logits mean: it samples, and gives log-probability and entropy of whole actions (all
+components). Impossible choices have probability 0.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def orthogonal_(layer: nn.Linear | nn.Conv2d, gain: float) -> None:
 class Head(nn.Module):
     """Distribution over actions.
 
-    `logits` is what `forward` made; leading axes are free, and an action is name -> int64 of those axes.
+    `logits` is the output of `forward`, with any leading axes; an action is name -> int64 with the same leading axes.
     """
 
     def forward(self, features: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def sample(self, logits: Tensor) -> TensorDict:
-        """One random action each."""
+        """One random action for each entry of the leading axes."""
         raise NotImplementedError
 
     def best(self, logits: Tensor) -> TensorDict:
@@ -88,7 +88,7 @@ class GroupedHead(Head):
 
 
 class CategoricalHead(GroupedHead):
-    """One independent categorical a component, for environments whose actions are small (gym)."""
+    """One independent categorical per component, for environments with small action spaces (gym)."""
 
     def __init__(self, features: int, action: Mapping[str, int]) -> None:
         self._names = list(action)

@@ -1,8 +1,7 @@
 """Heads for MineStudio's actions (`buttons` 8641 x `camera` 121).
 
-All emit the same actions. `FactoredHead` and `JointHead` choose under a task's action mask, and the camera counts only
-where the buttons say that it moves; `VptHead` is what VPT's weights were trained with. Axes: G groups, K choices of a
-group.
+All produce the same actions. `FactoredHead` and `JointHead` apply the task's action mask, and count the camera only
+where the buttons say that it moves; VPT's weights were trained with `VptHead`. Axes: G groups, K choices per group.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ _YAW_GROUP = _PITCH_GROUP + 1
 
 
 class FactoredHead(GroupedHead):
-    """An independent choice in every group of buttons, and in pitch and yaw: learns from scratch in minutes.
+    """Independent choices for each group of buttons, pitch and yaw: learns from scratch in minutes.
 
-    `inventory` excludes all other groups, and pitch and yaw count only where the camera moves, in log-probability and
-    entropy too.
+    `inventory` excludes all other groups, and pitch and yaw count only where the camera moves. Log-probability and
+    entropy follow the same rules.
     """
 
     table: Tensor
@@ -47,7 +46,7 @@ class FactoredHead(GroupedHead):
         strides = torch.tensor(sizes).flip(0).cumprod(0).flip(0) // torch.tensor(sizes)
         self.register_buffer("strides", strides, persistent=False)
         with torch.no_grad():
-            # small movements first: without this, untrained agents end up staring at the sky or at the floor
+            # favour small movements at first: otherwise untrained agents end up staring at the sky or at the floor
             bins = torch.arange(_CAMERA_BINS)
             bias_GK = self.linear.bias.view(self.groups, self.classes)
             bias_GK[[_PITCH_GROUP, _YAW_GROUP]] = -0.5 * ((bins - _CAMERA_BINS // 2) / 1.5) ** 2
@@ -80,7 +79,7 @@ class FactoredHead(GroupedHead):
         return self._of_whole_actions(logits, self._group_kl(logits, other))
 
     def _of_whole_actions(self, logits: Tensor, each: Tensor) -> Tensor:
-        """Sum of the groups' entropies or divergences, by the chain rule: a group counts as often as it matters."""
+        """Sum of the groups' entropies or divergences, by the chain rule: each weighted by how likely it counts."""
         moves = logits[..., _CAMERA_GROUP, 1].exp()
         closed = logits[..., _INVENTORY_GROUP, 0].exp()
         others = each[..., :_INVENTORY_GROUP].sum(-1) + moves * each[..., _PITCH_GROUP:].sum(-1)
@@ -88,7 +87,7 @@ class FactoredHead(GroupedHead):
 
 
 class _FlatHead(Head):
-    """One categorical over the button classes and one over the camera's, side by side in the logits."""
+    """One categorical over the button classes and one over the camera classes, concatenated in the logits."""
 
     def sample(self, logits: Tensor) -> TensorDict:
         return self.best(logits - torch.empty_like(logits).exponential_().log_())
@@ -98,7 +97,7 @@ class _FlatHead(Head):
 
 
 class JointHead(_FlatHead):
-    """VPT's choice from scratch: one categorical over all legal button classes, one over the camera."""
+    """VPT's choices, to train from scratch: one categorical over all legal button classes, one over the camera."""
 
     possible: Tensor
     moves: Tensor
@@ -135,8 +134,8 @@ class JointHead(_FlatHead):
 class VptHead(_FlatHead):
     """MineStudio's distribution, in which all classes are possible and the camera always counts.
 
-    A task's mask acts in the environment alone, as MineStudio's does: what it forbids has a probability, and is not
-    done. Logits are divided by `temperature`.
+    A task's mask applies only in the environment, as in MineStudio: a forbidden action can be sampled, but is not
+    performed. Logits are divided by `temperature`.
     """
 
     def __init__(self, features: int, temperature: float) -> None:
@@ -146,7 +145,7 @@ class VptHead(_FlatHead):
         self.camera = nn.Linear(features, NUM_CAMERA)
         with torch.no_grad():
             for linear in (self.buttons, self.camera):
-                # rows of length 0.01: nearly uniform at first, as MineStudio begins
+                # weights of norm 0.01 per class: nearly uniform at first, as in MineStudio
                 linear.weight.mul_(0.01 / linear.weight.norm(dim=1, keepdim=True))
                 nn.init.zeros_(linear.bias)
 
@@ -173,7 +172,7 @@ def _chosen(logits: Tensor, action: TensorDict) -> tuple[Tensor, Tensor]:
 
 
 def _possible(mask: ActionMask) -> Tensor:
-    """(G, K) bool: the choices that a task's mask leaves, groups of buttons first, then pitch and yaw."""
+    """(G, K) bool: the choices that a task's mask allows, groups of buttons first, then pitch and yaw."""
     classes = max(_CAMERA_BINS, *(len(choices) for choices in GROUPS.values()))
     possible_GK = torch.zeros(len(GROUPS) + 2, classes, dtype=torch.bool)
     for group, (name, choices) in enumerate(GROUPS.items()):

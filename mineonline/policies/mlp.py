@@ -1,4 +1,4 @@
-"""A fully connected policy for observations that are vectors (gym)."""
+"""A fully connected policy for vector observations (gym)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a policy is: one forward pass for the learner and the collectors alike, with memory carried between calls.
+"""What a policy is: one forward pass, used by learner and workers alike, with memory carried between calls.
 
-Axes: B sequences, T rows. Stepwise evaluation is T = 1; both ways agree to 1e-5.
+Axes: B sequences, T rows. Row by row (T = 1) or all at once, the results agree to 1e-5.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Memory = dict[str, Tensor]
 
 
 class PolicyOutput(NamedTuple):
-    """What one pass gives."""
+    """The output of one forward pass."""
 
     logits: Tensor
-    """(B, T, ...): read by the policy's head alone."""
+    """(B, T, ...): only the policy's head reads them."""
     value_BT: Tensor
     """float32, in units of reward."""
     memory: Memory
@@ -31,10 +31,10 @@ class PolicyOutput(NamedTuple):
 
 
 class Policy(nn.Module):
-    """Base of all policies.
+    """Base class of all policies.
 
-    A subclass sets `head`, `value` and `memory_spec` and implements `forward`. `first_BT` resets the memory before a
-    row, inside a sequence too.
+    A subclass sets `head`, `value` and `memory_spec` and implements `forward`. Where `first_BT` is set, memory
+    is reset before the row, even within a sequence.
     """
 
     version: Tensor
@@ -44,7 +44,7 @@ class Policy(nn.Module):
     def __init__(self, memory_spec: Mapping[str, TensorSpec] | None = None) -> None:
         super().__init__()
         self.memory_spec = dict(memory_spec or {})
-        # travels with the weights, so that experience is stamped by the very weights that made it
+        # saved and sent with the weights, so that a fragment always carries the version of the weights that made it
         self.register_buffer("version", torch.zeros((), dtype=torch.int64))
 
     def forward(self, observation: dict[str, Tensor], first_BT: Tensor, memory: Memory) -> PolicyOutput:
@@ -56,7 +56,7 @@ class Policy(nn.Module):
         return list(self.value.parameters())
 
     def initial_memory(self, count: int) -> Memory:
-        """Memory of `count` sequences that have not begun."""
+        """Memory of `count` sequences before their first row."""
         device = self.version.device
         return {
             name: torch.zeros((count, *spec.shape), dtype=getattr(torch, spec.dtype), device=device)

@@ -16,9 +16,9 @@ from mineonline.policies.value import ValueHead
 
 
 class TinyPolicy(Policy):
-    """Three convolutions of `channels` and a linear layer, with a GRU behind them if `recurrent`.
+    """Three convolutions of `channels` and a linear layer, followed by a GRU if `recurrent`.
 
-    `head` reads `hidden_size` features. ConfigError if the picture is too small for the convolutions (36 pixels).
+    `head` reads `hidden_size` features. ConfigError if the picture is too small for the convolutions (under 36 pixels).
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class TinyPolicy(Policy):
         self.gru = nn.GRU(hidden_size, hidden_size, batch_first=True) if recurrent else None
         self.head = head
         self.value = ValueHead(hidden_size, zero=zero_initial_value)
-        # pictures arrive as (..., H, W, C): in this layout that is no copy
+        # pictures arrive as (..., H, W, C): with this layout they need no copy
         self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, observation: dict[str, Tensor], first_BT: Tensor, memory: Memory) -> PolicyOutput:
@@ -68,7 +68,7 @@ class TinyPolicy(Policy):
 
 
 def _gru(gru: nn.GRU, x_BTD: Tensor, first_BT: Tensor, state_BD: Tensor) -> tuple[Tensor, Tensor]:
-    """Run over T rows, with the state set to zero before every row of `first_BT`: one call a stretch without any."""
+    """Run over T rows, zeroing the state before each row marked in `first_BT`: one call per stretch without resets."""
     rows = first_BT.shape[1]
     starts = sorted({0, *first_BT.any(0).nonzero().squeeze(1).tolist()})
     outputs = []

@@ -1,4 +1,4 @@
-"""The value of a state, predicted in normalised units and given in units of reward.
+"""The value of a state, predicted in normalised units and returned in units of reward.
 
 Axes: B sequences, T rows, D features.
 """
@@ -16,8 +16,8 @@ _SMALLEST_VARIANCE = 1e-4
 class ValueHead(nn.Module):
     """A linear layer whose output is scaled by the running mean and standard deviation of the returns.
 
-    Until `update` is called these are 0 and 1. An update changes the layer so that every prediction stays what it was
-    (PopArt: van Hasselt et al. 2016, eq. 7 to 9): only the units that the loss is measured in move.
+    Until `update` is called these are 0 and 1. An update rescales the layer so that every prediction stays the same
+    (PopArt: van Hasselt et al. 2016, eq. 7 to 9): only the units of the loss change.
     """
 
     mean: Tensor
@@ -25,13 +25,13 @@ class ValueHead(nn.Module):
     moments: Tensor
 
     def __init__(self, features: int, *, zero: bool = False) -> None:
-        """`zero`: the first predictions are 0, whatever the features."""
+        """`zero`: predictions start at 0 for all features."""
         super().__init__()
         self.linear = nn.Linear(features, 1)
         orthogonal_(self.linear, 0.0 if zero else 1.0)
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("deviation", torch.ones(()))
-        # running sums of weight, return and squared return: their ratio needs no correction for a cold start
+        # running sums of weight, return and squared return: dividing by the weight corrects for the cold start
         self.register_buffer("moments", torch.zeros(3, dtype=torch.float64))
 
     def forward(self, features_BTD: Tensor) -> Tensor:
@@ -41,9 +41,9 @@ class ValueHead(nn.Module):
 
     @torch.no_grad()
     def update(self, mean: Tensor, mean_square: Tensor, *, decay: float) -> None:
-        """Let the statistics follow those of an iteration's returns: float64 scalars, in units of reward.
+        """Update the statistics with those of an iteration's returns: float64 scalars, in units of reward.
 
-        `decay`, 0 to 1: weight of everything before.
+        `decay`, 0 to 1: weight of all earlier iterations.
         """
         new = torch.stack([torch.ones_like(mean), mean, mean_square]).to(self.moments)
         self.moments.mul_(decay).add_(new, alpha=1 - decay)

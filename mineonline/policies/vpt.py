@@ -52,22 +52,22 @@ SIZES: dict[str, dict[str, Any]] = {
 """Arguments of MineStudio's `MinecraftPolicy` by size."""
 
 _NUMBERS = ("hidsize", "attention_heads", "n_recurrence_layers", "attention_memory_size", "timesteps")
-"""What the shape of the memory follows from, and the heads, which MineStudio looks at in its first step only."""
+"""The arguments that set the shape of the memory, and the heads, which MineStudio checks only at its first step."""
 
-_CARRIED = {
+_SUPPORTED = {
     "recurrence_type": "transformer",
     "attention_mask_style": "clipped_causal",
     "single_output": False,
     "img_statistics": None,
 }
-"""What the memory here can carry, and what needs no further file."""
+"""The only values that work here: others need a different memory, or (`img_statistics`) a further file."""
 
 
 class VptPolicy(Policy):
-    """`arguments`: those of `MinecraftPolicy`. ConfigError if they are wrong, or the environment is not Minecraft's.
+    """`arguments`: those of `MinecraftPolicy`. ConfigError if they are wrong, or the environment is not Minecraft.
 
-    The memory holds keys and values (B, M, D) of every layer, and which of the M rows count, `mask` (B, M): the same in
-    every layer. MineStudio keeps the attention mask of a call on the module: never call one policy in two threads.
+    The memory holds keys and values (B, M, D) per layer, and one `mask` (B, M) for all layers, true for the rows that
+    count. MineStudio stores a call's attention mask on the module: never call one policy from two threads.
     """
 
     head: VptHead
@@ -98,7 +98,7 @@ class VptPolicy(Policy):
         state = []
         for layer in range(self.layers):
             state += [mask_B1M, memory[f"keys_{layer}"], memory[f"values_{layer}"]]
-        # not VPTPolicy.forward: it ignores `first`, and answers an error by waiting for a debugger
+        # not VPTPolicy.forward: it ignores `first`, and on an error it waits for a debugger
         (features_BTD, _), state = self.net({"image": observation["image"]}, state, context={"first": first_BT})
         memory = {"mask": state[0].squeeze(1)}
         for layer in range(self.layers):
@@ -106,7 +106,7 @@ class VptPolicy(Policy):
         return PolicyOutput(self.head(features_BTD), self.value(features_BTD), memory)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # a worker that unpickles MineStudio's network would import all of MineStudio's models first
+        # to unpickle MineStudio's network itself, a worker would first import all of MineStudio's models
         parameters = dict(self.named_parameters())
         frozen = [name for name, tensor in parameters.items() if not tensor.requires_grad]
         return _rebuild, (self._spec, self.arguments, self.head.temperature, self.state_dict(), frozen, self.training)
@@ -120,7 +120,7 @@ def _rebuild(
     frozen: list[str],
     training: bool,
 ) -> VptPolicy:
-    """A policy of these very tensors: those in shared memory stay shared."""
+    """A policy that uses these same tensors: those in shared memory stay shared."""
     with torch.device("meta"):
         policy = VptPolicy(spec, arguments, temperature=temperature, zero_initial_value=True)
     policy.load_state_dict(state, assign=True)
@@ -137,7 +137,7 @@ def network_arguments() -> set[str]:
 
 def _check_arguments(arguments: Mapping[str, Any]) -> None:
     known = network_arguments()
-    # MineStudio swallows a name that it does not know, and builds another network than was meant
+    # MineStudio silently accepts an unknown name, and builds a different network than intended
     for name in set(arguments) - known:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
@@ -148,18 +148,18 @@ def _check_arguments(arguments: Mapping[str, Any]) -> None:
     for name in _NUMBERS:
         if not isinstance(arguments[name], int) or arguments[name] < 1:
             raise ConfigError(f"policy.kwargs.{name}={arguments[name]}: must be a whole number of at least 1.")
-    for name, value in _CARRIED.items():
+    for name, value in _SUPPORTED.items():
         if arguments.get(name, value) != value:
             raise ConfigError(f"policy.kwargs.{name}={arguments[name]}: only {value} works here.")
     if arguments["hidsize"] % arguments["attention_heads"]:
         raise ConfigError(
-            f"policy.kwargs: hidsize={arguments['hidsize']} is no multiple of "
+            f"policy.kwargs: hidsize={arguments['hidsize']} is not a multiple of "
             f"attention_heads={arguments['attention_heads']}."
         )
     if arguments["timesteps"] >= arguments["attention_memory_size"]:
         raise ConfigError(
             f"policy.kwargs: attention_memory_size={arguments['attention_memory_size']} must be more than "
-            f"timesteps={arguments['timesteps']}; the difference is what is remembered."
+            f"timesteps={arguments['timesteps']}; the difference is the number of remembered rows."
         )
 
 
@@ -169,6 +169,6 @@ def _check_environment(spec: EnvSpec, image: tuple[int, ...]) -> None:
     height, width, _ = spec.observation["image"].shape
     if (height, width, 3) != image:
         raise ConfigError(
-            f"policy=vpt sees pictures of {image[1]}x{image[0]} pixels, but the environment's are {width}x{height}. "
+            f"policy=vpt expects pictures of {image[1]}x{image[0]} pixels, but the environment's are {width}x{height}. "
             f"Set env.image_size=[{image[1]},{image[0]}]."
         )

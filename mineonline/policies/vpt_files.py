@@ -1,6 +1,6 @@
-"""MineStudio's two files of a VPT: `.model` (a pickle of arguments) and `.weights` (a state dict), read and written.
+"""Reads and writes MineStudio's two files of a VPT: `.model` (a pickle of arguments) and `.weights` (a state dict).
 
-Neither is trusted: a pickle may hold plain data alone, and tensors are loaded as such.
+Neither is trusted: the pickle may hold only plain data, the state dict only tensors.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 _LARGEST_MODEL = 1 << 20
 """Bytes; the published ones have a few thousand."""
 _PARTS = ("net.", "pi_head.", "value_head.")
-_WIDTH_LEAF = "net.lastlayer.layer.weight"
+_WIDTH_TENSOR = "net.lastlayer.layer.weight"
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Data alone: a pickle calls whatever it names, so that it may name nothing else."""
+    """Reads only plain data: a pickle can call anything that it names, so it may name nothing but OrderedDict."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
@@ -49,16 +49,16 @@ def read_model(file: Path) -> tuple[dict[str, Any], float]:
             content = _PlainUnpickler(stream).load()
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{said}: is refused as no pickle of plain data ({error}). Give the .model file that belongs to the "
-            "weights, or leave policy.model away and set policy.size."
+            f"{said}: is refused as it is not a pickle of plain data ({error}). Give the .model file that belongs "
+            "to the weights, or leave policy.model out and set policy.size."
         ) from None
     except Exception:  # noqa: BLE001 pickle raises many kinds for a file that is not what it should be
-        raise CheckpointError(f"{said}: cannot be read; it is truncated, or no .model file.") from None
+        raise CheckpointError(f"{said}: cannot be read; it is truncated, or not a .model file.") from None
     try:
         arguments = msgspec.convert(content, _ModelFile, strict=False).model.args
         plain = msgspec.to_builtins(arguments.net.args)
     except (msgspec.ValidationError, TypeError) as error:
-        raise CheckpointError(f"{said}: is no .model file of MineStudio ({error}).") from None
+        raise CheckpointError(f"{said}: is not a .model file of MineStudio ({error}).") from None
     unused = set(plain) - network_arguments()
     if unused:
         log.info("%s: MineStudio does not use %s", said, ", ".join(sorted(unused)))
@@ -66,18 +66,18 @@ def read_model(file: Path) -> tuple[dict[str, Any], float]:
 
 
 def write_model(file: Path, arguments: Mapping[str, Any], temperature: float) -> None:
-    """What `read_model` and MineStudio's `load_vpt_policy` read."""
+    """Write a file that `read_model` and MineStudio's `load_vpt_policy` can read."""
     content = {"model": {"args": {"net": {"args": dict(arguments)}, "pi_head_opts": {"temperature": temperature}}}}
     _replace(file, lambda partial: partial.write_bytes(pickle.dumps(content)))
 
 
 def write_weights(file: Path, policy: VptPolicy) -> None:
-    """What `load_weights` and MineStudio's `load_vpt_policy` read."""
+    """Write a file that `load_weights` and MineStudio's `load_vpt_policy` can read."""
     _replace(file, lambda partial: torch.save(minestudio_state(policy), partial))
 
 
 def load_weights(policy: VptPolicy, file: Path, *, zero_value: bool) -> None:
-    """Take over the weights of a file. With `zero_value`, the value begins at 0 everywhere instead.
+    """Load the weights of a file. With `zero_value`, the value starts at 0 everywhere instead.
 
     CheckpointError names the file, what does not fit and what to set.
     """
@@ -94,7 +94,7 @@ def load_weights(policy: VptPolicy, file: Path, *, zero_value: bool) -> None:
 
 
 def minestudio_state(policy: VptPolicy) -> dict[str, Tensor]:
-    """The state of a `VPTPolicy` with the same logits, and the same values in units of reward."""
+    """The state dict of a `VPTPolicy` with the same logits, and the same values in units of reward."""
     state = {name: tensor for name, tensor in policy.state_dict().items() if name.startswith("net.")}
     for part in ("buttons", "camera"):
         linear = getattr(policy.head, part)
@@ -104,14 +104,14 @@ def minestudio_state(policy: VptPolicy) -> dict[str, Tensor]:
 
 
 class _Statistics(NamedTuple):
-    """MineStudio's running statistics of returns: sums that `weight` corrects for their cold start."""
+    """MineStudio's running statistics of returns: dividing by `weight` corrects for the cold start."""
 
     weight: Tensor
     mean: Tensor
     mean_square: Tensor
 
     def scale(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation that MineStudio makes of them, in float32 as there."""
+        """Mean and standard deviation as MineStudio computes them, in float32 too."""
         weight = self.weight.clamp(min=1e-5)
         mean = self.mean / weight
         return mean, (self.mean_square / weight - mean**2).clamp(min=1e-2).sqrt()
@@ -132,7 +132,7 @@ def _load_value(value: ValueHead, found: Mapping[str, Tensor]) -> None:
         value.deviation.copy_(deviation)
         value.moments.copy_(torch.stack(sums))
     else:
-        # never trained on returns: what MineStudio divides by then is an accident of its lower limit
+        # never trained on returns: what MineStudio divides by is then just its lower limit, so fold it into the layer
         value.linear.weight.mul_(deviation)
         value.linear.bias.mul_(deviation).add_(mean)
         value.mean.zero_()
@@ -144,7 +144,7 @@ def _load_value(value: ValueHead, found: Mapping[str, Tensor]) -> None:
 def _value_state(value: ValueHead) -> dict[str, Tensor]:
     sums = _Statistics(*value.moments.float())
     mean, deviation = sums.scale()
-    # equal but for rounding, and for MineStudio's lower limit of the deviation
+    # the two scales differ only by rounding, and by MineStudio's lower limit of the deviation
     weight = value.linear.weight * (value.deviation / deviation)
     bias = (value.linear.bias * value.deviation + value.mean - mean) / deviation
     return {
@@ -161,7 +161,7 @@ def _read_weights(file: Path, said: str) -> dict[str, Tensor]:
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception:  # noqa: BLE001 torch raises many kinds for a file that is not what it should be
-        # torch's texts propose to load it without weights_only, which would run what the file says
+        # torch's messages suggest loading it without weights_only, which would run code from the file
         raise CheckpointError(
             f"{said}: cannot be read; it is truncated, or holds more than tensors, which is refused."
         ) from None
@@ -173,27 +173,27 @@ def _read_weights(file: Path, said: str) -> dict[str, Tensor]:
 
 
 def _check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], said: str) -> None:
-    cure = "Give the .model file that belongs to them as policy.model."
-    width, ours = (len(leaves[_WIDTH_LEAF]) if _WIDTH_LEAF in leaves else None for leaves in (found, expected))
+    cure = "Give the .model file that belongs to these weights as policy.model."
+    width, ours = (len(state[_WIDTH_TENSOR]) if _WIDTH_TENSOR in state else None for state in (found, expected))
     if width is not None and width != ours:
         size = next((size for size, arguments in SIZES.items() if arguments["hidsize"] == width), None)
         if size is not None:
-            cure = f"Set policy.size={size}, or give the .model file that belongs to them as policy.model."
+            cure = f"Set policy.size={size}, or give the .model file that belongs to these weights as policy.model."
         known = f" ({size})" if size else ""
-        raise CheckpointError(f"{said}: these weights are of width {width}{known}, the policy of {ours}. {cure}")
+        raise CheckpointError(f"{said}: the weights have width {width}{known}, the policy {ours}. {cure}")
     missing = [name for name in expected if name not in found]
     if missing:
         raise CheckpointError(f"{said}: {len(missing)} tensors are missing, the first is {missing[0]}. {cure}")
     unknown = [name for name in found if name not in expected]
     extra = [name for name in unknown if name.startswith(_PARTS)]
     if extra:
-        raise CheckpointError(f"{said}: the policy has no place for {len(extra)} tensors, as {extra[0]}. {cure}")
+        raise CheckpointError(f"{said}: {len(extra)} tensors are not in the policy, the first is {extra[0]}. {cure}")
     if unknown:
-        log.warning("%s: not used are %s", said, ", ".join(unknown))
+        log.warning("%s: these tensors are not used: %s", said, ", ".join(unknown))
     for name, tensor in expected.items():
         if found[name].shape != tensor.shape:
             there, here = tuple(found[name].shape), tuple(tensor.shape)
-            raise CheckpointError(f"{said}: {name} is {there} there, but {here} here. {cure}")
+            raise CheckpointError(f"{said}: {name} is {there} in the file, but {here} in the policy. {cure}")
 
 
 def _check_file(file: Path, said: str) -> None:
@@ -202,7 +202,7 @@ def _check_file(file: Path, said: str) -> None:
 
 
 def _replace(file: Path, write: Callable[[Path], object]) -> None:
-    """Write beside the file, then rename: a reader never sees half of it."""
+    """Write to a temporary file next to it, then rename: a reader never sees half a file."""
     partial = file.absolute().with_name(f".{file.name}.{os.getpid()}")
     partial.parent.mkdir(parents=True, exist_ok=True)
     write(partial)

@@ -1,6 +1,6 @@
-"""Who starts, finds and outlives whom.
+"""How processes start, find and outlive one another.
 
 `sockets` opens every socket, with the keys that protect it; `join` lets a collector into a run; `supervisor` keeps the
-trainer's own collectors alive; `lifetimes` ties children to their parents; `stopping` remembers a signal; `threads` and
-`logs` keep what fails in the background from being lost.
+trainer's own collectors alive; `lifetimes` ties children to their parents; `stopping` handles signals; `threads` and
+`logs` make sure that no failure in the background is lost.
 """

@@ -20,19 +20,19 @@ from mineonline.processes.sockets import Keys, Network, connect
 from mineonline.processes.threads import ServiceThread
 
 PROTOCOL_VERSION = 3
-"""Of every message between trainer and collectors, here and on both paths. Raise it when a message changes."""
+"""Covers every message between trainer and collectors, here and on both paths. Raise it when a message changes."""
 JOIN_FILE = "join"
 """In the run folder: the address to join at, while a trainer listens."""
 DONE_FILE = "done"
-"""In the run folder of a complete run."""
+"""In the run folder, once the run is complete."""
 
 
 class RunComplete(Exception):
-    """The trainer said that the run is complete: a collector leaves."""
+    """The trainer said that the run is complete: the collector leaves."""
 
 
 class TrainerGone(Exception):
-    """The trainer is silent, or another one has taken its place: a collector joins again."""
+    """The trainer is silent, or another one has replaced it: the collector joins again."""
 
 
 class Request(msgspec.Struct, frozen=True, tag="request"):
@@ -50,7 +50,7 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
     collector_id: int
     """Unique in the run: it decides the seeds of the collector's environments."""
     config: str
-    """The resolved configuration, JSON."""
+    """The resolved configuration, as JSON."""
     experience: tuple[str, ...]
     """Addresses of the ranks' receivers."""
     weights: str
@@ -79,7 +79,7 @@ class JoinServer:
         self.joined = 0
 
     def open(self, welcome: Callable[[int], Welcome], run_dir: Path) -> None:
-        """Start to answer, and write the address file. `welcome` makes the answer for a collector id."""
+        """Start answering, and write the address file. `welcome` makes the answer for a collector id."""
         partial = run_dir / f".{JOIN_FILE}.{os.getpid()}"
         partial.write_text(self.address)
         self._file = partial.replace(run_dir / JOIN_FILE)
@@ -87,15 +87,15 @@ class JoinServer:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise what ended the thread, if it failed."""
+        """RuntimeError if the thread has failed."""
         if self._thread is not None:
             self._thread.check()
 
     def close(self) -> None:
-        """Stop the thread (at most 1 s), close the socket and remove the address file."""
+        """Stop the thread (at most 10 s, usually at once), close the socket and remove the address file."""
         self._stop.set()
         if self._thread is not None:
-            self._thread.join(1.0)
+            self._thread.join(10.0)
         self._socket.close(linger=0)
         if self._file is not None:
             self._file.unlink(missing_ok=True)

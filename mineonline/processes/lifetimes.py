@@ -1,4 +1,4 @@
-"""Children end with their parents, and nothing of theirs is left behind."""
+"""Child processes end with their parents, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 RUN_DIR_VARIABLE = "MINEONLINE_RUN_DIR"
 """In the environment of every process of a run, so that an operator can find them."""
 PARENT_VARIABLE = "MINEONLINE_PARENT"
-"""Process id of the trainer, in the environment of what it starts."""
+"""Process id of the trainer, in the environment of the processes that it starts."""
 
 _SHOWN_BY_VARIABLE = "MINEONLINE_SHOWN_BY"
 _PR_SET_PDEATHSIG = 1
@@ -24,9 +24,10 @@ _LONGEST_FOLDER = 40
 
 
 def show_run_dir(run_dir: Path, module: str, words: Sequence[str]) -> None:
-    """Make this process's own environment name the run, by starting `python -m module *words` in its place, once.
+    """Make this process's own environment name the run, by re-executing it once as `python -m module *words`.
 
-    A process can change what its children inherit, but not what the system shows of itself. Call it early.
+    A process can change the environment that its children inherit, but not the one that the system shows for itself.
+    Call it early.
     """
     if not is_shown():
         os.environ[RUN_DIR_VARIABLE] = str(run_dir)
@@ -35,7 +36,7 @@ def show_run_dir(run_dir: Path, module: str, words: Sequence[str]) -> None:
 
 
 def is_shown() -> bool:
-    """Whether the environment names the run of this process, rather than that of a process further up."""
+    """Whether the environment names the run of this process, rather than one inherited from further up."""
     shown_by = os.environ.get(_SHOWN_BY_VARIABLE)
     return shown_by is not None and int(shown_by) in (os.getpid(), os.getppid())
 
@@ -49,7 +50,7 @@ def parent_trainer() -> int | None:
 def die_with_parent(parent: int, how: signal.Signals = signal.SIGKILL) -> None:
     """Have the kernel send `how` to this process when `parent`, which started it, ends in any way.
 
-    Linux only; elsewhere nothing happens. Note that "ends" means the thread that started this process.
+    Linux only; elsewhere nothing happens. The signal comes as soon as the thread that started this process ends.
     """
     if sys.platform != "linux":
         return
@@ -59,15 +60,16 @@ def die_with_parent(parent: int, how: signal.Signals = signal.SIGKILL) -> None:
 
 
 def folder_for_sockets(prefix: str) -> str:
-    """A new temporary folder; in /tmp where TMPDIR is so long that paths of sockets (107 bytes) would not fit."""
+    """A new temporary folder; in /tmp if TMPDIR is too long for the paths of sockets (at most 107 bytes)."""
     usual = tempfile.gettempdir()
     return tempfile.mkdtemp(prefix=prefix, dir=usual if len(os.fsencode(usual)) <= _LONGEST_FOLDER else "/tmp")
 
 
 def own_temporary_folder(*, given: bool = False) -> None:
-    """Give this process and its children a temporary folder that is removed when it exits; `given`: it is TMPDIR.
+    """Give this process and its children a temporary folder that is removed when this process exits.
 
-    multiprocessing makes folders in every process, and those of a killed child would stay.
+    `given`: TMPDIR is that folder. multiprocessing makes a folder in every process, and that of a killed child would
+    stay.
     """
     folder = tempfile.gettempdir() if given else folder_for_sockets("mineonline-collector-")
     os.environ["TMPDIR"] = tempfile.tempdir = folder

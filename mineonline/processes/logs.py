@@ -1,4 +1,4 @@
-"""Each process writes a log of its own."""
+"""Each process writes its own log."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import sys
 from pathlib import Path
 
 MESSAGE = re.compile(r"^[-\d]+ [:,\d]+ (?:INFO|WARNING|ERROR) (.+)$", re.MULTILINE)
-"""A line of `log_to_stderr`, and the message in it."""
+"""Matches a line of `log_to_stderr`; group 1 is the message."""
 
 
 def log_to_stderr() -> None:
-    """Log messages of this process, with their time, to stderr."""
+    """Log this process's messages to stderr, with the time."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
 
 
 def log_to_file(file: Path) -> None:
-    """Log messages and warnings of this process to `file`; our own warnings to the terminal too."""
+    """Log this process's messages and warnings to `file`, and mineonline's own warnings also to the terminal."""
     handler = logging.FileHandler(file)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
@@ -32,7 +32,7 @@ def log_to_file(file: Path) -> None:
 
 
 def send_output_to(file: Path) -> None:
-    """Append this process's stdout and stderr, those of C code too, to `file`."""
+    """Append this process's stdout and stderr, including those of C code, to `file`."""
     file.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()

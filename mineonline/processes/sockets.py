@@ -1,8 +1,8 @@
 """Sockets: addresses, keys and the settings that all of them share.
 
-On one machine every socket is a unix socket in a folder that only the user may enter. When collectors may come from
-elsewhere it is tcp, and every socket is a CURVE socket: the trainer's public key proves the trainer to collectors, and
-only holders of the run's client key get in. The keys lie in the run folder (0600), written by the trainer.
+On one machine, every socket is a unix socket in a folder that only the user may enter. If collectors may join from
+other machines, every socket is a tcp socket with CURVE: collectors recognise the trainer by its public key, and only
+holders of the run's client key get in. The trainer writes the keys to the run folder (mode 0600).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KEYS_FILE = "keys.json"
 
 
 class Keys(msgspec.Struct, frozen=True):
-    """CURVE keys of a run, Z85 text. The same client pair is used by all collectors."""
+    """CURVE keys of a run, Z85 text. All collectors use the same client pair."""
 
     server_public: str
     server_secret: str
@@ -33,7 +33,7 @@ class Keys(msgspec.Struct, frozen=True):
 
     @staticmethod
     def load(file: Path) -> Keys | None:
-        """The keys of a run, or None if there is no such file: the run only listens on its own machine."""
+        """The keys of a run, or None if `file` does not exist: the run listens only on its own machine."""
         return msgspec.json.decode(file.read_bytes(), type=Keys) if file.exists() else None
 
     @staticmethod
@@ -56,7 +56,7 @@ class Network:
     """
 
     def __init__(self, host: str | None, run_dir: Path, *, folder: Path | None = None) -> None:
-        """`folder`: that of rank 0; None makes one, where one is needed."""
+        """`folder`: that of rank 0; None makes one if it is needed."""
         keys = None if host is None else Keys.load_or_make(run_dir)
         self.context = zmq.Context()
         self._host = host
@@ -86,7 +86,7 @@ class Network:
             bound.close()
             if error.errno == zmq.EADDRINUSE:
                 raise ConfigError(
-                    f"network.port={port} is taken on {self._host}. Give another, or network.port=0 for a free one."
+                    f"network.port={port} is taken on {self._host}. Set another port, or network.port=0 for a free one."
                 ) from None
             raise ConfigError(f"network.host={self._host}: cannot listen there ({error}).") from None
         return bound
@@ -99,15 +99,14 @@ class Network:
         return endpoint
 
     def remove_folder(self) -> None:
-        """Let nobody connect to unix sockets any more; connections that are there stay."""
+        """Stop new connections to unix sockets; existing ones stay."""
         if self._own_folder is not None:
             shutil.rmtree(self._own_folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Close what sockets are still open, free the context and remove the socket folder.
+        """Close the sockets that are still open, free the context and remove the socket folder.
 
-        Threads must have stopped to use their sockets. Waits for nobody: an open socket would hold up the context for
-        ever.
+        Threads must have stopped using their sockets. Never waits: a socket left open would block the context forever.
         """
         if self._authenticator is not None:
             self._authenticator.stop()

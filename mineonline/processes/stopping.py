@@ -1,8 +1,8 @@
 """What a process does when it is asked to stop, by Ctrl-C or SIGTERM.
 
-A trainer that trains only remembers the first signal: the ranks share that before each iteration, so that all stop
-after the same one and a checkpoint is saved. At any other time, and on a second signal, the process ends at once,
-through its `finally` blocks. All other processes always do.
+During training, a trainer only remembers the first signal. The ranks agree before each iteration, so that all stop
+after the same one and a checkpoint is saved. At any other time, and on a second signal, the trainer ends at once,
+through its `finally` blocks. All other processes always end this way.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 from types import FrameType
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # seconds, for which the handlers should not wait
+if TYPE_CHECKING:  # takes seconds to import, and the handlers must be set before
     import lightning
 
 
@@ -23,10 +23,10 @@ class StopRequest:
         self.received: signal.Signals | None = None
         self._passed_on = False
         self.training = False
-        """True while the training loop looks at `received`."""
+        """True while the training loop checks `received`."""
 
     def install(self) -> None:
-        """Handle SIGINT and SIGTERM. Again after Lightning has set handlers of its own."""
+        """Handle SIGINT and SIGTERM. Call it again after Lightning has set its own handlers."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
 
@@ -45,10 +45,10 @@ class StopRequest:
 
 
 def exit_on_signals(*numbers: signal.Signals) -> None:
-    """The first of these signals ends this process through its `finally` blocks, SIGINT or SIGTERM after it at once."""
+    """The first of these signals ends this process through its `finally` blocks; a later SIGINT or SIGTERM, at once."""
 
     def leave(number: int, frame: FrameType | None) -> None:
-        # a dying parent sends its signal once a thread, and the next ones would break the way out
+        # a dying parent sends its signal once per thread, and later ones would interrupt the clean-up
         for each in numbers:
             signal.signal(each, signal.SIG_IGN)
         for each in (signal.SIGINT, signal.SIGTERM):

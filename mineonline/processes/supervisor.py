@@ -1,7 +1,7 @@
 """The collectors that the trainer starts on its own machine: child processes, restarted when they fail.
 
 Runs in a thread of rank 0. A collector that ends is restarted after a pause that doubles with each failure in a row;
-sending a fragment resets the count. Too many failures in a row, or an error that no restart can cure, reach the
+sending a fragment resets the count. Too many failures in a row, or an error that a restart cannot fix, reach the
 training loop through `check`.
 """
 
@@ -28,9 +28,9 @@ from mineonline.processes.sockets import KEYS_FILE
 log = logging.getLogger(__name__)
 
 CONFIG_EXIT_CODE = 78
-"""Of a collector whose error would only repeat itself."""
+"""Of a collector that would fail in the same way after a restart."""
 LOG_VARIABLE = "MINEONLINE_LOG"
-"""A collector's log file, in its environment."""
+"""In a collector's environment: its log file."""
 _LONGEST_PAUSE_S = 30.0
 
 
@@ -41,7 +41,7 @@ class _Child:
     failures: int = 0
     start_at: float = 0.0
     log_start: int = 0
-    """Size of the log when it started, in bytes."""
+    """Size of the log when the process started, in bytes."""
     scratch: str | None = None
     """Its temporary folder, which it removes itself unless it is killed."""
 
@@ -54,7 +54,7 @@ class _Child:
 class LocalCollectors:
     """Keeps `count` collectors alive, which join at `address`, while the context is open.
 
-    `last_arrival` gives the monotonic time at which the newest fragment arrived, from any collector.
+    `last_arrival` returns the monotonic time at which the newest fragment arrived, from any collector.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class LocalCollectors:
         self.restarts = 0
 
     def check(self) -> None:
-        """CollectorError if the collectors were given up."""
+        """CollectorError if the collectors have been given up."""
         if self._error is not None:
             raise self._error
 
@@ -86,7 +86,7 @@ class LocalCollectors:
         self._thread.join()
 
     def _supervise(self) -> None:
-        # this thread starts the children and outlives them: the kernel ends them with the thread that started them
+        # the kernel ends the children with the thread that started them, so this one must outlive them
         while not self._stop.is_set() and self._error is None:
             for child in self._children:
                 self._look_after(child)
@@ -104,14 +104,14 @@ class LocalCollectors:
         started_at = child.start_at
         child.process = None
         child.remove_scratch()
-        if code == 0:  # it heard that the run is complete
+        if code == 0:  # it left because the run is complete
             child.start_at = float("inf")
             return
         child.failures = 1 if self._last_arrival() > started_at else child.failures + 1
         log.warning("a collector ended with exit code %d; its log is %s", code, child.log_file)
         if code == CONFIG_EXIT_CODE:
             said = child.log_file.read_bytes()[child.log_start :].decode(errors="replace")
-            # the first such line: what an engine wrote last may contain more of them
+            # from the first such line on: an engine's output, quoted in the error, may contain more of them
             text = f"\n{said}".partition("\nerror: ")[2].rstrip()
             self._error = CollectorError(f"a collector cannot run: {text}\nIts log: {child.log_file}")
             return
@@ -144,7 +144,7 @@ class LocalCollectors:
                 stdout=file,
                 stderr=file,
                 env=environment,
-                # Ctrl-C at the trainer's terminal is for the trainer, who ends the collectors in order
+                # Ctrl-C in the trainer's terminal is for the trainer, which ends the collectors in an orderly way
                 start_new_session=True,
             )
 

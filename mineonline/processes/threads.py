@@ -1,4 +1,4 @@
-"""A thread whose failure is not lost: whoever waits for its work can ask for it."""
+"""A thread whose failure is not lost: whoever waits for its work can check for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class ServiceThread:
-    """Runs `target` until it returns. Its exception is raised by `check`, in the thread that calls that."""
+    """Runs `target` until it returns. If that raises, so does `check`, in the thread that calls it."""
 
     def __init__(self, target: Callable[[], None], name: str) -> None:
         self._target = target
@@ -15,16 +15,16 @@ class ServiceThread:
         self._thread = threading.Thread(target=self._run, name=name)
 
     def start(self) -> None:
-        """Begin, once."""
+        """Start the thread; call it once."""
         self._thread.start()
 
     def check(self) -> None:
-        """Raise what ended the thread, if it failed."""
+        """RuntimeError, caused by the exception in the thread, if it has failed."""
         if self._error is not None:
             raise RuntimeError(f"the thread {self._thread.name} failed") from self._error
 
     def join(self, timeout_s: float) -> None:
-        """Wait for its end."""
+        """Wait for the thread to end, at most `timeout_s`."""
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 

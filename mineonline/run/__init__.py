@@ -1,5 +1,5 @@
 """A run from start to end: `trainer` and `collector` build and connect the parts of the two kinds of process.
 
-`folder`, `checkpoint`, `metrics` and `summary` are what a run writes. `evaluation`, `record_play`, `replay` and
-`export` are what can be done with it afterwards; `readiness` says what this machine can run.
+`folder`, `checkpoint`, `metrics` and `summary` handle what a run writes. `evaluation`, `record_play`, `replay` and
+`export` use it afterwards; `readiness` checks what this machine can run.
 """

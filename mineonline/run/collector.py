@@ -1,6 +1,6 @@
-"""A collector process: joins a run, plays with the newest weights and sends what happens, until the run is complete.
+"""A collector process: joins a run, plays with the newest weights and sends fragments, until the run is complete.
 
-When the trainer is gone, it tries to join again. Ctrl-C and SIGTERM end it in seconds.
+When the trainer is gone, it tries to join again. Ctrl-C or SIGTERM ends it within seconds.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from mineonline.weights.subscriber import WeightsInbox, WeightsSubscriber
 log = logging.getLogger("mineonline.collect")
 
 JOIN_PATIENCE_S = 600.0
-"""How long to ask for a trainer that does not answer."""
+"""How long to keep trying to join when no trainer answers."""
 
 ORPHANED = signal.SIGHUP
-"""What the kernel sends when the trainer that started this collector dies."""
+"""The signal that the kernel sends when the trainer that started this collector dies."""
 
 
 def settle_in() -> None:
-    """Make this process a collector: its signals, what it does not outlive, its temporary folder."""
+    """Make this process a collector: its signals, the parent that it ends with, its temporary folder."""
     exit_on_signals(signal.SIGINT, signal.SIGTERM, ORPHANED)
-    # MineStudio's default is in the temporary folder, which becomes this process's own
+    # MineStudio's default is in the temporary folder, which is about to become private to this process
     os.environ.setdefault(FOLDER_VARIABLE, str(home()))
     parent = parent_trainer()
     if parent is not None:
@@ -59,7 +59,7 @@ def settle_in() -> None:
 
 
 def collect_for_run(arguments: CollectArguments) -> None:
-    """Join and collect, again and again, until the run is complete."""
+    """Join the run and collect for it; join again whenever the trainer is gone, until the run is complete."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
         while True:
@@ -75,7 +75,7 @@ def collect_for_run(arguments: CollectArguments) -> None:
                 time.sleep(1.0)
     except SystemExit as leaving:
         if leaving.code == 128 + ORPHANED and arguments.run.startswith("ipc://"):
-            # the trainer was killed and cannot remove its socket folder
+            # the trainer was killed, so it cannot remove its socket folder
             shutil.rmtree(Path(arguments.run.removeprefix("ipc://")).parent, ignore_errors=True)
         raise
     finally:
@@ -85,9 +85,9 @@ def collect_for_run(arguments: CollectArguments) -> None:
 def play_for(
     context: zmq.Context[zmq.Socket[bytes]], welcome: Welcome, keys: Keys | None, moved: Callable[[], bool]
 ) -> None:
-    """Play for the run that welcomed us, until it is complete or the trainer is gone, which are raised.
+    """Play for the run that sent `welcome`, until RunComplete or TrainerGone is raised.
 
-    `moved`: whether the run's trainer listens at another address now; asked once a second.
+    `moved`: whether the run's trainer now listens at another address; asked once a second.
     """
     config = msgspec.json.decode(welcome.config, type=Config)
     collector = config.collector
@@ -132,7 +132,7 @@ def play_for(
 
 
 def rollout_settings(config: Config, spec: EnvSpec, *, first_env: int, collector_log: Path | None) -> RolloutSettings:
-    """What the workers of a collector need."""
+    """The settings of a collector's workers."""
     collector = config.collector
     return RolloutSettings(
         env_spec=spec,
@@ -147,7 +147,7 @@ def rollout_settings(config: Config, spec: EnvSpec, *, first_env: int, collector
 
 
 def episode_scores(config: Config, spec: EnvSpec) -> EpisodeScores:
-    """The scores of all environments of a collector."""
+    """Keeps the scores of all environments of a collector."""
     return EpisodeScores(
         config.collector.workers * config.collector.envs_per_worker,
         statistics=spec.statistics,
@@ -157,16 +157,16 @@ def episode_scores(config: Config, spec: EnvSpec) -> EpisodeScores:
 
 
 def find_trainer(arguments: CollectArguments) -> tuple[str, Keys | None]:
-    """Where to join, and with which keys. Waits for the run folder's address file, at most JOIN_PATIENCE_S.
+    """Where to join, and with which keys. Waits at most JOIN_PATIENCE_S for the address file in the run folder.
 
-    RunComplete if the run is; ConfigError if there is no such run, or no trainer.
+    RunComplete if the run is complete; ConfigError if there is no such run, or no trainer.
     """
     run = arguments.run
     if "://" in run:
         keys = Keys.load(Path(arguments.keys)) if arguments.keys else None
         if run.startswith("tcp://") and keys is None:
             raise ConfigError(
-                f"run={run}: add keys=<{KEYS_FILE} of the run folder>; without it the trainer stays silent."
+                f"run={run}: add keys=<{KEYS_FILE} of the run folder>; without them the trainer does not answer."
             )
         return run, keys
     folder = Path(run)

@@ -1,7 +1,7 @@
-"""A trainer rank's ends of both paths, and what only rank 0 has: opened, connected, and closed in order.
+"""A rank's ends of both paths, and what only rank 0 has: opened, connected, and closed in order.
 
 receiver ──▶ buffer ──▶ datamodule ──▶ learner ──▶ publisher (rank 0)
-rank 0 also lets collectors join, and keeps those of this machine alive
+Rank 0 also lets collectors join, and starts and restarts those of this machine.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def connect(
     stack: ExitStack, config: Config, run_dir: Path, trainer: lightning.Trainer, learner: PPO, spec: EnvSpec,
     stop: StopRequest,
 ) -> OnlineDataModule:  # fmt: skip
-    """Open this rank's ends of both paths, and give the trainer its callbacks; `stack` closes all, last first."""
+    """Open this rank's ends of both paths, and give the trainer its callbacks. `stack` closes all, newest first."""
     rank = trainer.global_rank
     network = _open_network(stack, config, run_dir, rank)
     run_id = os.environ[_RUN_ID_VARIABLE]
@@ -58,13 +58,16 @@ def connect(
     )
     stack.callback(receiver.close)
     rank_zero = RankZero(stack, config, run_dir, network, run_id, buffer) if rank == 0 else None
-    trainer.callbacks += _callbacks(config, run_dir, learner, spec, stop, receiver, rank_zero)  # type: ignore[attr-defined]
-    # first of all on the way out: when another rank was killed, Lightning kills this one within seconds
+    every, keep_every = config.checkpointing.every, config.checkpointing.keep_every
+    checkpoints = SaveCheckpoints(run_dir / "checkpoints", every=every, keep_every=keep_every)
+    callbacks = _callbacks(config, run_dir, learner, spec, stop, receiver, rank_zero, checkpoints)
+    trainer.callbacks += callbacks  # type: ignore[attr-defined]
+    # the first thing to close: when another rank was killed, Lightning kills this one within seconds
     stack.callback(network.remove_folder)
     at_start = buffer.last_arrival
 
     def give_up() -> bool:
-        """Raise what went wrong in the background; True if this rank was asked to stop."""
+        """True if this rank was asked to stop. Raises what failed in the background."""
         receiver.check()
         buffer.check_finite(config.optimizer.max_bad_steps)
         if rank_zero is not None:
@@ -76,8 +79,9 @@ def connect(
         return stop.received is not None
 
     return OnlineDataModule(
-        buffer, iterations=config.iterations, fragments=fragments, version=lambda: learner.version, give_up=give_up
-    )
+        buffer, iterations=config.iterations, fragments=fragments, version=lambda: learner.version,
+        before_take=lambda: checkpoints.save_due(trainer), give_up=give_up,
+    )  # fmt: skip
 
 
 class RankZero:
@@ -110,14 +114,14 @@ class RankZero:
         return self._collectors.restarts
 
     def check(self) -> None:
-        """Raise what failed in the background."""
+        """Raises what failed in the background."""
         self._collectors.check()
         self._join_server.check()
 
     def announce(self, experience: tuple[str, ...], *, iteration: int) -> None:
-        """Let collectors join: all ranks listen, at the addresses `experience`, and start at `iteration`."""
+        """Let collectors join. All ranks must listen, at the addresses `experience`; the run starts at `iteration`."""
         config = msgspec.json.encode(self._config).decode()
-        # a resumed run must not play the episodes of its start again: ids decide seeds
+        # ids decide seeds: a resumed run must not play its first episodes again
         first_id = 1000 * iteration
         self._join_server.open(
             lambda i: Welcome(self._run_id, first_id + i, config, experience, self.publisher.address), self._run_dir
@@ -132,33 +136,32 @@ class RankZero:
 
 def _callbacks(
     config: Config, run_dir: Path, learner: PPO, spec: EnvSpec, stop: StopRequest, receiver: Receiver,
-    rank_zero: RankZero | None,
+    rank_zero: RankZero | None, checkpoints: SaveCheckpoints,
 ) -> list[lightning.Callback]:  # fmt: skip
     def announce(addresses: tuple[str, ...]) -> None:
         if rank_zero is not None:
             rank_zero.announce(addresses, iteration=learner.iteration)
 
     statistics = Statistics(spec.statistics, restarts=lambda: rank_zero.restarts if rank_zero else 0)
-    every, keep_every = config.checkpointing.every, config.checkpointing.keep_every
     return [
         statistics,
         AnnounceRun(receiver.address, announce),
         *([PublishWeights(rank_zero.publisher, stop)] if rank_zero else []),
-        SaveCheckpoints(run_dir / "checkpoints", every=every, keep_every=keep_every),
+        checkpoints,
         Progress(statistics, run_dir / "logs", joined=lambda: rank_zero.joined if rank_zero else 0),
         RecordVideos(run_dir, run_dir / CONFIG_FILE, config.video.every, stop),
-        StopOnSignal(stop),  # last: it lets the others end in peace
+        StopOnSignal(stop),  # last: at the end of training, a signal must not cut the others short
     ]
 
 
 def _open_network(stack: ExitStack, config: Config, run_dir: Path, rank: int) -> Network:
-    """Rank 0 chooses the run's id and the folder of its unix sockets; ranks that Lightning starts inherit them."""
+    """Rank 0 chooses the run's id and the folder of its unix sockets; the ranks that Lightning starts inherit both."""
     if rank == 0:
-        # also what makes a message one of this run
+        # every message carries it, so that those of other runs are refused
         os.environ[_RUN_ID_VARIABLE] = secrets.token_hex(16)
     elif _RUN_ID_VARIABLE not in os.environ:
         raise ConfigError(
-            f"rank {rank} was not started by rank 0. Start one process a node and give trainer.devices=<ranks>."
+            f"rank {rank} was not started by rank 0. Start one process per node and give trainer.devices=<ranks>."
         )
     local = config.network.host is None
     folder = Path(os.environ[_SOCKETS_VARIABLE]) if rank > 0 and local else None

@@ -1,4 +1,4 @@
-"""Plays complete episodes of a checkpoint's policy: their scores, and a video of the first."""
+"""Plays complete episodes with a checkpoint's policy: prints their scores, and films the first."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from mineonline.video.film import FilmedGymEnv, Recording, Watch, camera_on
 
 MOST_ENVS = 8
 FIRST_INDEX = 1 << 40
-"""Global index of the first environment: far from those of collectors, so that no episode was ever trained on."""
+"""Global index of the first environment: far from those of collectors, so that no episode was seen in training."""
 
 
 class Score(NamedTuple):
-    """One number of all episodes."""
+    """One statistic, over all episodes."""
 
     mean: float
     spread: float
-    """Standard deviation over episodes (n - 1); 0 for a single one."""
+    """Standard deviation over episodes (n - 1 in the denominator); 0 for a single episode."""
     min: float
     max: float
 
 
 def evaluate(arguments: EvaluateArguments) -> None:
-    """Play the episodes that `arguments` ask for; print their scores, and write them and the video."""
+    """Play the episodes that `arguments` ask for, print their scores, and write the scores and the video."""
     checkpoint = find_checkpoint(arguments.checkpoint, arguments.run_dir)
     config = read_config(checkpoint, Path(arguments.config) if arguments.config else None)
     check_device("device", arguments.device)
@@ -49,7 +49,7 @@ def evaluate(arguments: EvaluateArguments) -> None:
         config = msgspec.structs.replace(config, seed=arguments.seed)
     policy = build_policy(config, env_spec(config.env, config.task))
     policy.load_state_dict(read_policy_state(checkpoint, policy))
-    # as in a worker: more threads on a small batch wait for each other most of their time
+    # as in a worker: with more threads on such small inputs, most of the time is spent waiting
     torch.set_num_threads(min(torch.get_num_threads(), config.collector.torch_threads))
     torch.manual_seed(config.seed)
     policy.eval().to(arguments.device)
@@ -72,7 +72,7 @@ def report(arguments: EvaluateArguments, checkpoint: Path, seed: int, iteration:
     actions = "the most probable actions" if arguments.best else "sampled actions"
     print(f"{checkpoint}: iteration {iteration}, {len(episodes)} episodes, {actions}, seed {seed}")
     if crashed:
-        print(f"{crashed} of them were cut because their environment failed")
+        print(f"{crashed} of them were truncated because their environment failed")
     width = max(len(name) for name in scores) + 2
     print(" " * width + "".join(f"{column:>10}" for column in Score._fields))
     for name, score in scores.items():
@@ -95,9 +95,9 @@ def report(arguments: EvaluateArguments, checkpoint: Path, seed: int, iteration:
 
 @torch.inference_mode()
 def play(env: VectorEnv, policy: Policy, episodes: int, *, best: bool, watch: Watch | None = None) -> list[Episode]:
-    """Play complete episodes, in the order in which they end.
+    """Play complete episodes, and return them in the order in which they end.
 
-    Each environment gets a fixed share of them: taking those that end first would favour short ones.
+    Each environment plays a fixed number of them: taking those that end first would favour short episodes.
     """
     device = policy.version.device
     remaining_N = np.array([len(range(n, episodes, env.num_envs)) for n in range(env.num_envs)])
@@ -133,7 +133,7 @@ def play(env: VectorEnv, policy: Policy, episodes: int, *, best: bool, watch: Wa
 
 
 def scores_of(episodes: list[Episode]) -> dict[str, Score]:
-    """Return, length and each statistic over at least one episode."""
+    """Return, length and each statistic, over the episodes (at least one)."""
     columns = {
         "return": [episode.episode_return for episode in episodes],
         "length": [float(episode.length) for episode in episodes],
@@ -148,7 +148,7 @@ def scores_of(episodes: list[Episode]) -> dict[str, Score]:
 
 
 def _build_env(config: Config, *, num_envs: int, filmed: bool) -> VectorEnv:
-    """As in training, but every episode has its full time limit."""
+    """As in training, but every episode has the full time limit."""
     if isinstance(config.env, GymEnvConfig) and filmed:
         return FilmedGymEnv(config.env, num_envs=num_envs, seed=config.seed, first_index=FIRST_INDEX)
     return build_env(

@@ -1,4 +1,4 @@
-"""Writes the policy of a checkpoint as the files that MineStudio reads."""
+"""Writes a checkpoint's policy as the two files that MineStudio reads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mineonline.settings.arguments import ExportArguments
 
 
 def export(arguments: ExportArguments) -> None:
-    """Write both files. ConfigError if the checkpoint's policy is not MineStudio's."""
+    """Write both files. ConfigError if the checkpoint's policy is not MineStudio's VPT."""
     checkpoint = find_checkpoint(arguments.checkpoint, None)
     config = read_config(checkpoint)
     policy = build_policy(config, env_spec(config.env, config.task))

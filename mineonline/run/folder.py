@@ -28,7 +28,7 @@ WANDB_ID_FILE = "wandb_id"
 def choose_run_dir(settings: Mapping[str, Any]) -> Path:
     """The absolute folder of a run: `run_dir`, that of `checkpoint`, or a new one under `runs/<task>`.
 
-    Once chosen, it stands in the environment of this process and of the ranks that it starts.
+    Once chosen, it is in the environment variables of this process and of the ranks that it starts.
     """
     if is_shown():
         return Path(os.environ[RUN_DIR_VARIABLE])
@@ -40,21 +40,21 @@ def choose_run_dir(settings: Mapping[str, Any]) -> Path:
 
 
 def label_of(settings: Mapping[str, Any]) -> str:
-    """What is played, in a word: the task, or the environment if that brings its own."""
+    """What is played, in one word: the task, or the environment if it has a task of its own."""
     kind = settings["env"]["kind"]
     has_task = kind in ("world", "minestudio")
     return str(settings["task"]["name"] if has_task else settings["env"]["id"] if kind == "gym" else kind)
 
 
 def run_dir_of(checkpoint: Path) -> Path:
-    """The run folder that a checkpoint lies in. CheckpointError if there is no such file."""
+    """The run folder that a checkpoint is in. CheckpointError if there is no such file."""
     if not checkpoint.is_file():
         raise CheckpointError(f"checkpoint={checkpoint}: there is no such file.")
     return checkpoint.absolute().parent.parent
 
 
 def read_config(checkpoint: Path, file: Path | None = None) -> Config:
-    """The settings of the checkpoint's run, or those of `file`. MineonlineError names what is absent or wrong."""
+    """The settings of the checkpoint's run, or those in `file`. MineonlineError names what is missing or wrong."""
     if file is None:
         file = run_dir_of(checkpoint) / CONFIG_FILE
         if not file.is_file():
@@ -69,19 +69,19 @@ def read_config(checkpoint: Path, file: Path | None = None) -> Config:
 
 
 def saved_overrides(checkpoint: Path) -> list[str]:
-    """The command line that began the checkpoint's run, so that it goes on with the same settings."""
+    """The command line that started the checkpoint's run, so that it continues with the same settings."""
     file = run_dir_of(checkpoint) / OVERRIDES_FILE
     saved = list(yaml.safe_load(file.read_text())) if file.exists() else []
-    # the folder is the checkpoint's, from wherever it is typed
+    # a resumed run uses the checkpoint's folder, whatever was typed at its start
     return [override for override in saved if not override.startswith(("run_dir=", "checkpoint="))]
 
 
 def create_run_dir(folder: Path, config: dict[str, object], overrides: list[str], checkpoint: str | None) -> None:
-    """Make the folder and write its configuration. ConfigError if it holds another run than the one resumed."""
+    """Create the folder and write its configuration. ConfigError if it holds a run other than the one resumed."""
     last = folder / "checkpoints" / "last.ckpt"
     ours = checkpoint is not None and run_dir_of(Path(checkpoint)) == folder
     if (folder / METRICS_FILE).exists() and not ours:
-        cure = f"checkpoint={last} to go on with it" if last.exists() else "delete it"
+        cure = f"checkpoint={last} to continue it" if last.exists() else "delete it"
         raise ConfigError(f"run_dir={folder} already holds a run. Give another run_dir, or {cure}.")
     for name in ("checkpoints", "logs", "videos"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def create_run_dir(folder: Path, config: dict[str, object], overrides: list[str]
 
 
 def wandb_id(folder: Path) -> str:
-    """The id that Weights & Biases knows the folder's run by: made once, so that a resumed run goes on as the same."""
+    """The id of the folder's run at Weights & Biases: made once, so that a resumed run continues under the same id."""
     file = folder / WANDB_ID_FILE
     if not file.exists():
         partial = file.with_name(f".{file.name}.{os.getpid()}")

@@ -1,4 +1,4 @@
-"""From settings to a learner."""
+"""Builds the learner from the settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def build_learner(
 ) -> PPO:
     """The learner at iteration 0. CheckpointError or ConfigError if a file that the settings name cannot be used.
 
-    When a run resumes, these files are not read: its checkpoint holds everything.
+    A resumed run does not read these files: its checkpoint holds everything.
     """
     policy = build_policy(config, spec)
     resumes = config.checkpoint is not None

@@ -1,4 +1,4 @@
-"""Lightning's Trainer and its loggers, as the settings say."""
+"""Builds Lightning's Trainer and its loggers from the settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mineonline.settings.config import Config
 
 
 def build_trainer(config: Config) -> lightning.Trainer:
-    """ConfigError for arguments that Lightning's Trainer does not take, and devices that are not there."""
+    """ConfigError for arguments that Lightning's Trainer does not take, and for devices that do not exist."""
     settings: dict[str, Any] = {
         "max_epochs": 1,
         "log_every_n_steps": 1,
@@ -48,20 +48,20 @@ def build_trainer(config: Config) -> lightning.Trainer:
     ):
         raise ConfigError(
             f"trainer.devices={settings['devices']}: this machine has no GPU. "
-            "If you want that many trainer processes on its CPU, add trainer.accelerator=cpu."
+            "For that many trainer processes on its CPU, add trainer.accelerator=cpu."
         )
     return trainer
 
 
 def build_loggers(config: Config, run_dir: Path, resume_at: int) -> list[Logger]:
-    """`metrics.csv` and what `config.logger` names. `resume_at`: the iteration that the run goes on from."""
+    """`metrics.csv`, and the loggers in `config.logger`. `resume_at`: the iteration that the run continues from."""
     loggers: list[Logger] = [MetricsFile(run_dir / METRICS_FILE, resume_at=resume_at)]
     if "tensorboard" in config.logger:
         loggers.append(TensorBoardLogger(run_dir, name="", version="tensorboard"))
     if "wandb" in config.logger:
         import wandb
 
-        # without credentials wandb would ask at a terminal; Lightning's own `offline` does not keep it from asking
+        # without credentials, wandb would prompt at a terminal; Lightning's own `offline` does not prevent that
         known = wandb.login(prompt=False, verify=False)
         loggers.append(
             WandbLogger(

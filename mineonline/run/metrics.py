@@ -1,4 +1,4 @@
-"""`metrics.csv`: one row an iteration, on disk as soon as the iteration ends."""
+"""`metrics.csv`: one row per iteration, on disk as soon as the iteration ends."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ STEP = "iteration"
 
 
 class MetricsFile(Logger):
-    """A Lightning logger. Going on after a resume drops the rows of iterations that will be done again.
+    """A Lightning logger. On a resume, it drops the rows of iterations that will be done again.
 
-    A metric that first appears later adds a column, for which the file is rewritten.
+    A metric that first appears later adds a column, and the file is rewritten.
     """
 
     def __init__(self, file: Path, *, resume_at: int) -> None:
@@ -31,16 +31,16 @@ class MetricsFile(Logger):
 
     @property
     def name(self) -> str:
-        """Lightning wants one."""
+        """Required by Lightning."""
         return "csv"
 
     @property
     def version(self) -> str:
-        """Lightning wants one."""
+        """Required by Lightning."""
         return ""
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Nothing: `config.yaml` holds them."""
+        """Does nothing: `config.yaml` holds them."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -63,6 +63,6 @@ class MetricsFile(Logger):
 
 
 def read_metrics(file: Path) -> list[dict[str, str]]:
-    """The rows of a metrics file, text by column."""
+    """The rows of a metrics file: column -> text."""
     with file.open(newline="") as source:
         return list(csv.DictReader(source))

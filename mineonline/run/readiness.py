@@ -1,4 +1,4 @@
-"""What this machine can run, and what to type for the rest."""
+"""Finds what this machine can run, and says what to type for the rest."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mineonline.envs.minestudio.requirements import Finding, home
 from mineonline.errors import EnvError
 
 _HELD = ("torch", "numpy", "torchrl", "tensordict", "lightning")
-"""Packages whose versions an installation must leave alone."""
+"""Packages whose versions an installation must not change."""
 _WITHOUT_DEPENDENCIES = (f"minestudio=={requirements.VERSION}", "gym3==0.3.3")
-"""pip would change torch and numpy for what these ask for and never use."""
+"""Installed without their dependencies, which they never use: pip would change torch and numpy for those."""
 _PIP_TIMEOUT_S = 1800
 
 
 def report() -> list[str]:
-    """Print what is there and what is not; the names of what is not."""
+    """Print what is there and what is missing. Returns the names of what is missing."""
     versions = [f"{name} {importlib.metadata.version(name)}" for name in _HELD]
     print(f"python {sys.version.split()[0]}, {', '.join(versions)}")
     print(f"GPUs: {', '.join(_gpus()) or 'none (everything runs without one)'}")
@@ -35,7 +35,7 @@ def report() -> list[str]:
 def _gpus() -> list[str]:
     """Names of the GPUs that torch sees."""
     if importlib.metadata.version("torch").endswith("+cpu"):
-        return []  # this build sees none, and its import takes a second
+        return []  # a CPU build sees none, and importing torch takes a second
     import torch
 
     return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -51,9 +51,9 @@ def _print(what: str, findings: list[Finding]) -> None:
 
 
 def install() -> None:
-    """Install MineStudio and what it imports beside the present torch and numpy.
+    """Install MineStudio and what it imports, without changing the installed torch and numpy.
 
-    EnvError if pip fails, or has changed these.
+    EnvError if pip fails, or has changed a package that it must not change.
     """
     before = {name: importlib.metadata.version(name) for name in _HELD}
     with tempfile.TemporaryDirectory() as folder:
@@ -64,7 +64,7 @@ def install() -> None:
     importlib.invalidate_caches()
     after = {name: importlib.metadata.version(name) for name in _HELD}
     if after != before:
-        raise EnvError(f"pip has changed what it was told to leave: {before} became {after}.")
+        raise EnvError(f"pip has changed packages that it was told not to: {before} became {after}.")
 
 
 def _requirements() -> list[str]:
@@ -72,7 +72,7 @@ def _requirements() -> list[str]:
     found = [text.partition(";") for text in importlib.metadata.requires("mineonline") or []]
     chosen = [name.strip() for name, _, marker in found if 'extra == "minestudio"' in marker]
     if not chosen:
-        raise EnvError("this installation knows no extra 'minestudio'. Type  pip install -e .  again.")
+        raise EnvError("this installation has no extra 'minestudio'. Type  pip install -e .  again.")
     return chosen
 
 
@@ -81,13 +81,13 @@ def _pip(*arguments: str) -> None:
     try:
         done = subprocess.run(command, check=False, timeout=_PIP_TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        raise EnvError(f"no end after {_PIP_TIMEOUT_S} s: {' '.join(command)}") from None
+        raise EnvError(f"pip has not finished after {_PIP_TIMEOUT_S} s: {' '.join(command)}") from None
     if done.returncode:
         raise EnvError(f"pip failed with exit code {done.returncode}: {' '.join(command)}")
 
 
 def download_engine() -> None:
-    """MineStudio's own download. EnvError if the hub cannot be reached."""
+    """Run MineStudio's own download. EnvError if MineStudio is missing, or the download fails."""
     finding = requirements.package()
     if finding.cure:
         raise EnvError(f"{finding.found}. {finding.cure}")
@@ -99,5 +99,5 @@ def download_engine() -> None:
     except Exception as error:  # noqa: BLE001 - the hub's client raises errors of several libraries
         raise EnvError(
             f"the engine could not be downloaded to {home()}: {type(error).__name__}: {error}\n"
-            f"Copy the folders `engine` and `runtime` of a machine that has them to {home()}."
+            f"Copy the folders `engine` and `runtime` from a machine that has them to {home()}."
         ) from None

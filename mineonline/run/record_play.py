@@ -1,6 +1,6 @@
 """Records play: a checkpoint's policy plays, and its fragments are written to disk.
 
-No trainer and no socket: the same workers as in a run, with weights that do not change.
+It uses no trainer and no sockets, only the same workers as in a run, with weights that do not change.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mineonline.settings.devices import check_device
 log = logging.getLogger("mineonline.collect")
 
 FIRST_ENV = 1 << 41
-"""Global index of the first environment: far from those of collectors and evaluations, so that episodes are new."""
+"""Global index of the first environment: far from those of collectors and evaluations, so that all episodes are new."""
 
 
 @dataclass
@@ -44,7 +44,7 @@ class _Written:
     decisions: int = 0
     megabytes: float = 0.0
     episodes: list[Episode] = field(default_factory=list)
-    """Those that were played from start to end."""
+    """Episodes played from start to end."""
 
     def add(self, fragments: Fragments, *, env: str, actions: dict[str, int]) -> None:
         """Write fragments as the next file."""
@@ -67,7 +67,7 @@ class _Written:
 def record(arguments: RecordArguments) -> None:
     """Play and write until there are enough fragments; then, or when interrupted, print what was written.
 
-    MineonlineError: what the user can mend. What was written before an error or an interrupt is a usable set.
+    MineonlineError for what the user can fix. Fragments written before an error or an interrupt are a usable set.
     """
     checkpoint = find_checkpoint(arguments.checkpoint, arguments.run_dir)
     config = read_config(checkpoint)
@@ -105,7 +105,7 @@ def _play(config: Config, spec: EnvSpec, actor: Actor, written: _Written, wanted
         workers = stack.enter_context(Workers(build, actor, settings, workers=collector.workers))
         for rollout in workers:
             watchdog.feed(collector.batch_timeout_s)
-            played_N = ~rollout["final_BT"].all(1)  # the others waited for an episode all the time
+            played_N = ~rollout["final_BT"].all(1)  # the others only waited for an episode to start
             if played_N.any():
                 fragments = Fragments.from_named_tensors({name: rollout[name][played_N] for name in names})
                 written.add(fragments, env=label_of(msgspec.to_builtins(config)), actions=spec.action)
@@ -123,5 +123,5 @@ def _new_folder(folder: Path) -> Path:
     except OSError as error:
         raise ConfigError(f"record={folder}: cannot be a folder ({error.strerror}).") from None
     if taken:
-        raise ConfigError(f"record={folder} is not empty. Give a new folder; a set is never added to.")
+        raise ConfigError(f"record={folder} is not empty. Give a new folder; nothing is ever added to a recorded set.")
     return folder

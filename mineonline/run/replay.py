@@ -1,6 +1,6 @@
 """Looks at the fragments of a run that ended because its gradients stayed non-finite.
 
-Takes the same steps again, one sequence at a time, and says where the first number goes wrong.
+Repeats the computation, one sequence at a time, and says where the numbers first go wrong.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from mineonline.settings.targets import user_class
 
 
 def replay(file: Path) -> None:
-    """Print what is not finite: in the weights, in the fragments, and in what the learner makes of them."""
+    """Print what is not finite: in the weights, in the fragments, and in what the learner computes from them."""
     saved = _load(file)
     config = read_config(file, file.parent / CONFIG_FILE)
-    # `checkpoint`: no other file is read; recorded fragments have no part in what these do
+    # `checkpoint` is set so that no other file is read; recorded fragments play no role in what failed
     offline = msgspec.structs.replace(config.offline, folder=None)
     config = msgspec.structs.replace(config, checkpoint=str(file), offline=offline)
     learner_class = user_class("learner", config.learner, PPO)
@@ -45,7 +45,7 @@ def replay(file: Path) -> None:
     bad += _print_not_finite("targets", [("value_BU", prepared.value_BU), ("return_BT", prepared.return_BT)])
     bad += _print_sequences(learner, prepared.sequences, fragments)
     if not bad:
-        print("everything is finite: later optimiser steps must have made the weights so large. "
+        print("everything is finite here: later optimiser steps must have made the weights too large. "
               "Lower optimizer.learning_rate, or look at loss/gradient_norm in metrics.csv.")  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def _load(file: Path) -> dict[str, Any]:
         raise CheckpointError(f"file={file}: there is no such file.")
     try:
         saved = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception:  # noqa: BLE001 torch raises many kinds for a file that is not what it should be
+    except Exception:  # noqa: BLE001 torch raises many kinds of errors for a bad file
         raise CheckpointError(f"file={file}: cannot be read; give the bad_batch-<rank>.pt of a run.") from None
     if not isinstance(saved, dict) or set(saved) != {"fragments", "state_dict", "iteration"}:
         raise CheckpointError(f"file={file} holds something else; give the bad_batch-<rank>.pt of a run.")
@@ -62,7 +62,7 @@ def _load(file: Path) -> dict[str, Any]:
 
 
 def _print_not_finite(what: str, tensors: Iterable[tuple[str, Tensor]]) -> int:
-    """Number of tensors that hold something that is not finite."""
+    """Print the tensors that are not finite; returns how many there are."""
     count = 0
     for name, tensor in tensors:
         wrong = ~tensor.isfinite()
@@ -74,7 +74,7 @@ def _print_not_finite(what: str, tensors: Iterable[tuple[str, Tensor]]) -> int:
 
 
 def _print_sequences(learner: PPO, sequences: Sequences, fragments: Fragments) -> int:
-    """Each sequence alone: its loss and its gradient."""
+    """Print the sequences whose losses or gradients, each alone, are not finite; returns how many there are."""
     per_fragment = len(sequences) // len(fragments)
     count = 0
     for s in range(len(sequences)):
@@ -94,14 +94,14 @@ def _print_sequences(learner: PPO, sequences: Sequences, fragments: Fragments) -
 
 @contextmanager
 def _name_modules(policy: nn.Module) -> Iterator[None]:
-    """Print the first module whose output is not finite although its input is."""
+    """Print the first module whose output is not finite although its inputs are."""
     named: list[str] = []
 
     def look(name: str, inputs: tuple[Any, ...], output: Any) -> None:
         tensors = [x for x in inputs if isinstance(x, Tensor)]
         if isinstance(output, Tensor) and not named and not is_finite(output) and all(map(is_finite, tensors)):
             named.append(name)
-            print(f"  policy: {name} makes of finite numbers what is not finite")
+            print(f"  policy: {name} turns finite numbers into numbers that are not finite")
 
     hooks = [
         module.register_forward_hook(lambda module, inputs, output, name=name: look(name, inputs, output))

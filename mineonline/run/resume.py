@@ -1,4 +1,4 @@
-"""How a run goes on: with the command line that started it, and what was typed now."""
+"""A resumed run uses the command line that started it, changed by what is typed now."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from mineonline.settings.command_line import merge_overrides
 
 
 def with_saved_settings(words: Sequence[str]) -> list[str]:
-    """`words`, after those that started the run of `checkpoint=...`, if one is named. MineonlineError if it is absent.
+    """The words that started the run of `checkpoint=...`, then `words`; `words` alone without a `checkpoint=...`.
 
-    The result names the checkpoint by its file: what is the newest changes, and ranks are started with these words.
+    The result names the checkpoint by its file: the newest one changes over time, and other ranks are started with
+    these words too. MineonlineError if there is no such checkpoint.
     """
     typed = dict(word.partition("=")[::2] for word in words)
     if "checkpoint" not in typed:

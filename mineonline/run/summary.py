@@ -1,4 +1,4 @@
-"""What a run leaves to look at: a few lines and a learning curve."""
+"""The summary at the end of a run: a few lines and a learning curve."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PANELS_A_ROW = 4
 
 
 def print_summary(run_dir: Path, iteration: int, wall_s: float, *, stopped: bool) -> None:
-    """Print how it went and where things lie, and draw `curve.png`."""
+    """Print how the run went and where its files are, and draw `curve.png`."""
     file = run_dir / "metrics.csv"
     rows = read_metrics(file) if file.exists() else []
     print(f"\n{'stopped' if stopped else 'finished'} after {iteration} iterations in {_duration(wall_s)}")
@@ -23,8 +23,8 @@ def print_summary(run_dir: Path, iteration: int, wall_s: float, *, stopped: bool
             known = [float(row[name]) for row in rows if row[name] not in ("", "nan")]
             if known:
                 print(f"  {name.removeprefix('episode/'):<{width}} first {known[0]:8.2f}   last {known[-1]:8.2f}")
-        if failures := int(float(last.get("env_failures") or 0)):  # files of earlier versions lack it
-            print(f"  environments that failed and were replaced: {failures} (why: {run_dir / 'logs'})")
+        if failures := int(float(last.get("env_failures") or 0)):  # files from earlier versions lack it
+            print(f"  environments that failed and were replaced: {failures} (reasons: {run_dir / 'logs'})")
         draw_curve(rows, run_dir / "curve.png")
         print(f"  learning curve  {run_dir / 'curve.png'}")
     print(f"  metrics         {file}")
@@ -33,7 +33,7 @@ def print_summary(run_dir: Path, iteration: int, wall_s: float, *, stopped: bool
     if videos:
         print(f"  newest video    {videos[-1]}")
     if stopped:
-        print(f"go on with: python -m mineonline.train checkpoint={run_dir / 'checkpoints' / 'last.ckpt'}")
+        print(f"continue with: python -m mineonline.train checkpoint={run_dir / 'checkpoints' / 'last.ckpt'}")
 
 
 def draw_curve(rows: list[dict[str, str]], file: Path) -> None:
@@ -53,7 +53,7 @@ def draw_curve(rows: list[dict[str, str]], file: Path) -> None:
         points = [(float(row["env_steps"]), float(row[name])) for row in rows if row[name] not in ("", "nan")]
         axis.plot([x for x, _ in points], [y for _, y in points])
         axis.set_xlabel("decisions")
-        axis.set_title(f"{name.removeprefix('episode/')} an episode (mean of the last 100)", fontsize=9)
+        axis.set_title(f"{name.removeprefix('episode/')} per episode (mean of the last 100)", fontsize=9)
         axis.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(file, dpi=110)

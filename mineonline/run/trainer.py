@@ -1,4 +1,4 @@
-"""A trainer process, one a rank: checks everything, builds the learner, connects it to both paths, and learns."""
+"""A trainer process, one per rank: checks everything, builds the learner, connects it to both paths, and learns."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def train(
 ) -> None:
     """Train as `settings` (see `conf/config.yaml`) say, to the end or until asked to stop.
 
-    `overrides`: the command line that `settings` come from, kept for a resume. MineonlineError: what the user can mend.
-    SystemExit when `stop` was requested.
+    `overrides`: the command line that `settings` come from, kept for a resume. MineonlineError for what the user can
+    fix. SystemExit when `stop` was requested.
     """
-    # MineStudio's default is in the temporary folder, and collectors have one of their own
+    # MineStudio's default is in the temporary folder, and each collector has its own
     os.environ.setdefault(requirements.FOLDER_VARIABLE, str(requirements.home()))
     run_dir = choose_run_dir(settings)
     config = read_policy_files(parse_config({**settings, "run_dir": str(run_dir)}))
@@ -72,7 +72,7 @@ def train(
 
 
 def _check_resume(config: Config, learner: PPO) -> int:
-    """The iteration that the run goes on from. CheckpointError if it cannot go on with `learner`."""
+    """The iteration that the run continues from. CheckpointError if `learner` does not fit its checkpoint."""
     if config.checkpoint is None:
         return 0
     checkpoint = Path(config.checkpoint)
@@ -82,7 +82,7 @@ def _check_resume(config: Config, learner: PPO) -> int:
 
 
 def _settle_in(config: Config, run_dir: Path, overrides: Sequence[str], rank: int) -> None:
-    """The run's folder, this process's log, what it outlives, its threads and random numbers."""
+    """Set up the run folder, and this process: its log, the parent it ends with, its threads and random numbers."""
     if rank == 0:
         create_run_dir(run_dir, msgspec.to_builtins(config), list(overrides), config.checkpoint)
     elif "LOCAL_RANK" in os.environ:
@@ -94,8 +94,8 @@ def _settle_in(config: Config, run_dir: Path, overrides: Sequence[str], rank: in
 
 
 def _conclude(run_dir: Path, learner: PPO, stop: StopRequest, *, wall_s: float) -> None:
-    """Rank 0 alone: of another rank Lightning would take SystemExit for a failure."""
-    # a signal that comes while the last video is recorded stops nothing else
+    """For rank 0 only: SystemExit in another rank would look like a failure to Lightning."""
+    # a signal that comes while the last video is being recorded stops only that: the run is complete
     stopped = stop.received if learner.iteration < learner.iterations else None
     if stopped is None:
         (run_dir / DONE_FILE).touch()

@@ -1,4 +1,4 @@
-"""What can be set: `config` has every key, `checks` what cannot work together, `parsing` and `command_line` the way in.
+"""What can be set: `config` has every key, `checks` says what cannot work, `parsing` and `command_line` read settings.
 
-`targets` builds the classes that users bring along; `devices` looks for the GPUs that they name.
+`targets` builds the classes that users bring; `devices` checks that the devices they name exist.
 """

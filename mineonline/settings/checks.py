@@ -1,4 +1,4 @@
-"""What cannot work: numbers that cannot be meant, and settings that are each legal but not together."""
+"""Finds settings that cannot work: numbers out of range, and settings that are legal alone but not together."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed")
 
 
 def check_config(config: Config) -> None:
-    """ConfigError if a number cannot be meant, or settings that are each legal cannot work together."""
+    """ConfigError if a number is out of range, or if settings that are legal alone cannot work together."""
     _check_numbers(config)
     context = config.optimizer.context_length
     if context and config.fragment.length % context:
@@ -77,8 +77,8 @@ def check_ranks(config: Config, ranks: int) -> None:
     """ConfigError if the fragments of an iteration cannot be divided evenly among `ranks` trainer processes."""
     if config.collector.mode == "lockstep" and ranks > 1:
         raise ConfigError(
-            f"collector.mode=lockstep with {ranks} ranks: fragments go to whichever rank has room, so that one rank "
-            "would wait for ever. Set trainer.devices=1, or collector.mode=async."
+            f"collector.mode=lockstep with {ranks} ranks: fragments go to whichever rank has room, so one rank would "
+            "wait forever. Set trainer.devices=1, or collector.mode=async."
         )
     total = config.buffer.fragments_per_iteration
     if total % ranks:
@@ -91,15 +91,15 @@ def check_ranks(config: Config, ranks: int) -> None:
     parts = config.optimizer.minibatches * config.optimizer.accumulate
     if sequences % parts:
         raise ConfigError(
-            f"optimizer.minibatches={config.optimizer.minibatches} in "
-            f"optimizer.accumulate={config.optimizer.accumulate} parts do not divide a rank's {sequences} sequences "
-            f"(buffer.fragments_per_iteration={total} over {ranks} ranks). Give numbers whose product divides "
+            f"optimizer.minibatches={config.optimizer.minibatches} times "
+            f"optimizer.accumulate={config.optimizer.accumulate} does not divide the {sequences} sequences of a rank's "
+            f"batch (buffer.fragments_per_iteration={total} over {ranks} ranks). Give numbers whose product divides "
             f"{sequences}."
         )
     if 0 < config.buffer.capacity < fragments:
         raise ConfigError(
-            f"buffer.capacity={config.buffer.capacity} cannot hold a rank's {fragments} fragments of an iteration: the "
-            f"learner would wait for ever. Give at least {fragments}, or 0."
+            f"buffer.capacity={config.buffer.capacity} cannot hold a rank's batch of {fragments} fragments: the "
+            f"learner would wait forever. Give at least {fragments}, or 0."
         )
 
 
@@ -131,13 +131,13 @@ def _check_minestudio(config: Config) -> None:
         _require(key, (number := _number(config, key)) >= 0, number, "must be 0 or more")
     for key in ("env.start_timeout_s", "env.step_timeout_s"):
         _require(key, (number := _number(config, key)) > 0, number, "must be more than 0 seconds")
-    # a rollout in which everybody waits, and one in which simulators hang one after the other
+    # a rollout in which every environment waits, plus simulators that hang one after the other
     longest_s = config.fragment.length * IDLE_S + 3 * env.step_timeout_s
     if longest_s >= config.collector.batch_timeout_s:
         raise ConfigError(
-            f"collector.batch_timeout_s={config.collector.batch_timeout_s:g}: a collector would be taken for hung that "
-            f"waits for its simulators (fragment.length x {IDLE_S} s + 3 x env.step_timeout_s = {longest_s:g} s). "
-            "Give more."
+            f"collector.batch_timeout_s={config.collector.batch_timeout_s:g}: a collector that waits for its "
+            f"simulators (fragment.length x {IDLE_S} s + 3 x env.step_timeout_s = {longest_s:g} s) would count as "
+            "hung. Give more."
         )
     if env.start_timeout_s >= config.buffer.silence_s:
         raise ConfigError(
@@ -153,7 +153,7 @@ def _check_vpt(policy: VptPolicyConfig, init_from: str | None) -> None:
         raise ConfigError(f"policy.temperature={policy.temperature:g}: must be more than 0.")
     if policy.weights is not None and init_from is not None:
         raise ConfigError(
-            "policy.weights and init_from both say what the policy begins with. Give policy.weights=null, or "
+            "policy.weights and init_from both say which weights the policy starts with. Give policy.weights=null, or "
             "init_from=null."
         )
 
@@ -162,7 +162,7 @@ def _check_trainer(settings: Mapping[str, Any]) -> None:
     precision = str(settings.get("precision", "32-true"))
     if precision not in _PRECISIONS:
         raise ConfigError(
-            f"trainer.precision={precision}: the weights must stay in full precision, as the collectors have them. "
+            f"trainer.precision={precision}: the weights must stay in full precision, as the collectors use them. "
             f"There are: {', '.join(_PRECISIONS)}."
         )
     if settings.get("gradient_clip_val") is not None:
@@ -177,10 +177,11 @@ def _check_lockstep(config: Config) -> None:
         raise ConfigError(
             f"collector.mode=lockstep: an iteration must learn from equally many fragments of each environment, but "
             f"buffer.fragments_per_iteration={config.buffer.fragments_per_iteration} and there are {environments} "
-            "environments (collector.count x workers x envs_per_worker). Give a multiple of these."
+            "environments (collector.count x workers x envs_per_worker). Give a multiple of that number."
         )
     if config.objective.value_warmup or config.buffer.max_reuse > 1:
         raise ConfigError(
-            "collector.mode=lockstep waits for new weights after each iteration, which objective.value_warmup "
-            "does not publish and buffer.max_reuse does not need. Set them to 0 and 1, or collector.mode=async."
+            "collector.mode=lockstep waits for new weights after each iteration, but objective.value_warmup publishes "
+            "none, and with buffer.max_reuse > 1 the learner does not wait for new fragments. Set them to 0 and 1, or "
+            "collector.mode=async."
         )

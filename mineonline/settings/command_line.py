@@ -1,4 +1,4 @@
-"""From the command line to settings, with errors that say what to type. Used by the commands alone."""
+"""Turns a command line into settings, with errors that say what to type. Only the commands use it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mineonline.envs.tasks import Task
 from mineonline.errors import ConfigError, MineonlineError
 
 CONF_DIR = Path(__file__).resolve().parent.parent / "conf"
-"""A link to the `conf/` beside the package, so that it is part of a wheel too."""
+"""A link to the `conf/` next to the package, so that a wheel contains it too."""
 
 Words = TypeVar("Words", bound=msgspec.Struct)
 
@@ -56,7 +56,7 @@ def parse_words(words: Sequence[str], kind: type[Words], usage: str) -> Words:
 
 
 def with_config_dirs(words: Sequence[str]) -> list[str]:
-    """`words`, with `--config-dir <folder>` as the override `hydra.searchpath`, which a resumed run finds again.
+    """`words`, with `--config-dir <folder>` turned into the override `hydra.searchpath`, which a resume keeps.
 
     ConfigError if there is no such folder.
     """
@@ -83,7 +83,7 @@ def run_hydra(overrides: Sequence[str], run: Callable[[dict[str, Any]], None]) -
 
 
 def settings_of(composed: DictConfig) -> dict[str, Any]:
-    """The composed configuration as plain dicts and lists. ConfigError names a value that is missing."""
+    """The composed configuration as plain dicts and lists. ConfigError names a missing value."""
     try:
         settings = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -108,13 +108,13 @@ def compose_settings(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def merge_overrides(earlier: Sequence[str], later: Sequence[str]) -> list[str]:
-    """Both, the later one winning where they name the same key."""
+    """Both lists; where they name the same key, `later` wins."""
     keys = {_key(override) for override in later}
     return [override for override in earlier if _key(override) not in keys] + [*later]
 
 
 def report_errors(main: Callable[[], None]) -> None:
-    """Run `main`; an error that is meant for the user ends the process with its text alone, exit code 1."""
+    """Run `main`. A MineonlineError ends the process with exit code 1, and only its text is printed."""
     try:
         main()
     except MineonlineError as error:

@@ -1,4 +1,4 @@
-"""Whether a device that a setting names is there, found before anything is started on it."""
+"""Checks that a device named in the settings exists, before anything is started on it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _KINDS = ("cpu", "cuda", "mps", "xpu")
 
 
 def check_device(key: str, device: str) -> None:
-    """ConfigError if `key=device` names no device of this machine. Starts none: that would take memory on it."""
+    """ConfigError if `key=device` names no device of this machine. Initialises none: that would take its memory."""
     try:
         wanted = torch.device(device)
     except RuntimeError:
@@ -22,4 +22,4 @@ def check_device(key: str, device: str) -> None:
     count = torch.get_device_module(wanted.type).device_count()
     if (wanted.index or 0) >= count:
         there = f"has {wanted.type}:0 to {wanted.type}:{count - 1}" if count else f"has no {wanted.type} device"
-        raise ConfigError(f"{key}={device}: this machine {there}. Give one that is there, or {key}=cpu.")
+        raise ConfigError(f"{key}={device}: this machine {there}. Give one that exists, or {key}=cpu.")

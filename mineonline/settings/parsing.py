@@ -1,4 +1,4 @@
-"""From plain dicts and lists to a `Config`, with errors that name the key as it is typed."""
+"""Turns plain dicts and lists into a `Config`, with errors that name the key as it is typed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mineonline.settings.config import Config
 
 
 def parse_config(data: Mapping[str, Any]) -> Config:
-    """The typed settings of `data` (plain dicts and lists). ConfigError names the key that does not fit."""
+    """The typed settings in `data` (plain dicts and lists). ConfigError names the key that is wrong."""
     values = dict(data)
     if isinstance(values.get("logger"), str):
         values["logger"] = [values["logger"]]
@@ -83,7 +83,7 @@ def _fields(section: str) -> list[msgspec.structs.FieldInfo]:
 
 
 def _choices(key: str) -> list[str]:
-    """What a key whose values are words may be."""
+    """The words that `key` accepts, if its values are words."""
     section, _, name = re.sub(r"\[.*", "", key).rpartition(".")
     hints = [field.type for field in _fields(section) if field.name == name]
     return [str(choice) for hint in hints for each in [hint, *typing.get_args(hint)] for choice in _words(each)]

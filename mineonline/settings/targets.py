@@ -1,4 +1,4 @@
-"""What users bring along: classes that settings name by `_target_`."""
+"""Classes of the user's own, named in the settings by `_target_`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Base = TypeVar("Base")
 
 
 def user_class(key: str, setting: Mapping[str, Any], base: type[Base]) -> Callable[..., Base]:
-    """The class that `setting` names, with the arguments in it. ConfigError if it is no subclass of `base`."""
+    """The class that `setting` names, with its arguments bound. ConfigError if it is not a subclass of `base`."""
     made = _instantiate(key, setting, _partial_=True)
     if not (isinstance(made.func, type) and issubclass(made.func, base)):
         raise ConfigError(f"{key}._target_={setting['_target_']}: must be a subclass of {_public_name(base)}.")
@@ -21,11 +21,11 @@ def user_class(key: str, setting: Mapping[str, Any], base: type[Base]) -> Callab
 
 
 def user_objects(key: str, settings: Sequence[Mapping[str, Any]], base: type[Base]) -> list[Base]:
-    """The objects that `settings` name. ConfigError if one is no `base`."""
+    """The objects that `settings` name. ConfigError if one is not a `base`."""
     objects = [_instantiate(key, setting) for setting in settings]
     for made, setting in zip(objects, settings, strict=True):
         if not isinstance(made, base):
-            raise ConfigError(f"{key}: {setting['_target_']} is no {_public_name(base)}.")
+            raise ConfigError(f"{key}: {setting['_target_']} is not a {_public_name(base)}.")
     return objects
 
 

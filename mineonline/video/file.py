@@ -1,4 +1,4 @@
-"""The file that the frames of a video end in."""
+"""Writes the frames of a video to a file."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from mineonline.video.overlay import Frame
 
 
 class VideoFile:
-    """An H.264 mp4 that is whole or absent: written beside its place, renamed into it when the context ends well.
+    """An H.264 mp4, complete or absent: written to a temporary file, renamed when the context exits without an error.
 
-    ValueError at the end if no frame was written. All frames have the size of the first.
+    ValueError on exit if no frame was written. All frames have the size of the first.
     """
 
     def __init__(self, file: Path, fps: int) -> None:
@@ -60,7 +60,7 @@ class VideoFile:
         self._stream = self._container.add_stream("libx264", rate=Fraction(self._fps))
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
         self._stream.options = {"preset": "veryfast", "crf": "23"}
-        # whoever records beside a training run should not take all its cores
+        # a recording made during a training run must not take all its cores
         self._stream.codec_context.thread_count = 1
 
 

@@ -1,4 +1,4 @@
-"""Films an episode: which pictures an environment gives, and what the policy thought and did meanwhile."""
+"""Films an episode: the environment's pictures, and what the policy predicted and did."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from mineonline.settings.config import Config
 from mineonline.video.file import VideoFile
 from mineonline.video.overlay import Caption, Controls, Frame, Overlay
 
-if TYPE_CHECKING:  # numba: half a second that gym does not need
+if TYPE_CHECKING:  # they import numba: half a second that gym does not need
     from mineonline.envs.crafter import CrafterEnv
     from mineonline.envs.world import WorldEnv
 
 WORLD_FPS = 20
-"""Ticks of the game in a second."""
+"""Ticks of the game per second."""
 GYM_FPS = 30
 CRAFTER_FPS = 10
 
@@ -41,17 +41,17 @@ class Camera(Protocol):
     fps: int
 
     def frames(self) -> list[Frame]:
-        """The pictures since the last call, the last of them as it is now."""
+        """The pictures since the last call; the last one shows the current state."""
 
     def controls(self, action: Action) -> Controls | str:
-        """What environment 0's action means to a person."""
+        """Environment 0's action, as shown to people."""
 
     def close(self) -> None:
         """Stop taking pictures."""
 
 
 class Keys:
-    """What environment 0's action presses, under a task's mask."""
+    """The keys that environment 0's action presses, under a task's mask."""
 
     def __init__(self, task: Task) -> None:
         self._buttons = masked_buttons(task.actions.forbid, task.actions.hold)
@@ -88,7 +88,7 @@ class WorldCamera:
 
     def _shoot(self) -> None:
         tick = int(self._env.world.player[0]["tick"])
-        if tick != self._tick:  # it stands still after the end of the episode, while other worlds go on
+        if tick != self._tick:  # world 0 stops at the end of its episode, while other worlds continue
             self._tick = tick
             self._frames.append(self._env.render(0, *self._size))
 
@@ -114,7 +114,7 @@ class MineStudioCamera:
 
 
 class FilmedGymEnv(GymEnv):
-    """A `GymEnv` whose first environment can be looked at. EnvError if it does not draw pictures."""
+    """A `GymEnv` whose first environment can be rendered. EnvError if it draws no pictures."""
 
     def __init__(self, config: GymEnvConfig, *, num_envs: int, seed: int, first_index: int) -> None:
         modes = _render_modes(config)
@@ -151,7 +151,7 @@ class GymCamera:
         return "action " + " ".join(str(classes[0]) for classes in action.values())
 
     def close(self) -> None:
-        """Nothing goes on by itself."""
+        """Nothing to stop."""
 
 
 class CrafterCamera:
@@ -160,7 +160,7 @@ class CrafterCamera:
     fps = CRAFTER_FPS
 
     def __init__(self, env: CrafterEnv, size: tuple[int, int]) -> None:
-        from mineonline.envs.crafter import ACTIONS  # a package that only its users install
+        from mineonline.envs.crafter import ACTIONS  # needs a package that only Crafter users install
 
         self._env = env
         self._size = size
@@ -173,11 +173,11 @@ class CrafterCamera:
         return self._names[int(action["action"][0])]
 
     def close(self) -> None:
-        """Nothing goes on by itself."""
+        """Nothing to stop."""
 
 
 class Recording:
-    """The first episode of environment 0, into a video."""
+    """Records the first episode of environment 0 as a video."""
 
     def __init__(self, camera: Camera, video: VideoFile) -> None:
         self._camera = camera
@@ -186,7 +186,7 @@ class Recording:
         self._running = True
 
     def watch(self, value_N: NDArray[np.float32], action: Action, step: Step) -> None:
-        """Film one decision: what the policy predicted, did, and what it led to."""
+        """Film one decision: what the policy predicted and did, and what that led to."""
         if not self._running:
             return
         frames = self._camera.frames()

@@ -1,6 +1,6 @@
 """What is drawn on the frames of a video.
 
-A frame is an RGB array `[H, W, 3]` uint8. Lengths are in pixels of a picture of 640 x 360.
+A frame is an RGB array `[H, W, 3]` uint8. Lengths are in pixels of a 640 x 360 picture.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ class Controls(NamedTuple):
 
 
 class Caption(NamedTuple):
-    """What one frame tells beside its picture."""
+    """What is drawn on one frame."""
 
     time_s: float
-    """Since the episode began."""
+    """Since the episode started."""
     value: float
     """The policy's prediction before the action that led to this frame."""
     reward: float
@@ -69,7 +69,7 @@ class Caption(NamedTuple):
 
 
 class Overlay:
-    """Draws the captions of one episode, frame after frame, at `fps` frames a second."""
+    """Draws the captions of one episode, frame by frame, at `fps` frames per second."""
 
     def __init__(self, fps: int) -> None:
         self._fps = fps
@@ -81,9 +81,9 @@ class Overlay:
         self._flash = 0.0
 
     def draw(self, frame: Frame, caption: Caption) -> Frame:
-        """A copy with the caption on it, enlarged by a whole factor where text would be illegible.
+        """A copy with the caption on it, enlarged by a whole-number factor if text would be illegible.
 
-        Width and height are even, as H.264 needs them. Call it once for each frame, in order.
+        Width and height are even, as H.264 requires. Call it once per frame, in order.
         """
         self._take(caption)
         picture = _even(_enlarged(frame))
@@ -101,7 +101,7 @@ class Overlay:
     def _take(self, caption: Caption) -> None:
         self._return += caption.reward
         self._value.append(caption.value)
-        # a reward that comes with every frame is no news
+        # a reward on every frame is not worth showing
         news = caption.reward if caption.reward and not self._earlier_reward else 0.0
         self._earlier_reward = caption.reward
         self._paid.append(news)
@@ -147,7 +147,7 @@ class Overlay:
 
 
 class _Canvas:
-    """A picture to draw on, in lengths of a picture of 640 x 360, whatever its size. Colours may have an alpha."""
+    """A picture of any size, drawn on in lengths of a 640 x 360 picture. Colours may have an alpha."""
 
     def __init__(self, frame: Frame) -> None:
         height, width = frame.shape[:2]

@@ -1,17 +1,17 @@
-"""PATH 2, in rank 0: keeps the newest weights and sends them to whoever subscribes.
+"""PATH 2, in rank 0: keeps the newest weights and sends them to every subscriber.
 
     learner --publish()--> [newest] --publisher thread--> XPUB --> every collector's subscriber
 
-One thread owns the XPUB socket. It sends on three occasions: there are new weights; somebody subscribed to a topic of
-its own (it alone gets everything at once, because it has just joined or has missed something); nothing was sent for
-`refresh_s` (a sign of life, which shows who has missed something). Overwritten weights are never sent.
+One thread owns the XPUB socket. It sends in three cases: there are new weights; a subscriber has subscribed to its own
+topic, because it has just joined or has missed something (it alone gets all tensors at once); nothing was sent for
+`refresh_s` (a heartbeat, which shows a subscriber that it has missed something). Overwritten weights are never sent.
 
 A message is one frame, because a conflating socket keeps only the last frame of a multi-part message:
 
     topic | header length (4 bytes) | msgpack header | tensors, one after the other
 
-What hardly ever changes (a frozen reference policy, as large as the policy) is sent only when it has changed: a message
-holds all tensors, or all but these, or none as a sign of life.
+Constant tensors (a frozen reference policy, as large as the policy) change rarely, and are sent only when they do: a
+message holds all tensors, all but the constant ones, or none (a heartbeat).
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ from mineonline.processes.threads import ServiceThread
 
 REFRESH_S = 5.0
 TOPIC = b"weights:"
-"""Of the newest weights, for everybody. All topics are of this length."""
+"""Topic of the newest weights, for all subscribers. All topics have this length."""
 ALIVE = b"a:alive:"
-"""Of signs of life, for everybody."""
+"""Topic of heartbeats, for all subscribers."""
 JOIN = b"j"
-"""First byte of a subscriber's own topic, on which it is sent everything at once."""
+"""First byte of a subscriber's own topic, on which it gets all tensors at once."""
 LENGTH = struct.Struct("!I")
 
 
 class Header(msgspec.Struct, frozen=True):
-    """What the tensors of a message are."""
+    """Describes the tensors of a message."""
 
     run_id: str
     version: int
-    """PPO iterations that made these weights."""
+    """Number of iterations that changed the policy so far."""
     done: bool
-    """The run is complete: leave."""
+    """The run is complete: collectors leave."""
     constant_version: int
-    """Counts the changes of what hardly ever changes."""
+    """How often the constant tensors have changed."""
     schema: tuple[TensorField, ...]
 
 
@@ -66,13 +66,13 @@ def weights_schema(state: Mapping[str, Tensor]) -> tuple[TensorField, ...]:
 
 
 def pack(state: Mapping[str, Tensor]) -> bytes:
-    """The tensors one after the other, copied from wherever they are."""
+    """The tensors one after the other, copied from any device."""
     parts = [t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data for t in state.values()]
     return b"".join(parts)
 
 
 def encode(topic: bytes, header: Header, bodies: Sequence[bytes]) -> bytes:
-    """The message, in one copy of `bodies`: what `pack` made of the tensors in `header.schema`."""
+    """The message. `bodies`: what `pack` made of the tensors in `header.schema`; copied once."""
     encoded = _encoder.encode(header)
     return b"".join((topic, LENGTH.pack(len(encoded)), encoded, *bodies))
 
@@ -83,7 +83,7 @@ class _Part(NamedTuple):
 
 
 class _Newest(NamedTuple):
-    """What is there to send."""
+    """The newest weights, ready to send."""
 
     run_id: str
     version: int
@@ -92,7 +92,7 @@ class _Newest(NamedTuple):
     moving: _Part
     constant: _Part
     is_new: bool
-    """`constant` differs from what was published before."""
+    """`constant` has changed since the last `publish`."""
 
     def message(self, topic: bytes, *parts: _Part) -> bytes:
         schema = tuple(field for part in parts for field in part.schema)
@@ -101,11 +101,11 @@ class _Newest(NamedTuple):
 
 
 class WeightsPublisher:
-    """Serves the newest weights from a thread of its own until `close`."""
+    """Sends the newest weights from its own thread until `close`."""
 
     def __init__(self, network: Network, run_id: str, *, refresh_s: float = REFRESH_S) -> None:
-        # XPUB sees subscriptions, VERBOSE shows each one; 2 messages wait for a slow subscriber, then newer ones are
-        # dropped, and the next sign of life tells it to ask
+        # XPUB shows subscriptions, VERBOSE repeated ones too; at most 2 messages wait for a slow subscriber, newer ones
+        # are dropped, and the next heartbeat makes it ask
         self._socket = network.bind(zmq.XPUB, "weights", options={zmq.XPUB_VERBOSE: 1, zmq.SNDHWM: 2})
         self.address = network.address_of(self._socket)
         self._run_id = run_id
@@ -130,10 +130,9 @@ class WeightsPublisher:
         constant_version: int = 0,
         done: bool = False,
     ) -> None:
-        """Make `state` the newest weights and wake the thread; copies, and returns before anything is sent.
+        """Make a copy of `state` the newest weights and wake the thread. Returns before anything is sent.
 
-        `constant` is looked at only when `constant_version` is another than before. Raises what ended the thread, if it
-        failed.
+        `constant` is read only when `constant_version` has changed. RuntimeError if the thread has failed.
         """
         self._thread.check()
         known = self._newest
@@ -145,9 +144,9 @@ class WeightsPublisher:
         self._wake_out.send(b"new")
 
     def close(self) -> None:
-        """Send what is still unsent, then stop the thread (at most 2 s)."""
+        """Send what is unsent, then stop the thread (at most 10 s)."""
         self._wake_out.send(b"stop")
-        self._thread.join(2.0)
+        self._thread.join(10.0)
         self._wake_out.close(linger=0)
 
     def _serve(self) -> None:
@@ -172,7 +171,7 @@ class WeightsPublisher:
                 self._socket.send(newest.message(ALIVE))
                 last_sent = time.monotonic()
             running = command != b"stop"
-        # a moment for the last message (done) to leave; linger would wait for dead subscribers too
+        # 0.5 s for the last message (done) to leave; without a limit this would wait for dead subscribers too
         self._socket.close(linger=500)
         self._wake_in.close(linger=0)
 

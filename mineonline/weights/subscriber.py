@@ -1,8 +1,8 @@
-"""PATH 2, in a collector: asks for the newest weights between two rollouts.
+"""PATH 2, in a collector: keeps the newest weights until the collector takes them, between rollouts.
 
-Three conflating sockets, one topic each, because conflating keeps one message a socket, not a topic: the newest weights
-for everybody, signs of life, and a topic of its own. Whoever subscribes to its own topic is sent everything there at
-once: a collector that has just joined, and later one that finds that it has missed something.
+Three conflating sockets, one per topic, because conflation keeps one message per socket, not per topic: the newest
+weights, heartbeats, and the subscriber's own topic. A collector that subscribes to its own topic gets all tensors there
+at once. It does so when it joins, and again when it finds that it has missed something.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from mineonline.processes.sockets import Keys, connect
 from mineonline.weights.publisher import ALIVE, JOIN, LENGTH, TOPIC, Header
 
 SILENCE_S = 60.0
-"""A trainer that has been silent for so long is gone; the publisher sends something every 5 s."""
+"""A trainer that has been silent for this long is gone; the publisher sends something every 5 s."""
 _PATIENCE_S = 5.0
-"""How long an answer may take before it is asked for again."""
+"""How long to wait for an answer before asking again."""
 
 _decoder = msgspec.msgpack.Decoder(Header)
 
@@ -43,13 +43,13 @@ class Weights(NamedTuple):
 def decode(
     frame: Any, *, run_id: str, schema: tuple[TensorField, ...], constant: tuple[TensorField, ...] = ()
 ) -> Weights:
-    """The weights in a message with its topic: of `schema` and `constant`, of `schema`, or of neither.
+    """The weights in a message, topic included: the tensors of `schema` and `constant`, of `schema`, or none.
 
-    WireError if it is of another run, another model, or broken.
+    WireError if the message is broken, or of another run or model.
     """
     view = memoryview(frame)[len(TOPIC) :]
     if len(view) < LENGTH.size:
-        raise WireError(f"weights message of {len(view)} bytes")
+        raise WireError(f"weights message of only {len(view)} bytes")
     (length,) = LENGTH.unpack(view[: LENGTH.size])
     body = LENGTH.size + length
     try:
@@ -80,7 +80,7 @@ def _difference(found: tuple[TensorField, ...], expected: tuple[TensorField, ...
 
 
 class WeightsSubscriber:
-    """The newest weights of a run. Belongs to the thread that made it."""
+    """Receives the newest weights of a run. Use it only in the thread that made it."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class WeightsSubscriber:
         schema: tuple[TensorField, ...],
         constant: tuple[TensorField, ...] = (),
     ) -> None:
-        """`schema`: what every message of weights holds; `constant`: what follows it when it has changed."""
+        """`schema`: the tensors in every message of weights; `constant`: those that follow when they have changed."""
         self._own_topic = JOIN + os.urandom(len(TOPIC) - len(JOIN))
         self._sockets = []
         for topic in (TOPIC, ALIVE, self._own_topic):
@@ -110,8 +110,8 @@ class WeightsSubscriber:
     def newest(self, timeout_s: float = 0.0) -> Weights | None:
         """Weights newer than the last ones returned, or None if none came within `timeout_s`.
 
-        Without the tensors of `constant` where these are as they were. `done` counts as news. WireError if the trainer
-        has another model or is another run.
+        Leaves out the tensors of `constant` that have not changed. Weights with `done` always count as newer. WireError
+        if the trainer has another model or belongs to another run.
         """
         poller = zmq.Poller()
         for subscriber in self._sockets:
@@ -131,11 +131,11 @@ class WeightsSubscriber:
                 return found
 
     def _take(self, weights: Weights) -> bool:
-        """Whether these are news that can be used as they are; asks for everything where they cannot."""
+        """Whether these weights are newer and can be used; asks for all tensors if some are missing."""
         if weights.done:
             return True
         if not weights.tensors:
-            # a first sign may come before the weights themselves, which take longer
+            # the first heartbeat of a version may overtake its weights, which take longer
             if weights.version > self._version and weights.version == self._announced:
                 self._ask()
             self._announced = weights.version
@@ -150,7 +150,7 @@ class WeightsSubscriber:
         return True
 
     def _ask(self) -> None:
-        """Subscribe to the own topic anew, which is answered with everything; not while an answer may be under way."""
+        """Subscribe to the own topic again, to get all tensors there; not while an answer may be on its way."""
         if time.monotonic() - self._asked > _PATIENCE_S:
             self._asked = time.monotonic()
             own = self._sockets[-1]
@@ -167,20 +167,20 @@ class WeightsInbox:
     """The newest weights that nobody has taken yet, and whether the trainer is still there."""
 
     def __init__(self, subscriber: WeightsSubscriber, moved: Callable[[], bool]) -> None:
-        """`moved`: whether the run's trainer listens at another address now; asked once a second."""
+        """`moved`: whether the run's trainer listens at another address now; called once per second."""
         self._subscriber = subscriber
         self._moved = moved
         self._asked = time.monotonic()
         self._tensors: dict[str, Tensor] | None = None
 
     def take(self) -> dict[str, Tensor] | None:
-        """Weights that were not taken before, if there are any; never waits. Raises as `look` does."""
+        """Weights that were not taken before, or None; never waits. Raises as `look` does."""
         self.look()
         tensors, self._tensors = self._tensors, None
         return tensors
 
     def look(self) -> None:
-        """Fetch what has arrived; never waits. RunComplete or TrainerGone says that this run is over."""
+        """Fetch what has arrived; never waits. RunComplete or TrainerGone if this run is over."""
         try:
             weights = self._subscriber.newest()
         except WireError as error:  # another trainer listens at the same address
@@ -188,7 +188,7 @@ class WeightsInbox:
         if weights is not None and weights.done:
             raise RunComplete
         if weights is not None:
-            # tensors that did not change are left out
+            # tensors that did not change are missing here: keep the earlier ones
             self._tensors = {**(self._tensors or {}), **weights.tensors}
         now = time.monotonic()
         if now - self._subscriber.last_heard > SILENCE_S:
@@ -196,4 +196,4 @@ class WeightsInbox:
         if now - self._asked > 1.0:
             self._asked = now
             if self._moved():
-                raise TrainerGone("the trainer has left, or another one has taken its place")
+                raise TrainerGone("the trainer has left, or another one has replaced it")

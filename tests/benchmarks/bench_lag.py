@@ -1,10 +1,10 @@
-"""How well does each objective stand fragments of old weights? Return after a fixed number of decisions at forced lag.
+"""How well does each objective cope with stale fragments? Return after a fixed number of decisions at forced lag.
 
     python -m tests.benchmarks.bench_lag [seeds] [lags=0,2,8,32] [kinds=recomputed,ppo,...] [key=value ...]
 
-One process plays with weights that are 0, 2, 8 or 32 versions old and learns from it (`tests/helpers/synchronous.py`),
-on CartPole, 512 decisions a version. The figure is the mean return of all episodes that ended in the last fifth of
-100,000 decisions (500 is the most that is possible). `recomputed` is MineStudio's way
+One process plays CartPole with weights that are 0, 2, 8 or 32 versions old, and learns from the fragments
+(`tests/helpers/synchronous.py`), with 512 decisions per version. The figure is the mean return of all episodes that
+ended in the last fifth of 100,000 decisions (at most 500). `recomputed` is MineStudio's method
 (`tests/helpers/recomputed_ppo.py`).
 """
 

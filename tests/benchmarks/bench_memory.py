@@ -1,9 +1,9 @@
-"""How much memory does a run take, and does it grow? Watches a run that is under way.
+"""How much memory does a run take, and does it grow? Watches a run in progress.
 
     python -m tests.benchmarks.bench_memory <run folder> [minutes]
 
-Prints, for the trainer, each collector and each worker, the resident memory without shared pages at the start, its
-peak, and its slope over the second half of the time watched (MB an hour; flat is 0 within an allocator's noise).
+Prints the resident memory (without shared pages) of the trainer, each collector and each worker: at the start, at its
+peak, and its slope over the second half of the time watched (MB per hour; flat is 0 within the allocator's noise).
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def main() -> None:
         slope = np.polyfit(seconds[half:], megabytes[half:], 1)[0] * 3600
         print(
             f"{role:20} {seconds[-1] / 60:5.1f} min: start {megabytes[0]:6.0f} MB, "
-            f"peak {megabytes.max():6.0f} MB, second half {slope:+7.1f} MB an hour"
+            f"peak {megabytes.max():6.0f} MB, second half {slope:+7.1f} MB per hour"
         )
 
 
 def role_of(words: list[str]) -> str:
-    """What a process of a run is, by its command line."""
+    """The role of a process in a run, by its command line."""
     for word, role in {"mineonline.train": "trainer", "mineonline.collect": "collector"}.items():
         if word in words:
             return role

@@ -1,9 +1,9 @@
-"""What MineStudio's simulator costs: one `MinecraftSim` in this process, and N behind the contract, on the stand-in.
+"""What MineStudio's simulator costs: one `MinecraftSim` in this process, and N behind the contract, on our stand-in.
 
     python -m tests.benchmarks.bench_minestudio [simulators] [seconds] [rounds]
 
-Ticks a second of both in turn, and their ratio; the environment plays `hunt_cow` with random actions, 4 ticks a
-decision, without resets. Of the real engine, 38 to 45 ticks a second are published.
+Prints ticks per second of both in turn, and their ratio. The environment plays `hunt_cow` with random actions, 4 ticks
+per decision, without resets. The published speed of the real engine is 38 to 45 ticks per second.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SETTINGS = MineStudioEnvConfig(
 
 
 def bare_simulator(folder: Path):
-    """MineStudio's own, as its users step it."""
+    """MineStudio's own simulator, as its users step it."""
     os.environ.update(surroundings(SETTINGS, folder))
     os.environ[SIMULATOR] = str(os.getpid())
     from mineonline.envs.minestudio.package import restore_numpy_names

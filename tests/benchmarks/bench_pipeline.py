@@ -1,10 +1,10 @@
-"""What does distribution cost? Env steps per CPU second of the whole pipeline, over those of one tight process.
+"""What does distribution cost? Env steps per CPU second of the whole pipeline, relative to one tight loop.
 
     python -m tests.benchmarks.bench_pipeline [rounds] [key=value ...]
 
-Both do the same work: the same world, policy, fragments and PPO updates, one torch thread each. CPU seconds are user +
-system time of all processes, between two iterations, so that start-up does not count. Each round measures both, one
-after the other; the ratio of a round is what matters, since the machine is noisy. Target: 0.85 or more.
+Both do the same work: the same environment, policy, fragments and PPO updates, one torch thread each. CPU seconds are
+user + system time of all processes, between two iterations, so that start-up does not count. Each round measures both,
+one after the other; the ratio of a round is what matters, since the machine is noisy. Target: 0.85 or more.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def tight_loop(config: Config) -> float:
-    """Env steps per CPU second of collecting and learning by turns in this process."""
+    """Env steps per CPU second when this process collects and learns in turn."""
     envs = config.buffer.fragments_per_iteration
     env = build_env(config.env, config.task, seed=config.seed, num_envs=envs, first_index=0)
     policy = build_policy(config, env_spec(config.env, config.task))
@@ -67,7 +67,7 @@ def tight_loop(config: Config) -> float:
 
 
 class Player:
-    """Steps all environments and fills one batch of fragments, again and again."""
+    """Steps all environments; each `collect` fills the same batch of fragments again."""
 
     def __init__(self, env, policy: Policy, length: int) -> None:
         n = env.num_envs

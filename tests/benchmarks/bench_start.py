@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.bench_start [repetitions]
 
-Median wall time of each command, to a mistake or `--help`, against `python -c pass` in the same run; then the imports
-of the whole training program, and what each of the largest adds by itself.
+Median wall time of each command until it has answered a mistake or `--help`, next to `python -c pass` in the same run;
+then the time to import each program, and its slowest packages.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def seconds(arguments: list[str], repetitions: int) -> list[float]:
 
 
 def imports(module: str, most: int = 8) -> list[tuple[str, float]]:
-    """The packages whose import takes longest, with all that they import, in seconds."""
+    """The packages that take longest to import, in seconds, including all that they import."""
     command = [sys.executable, "-X", "importtime", "-c", f"import {module}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     lines = re.findall(r"import time: +\d+ \| +(\d+) \| +(\w+)$", done.stderr, re.MULTILINE)

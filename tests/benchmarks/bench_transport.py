@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.bench_transport [rounds]
 
-Fragments: a process sends fragments of 64 pictures of 128x128 through `RankLinks` to the receiver thread of another
+Fragments: one process sends fragments of 64 pictures of 128x128 through `RankLinks` to another's receiver thread
 (encode, ipc or tcp with CURVE, decode, checks), until they are in the buffer. Target: 0.25 of memcpy on ipc.
-(0.16 is what plain tcp reaches; ours is always encrypted.)
-Weights: 20 MB from the publisher until four subscriber processes have applied them. Target: 20 memcpy of 20 MB.
+(Plain tcp reaches 0.16; ours is always encrypted.)
+Weights: 20 MB from the publisher until four subscriber processes have applied them. Target: the time of 20 memcpys.
 """
 
 from __future__ import annotations

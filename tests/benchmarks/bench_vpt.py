@@ -1,9 +1,9 @@
-"""What does a VPT cost? Seconds an iteration, and the memory of every process, through the real programs.
+"""What does a VPT policy cost? Seconds per iteration, and the memory of every process, in the real programs.
 
     python -m tests.benchmarks.bench_vpt [size] [key=value ...]
 
-Two environments, fragments of 16, one epoch, random weights; on the CPU, and on a GPU if there is one. Peak memory is
-resident, without shared pages, as in bench_memory. Seconds are those of the iterations after the first.
+Two environments, fragments of 16 rows, one epoch, random weights; on the CPU, and on a GPU if there is one. Peak memory
+is resident, without shared pages, as in bench_memory. The first iteration is not counted.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def measure(title: str, settings: list[str], folder: Path) -> None:
-    """Run to the end and print."""
+    """Run to the end and print the figures."""
     run_dir = folder / "run"
     peaks: dict[str, float] = {}
     run = Run(folder, *SETTINGS, *settings, f"run_dir={run_dir}")
@@ -65,7 +65,7 @@ def measure(title: str, settings: list[str], folder: Path) -> None:
     seconds = [float(row["time/iteration_s"]) for row in rows]
     waits = sum(float(row["time/learner_waits"]) for row in rows) / len(rows)
     print(
-        f"{title}: {sum(seconds) / len(seconds):.1f} s an iteration of 32 decisions ({min(seconds):.1f} to "
+        f"{title}: {sum(seconds) / len(seconds):.1f} s per iteration of 32 decisions ({min(seconds):.1f} to "
         f"{max(seconds):.1f}), the learner waits {waits:.0%}; peak MB "
         + ", ".join(f"{role} {peak:.0f}" for role, peak in sorted(peaks.items())),
         flush=True,

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.bench_waiting [seconds]
 
-First a trainer with `collector.count=0` that nobody joins; then collectors of a trainer that is stopped (SIGSTOP).
+First a trainer with `collector.count=0` that nobody joins; then the collector of a trainer that is stopped (SIGSTOP).
 Target: less than 3 % of a core each.
 """
 
@@ -52,7 +52,7 @@ def wait_until(condition, limit_s: float = 120) -> None:
     deadline = time.monotonic() + limit_s
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError("the run did not get so far")
+            raise TimeoutError("the run did not get that far")
         time.sleep(0.1)
 
 

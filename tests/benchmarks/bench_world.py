@@ -1,10 +1,10 @@
-"""How fast the embedded world is, in steps of CPU time, so that other work on the machine disturbs it less.
+"""How fast the embedded world is, in CPU time, so that other work on the machine disturbs the result less.
 
     python -m tests.benchmarks.bench_world
 
-A row is a picture size and a number of environments: a complete vector step of hunt_cow (look-up of the actions, four
-ticks of physics, animals and rewards, one picture) with random legal actions, the best and the median of 40. The world
-of hunt_cow has ten animals near by, which are about a third of the drawing.
+Prints a line for each picture size and number of environments: the best and the median of 40 complete vector steps of
+hunt_cow (look-up of the actions, four ticks of physics, animals and rewards, one picture) with random legal actions.
+The world of hunt_cow has ten animals nearby, which take about a third of the drawing time.
 """
 
 import time
@@ -24,7 +24,7 @@ STEPS = 40
 
 
 def cpu_ms(work):
-    """Milliseconds of this process's CPU that a call takes."""
+    """CPU milliseconds that a call takes in this process."""
     start = time.process_time()
     work()
     return 1e3 * (time.process_time() - start)

@@ -1,18 +1,18 @@
-"""Does asynchrony cost learning? Our program against stable-baselines3's PPO, at equal settings and env steps.
+"""Does asynchrony hurt learning? Our program against stable-baselines3's PPO, at equal settings and env steps.
 
     pip install stable-baselines3
     python -m tests.benchmarks.compare_sb3 cartpole|lunarlander|crafter [seeds] [steps] [key=value ...]
 
-`key=value` changes settings of ours alone, to find out what a difference comes from.
+`key=value` changes only our settings, to find out where a difference comes from.
 
 Both get the same network, initialisation, number of environments, rollout, minibatch size, epochs, learning rate and
-loss coefficients. Ours is the real program with its collector processes. Scored alike: the mean return of the last
-100 training episodes, of all of them (how fast it was learnt), and of 20 fresh episodes (the same for both) with
+loss coefficients. Ours is the real program with its collector processes. Both get the same scores: the mean return of
+the last 100 training episodes, of all of them (how fast it learnt), and of 20 fresh episodes (the same for both) with
 sampled actions; for Crafter also the score of all training episodes. Ours is worse if its mean over seeds is lower by
-more than the spread, which is the standard deviation over seeds of both, pooled.
+more than the spread, which is the standard deviation over seeds, pooled over both.
 
-What stays different: ours learns from a policy that is a version or more behind; its advantages are normalised over an
-iteration, theirs over a minibatch. The value loss has a factor of 1/2 in ours alone, so its coefficient is doubled.
+Remaining differences: ours learns from a behaviour policy that is a version or more behind, and normalises advantages
+over an iteration, theirs over a minibatch. Only our value loss has a factor of 1/2, so its coefficient is doubled.
 
 `collector.mode=lockstep` shows ours without lag.
 """
@@ -55,7 +55,7 @@ class Case(msgspec.Struct, frozen=True):
     """One environment and the settings of both systems."""
 
     env: list[str]
-    """Overrides of ours that choose environment and network."""
+    """Our overrides that choose environment and network."""
     network: str
     """Name of stable-baselines3's policy with the same network."""
     steps: int
@@ -65,7 +65,7 @@ class Case(msgspec.Struct, frozen=True):
     rollout: int
     """Steps of each environment that an iteration learns from."""
     fragment: int
-    """Into so many steps ours cuts them."""
+    """Length of our fragments, in steps."""
     minibatch: int
     """Steps."""
     epochs: int
@@ -79,23 +79,23 @@ class Case(msgspec.Struct, frozen=True):
     """Weight of the mean squared error."""
     grad_norm: float = 0.5
     only_ours: list[str] = []
-    """Overrides without a counterpart in stable-baselines3."""
+    """Overrides of our settings, without a counterpart in stable-baselines3."""
 
 
 CASES = {
-    # settings of rl-baselines3-zoo, but a constant clip range
+    # settings of rl-baselines3-zoo, but with a constant clip range
     "cartpole": Case(
         ["env=gym", "env.id=CartPole-v1", "policy=mlp"], "MlpPolicy", steps=100_000, seeds=5, workers=1, envs=8,
         rollout=32, fragment=32, minibatch=256, epochs=20, learning_rate=1e-3, anneal=True, discount=0.98, trace=0.8,
         entropy=0.0,
     ),
-    # as rl-baselines3-zoo, but shorter iterations, larger minibatches and steps, for fewer steps than its million
+    # as rl-baselines3-zoo, but not for a million steps: shorter iterations, larger minibatches and learning rate
     "lunarlander": Case(
         ["env=gym", "env.id=LunarLander-v3", "policy=mlp"], "MlpPolicy", steps=150_000, seeds=5, workers=1, envs=16,
         rollout=256, fragment=16, minibatch=256, epochs=4, learning_rate=1e-3, anneal=False, discount=0.999, trace=0.98,
         entropy=0.01,
     ),
-    # as the PPO with a ResNet of Moon et al. 2023, with the Nature CNN
+    # as the PPO of Moon et al. 2023, but with the Nature CNN instead of their ResNet
     "crafter": Case(
         ["env=crafter", "policy=nature"], "CnnPolicy", steps=50_000, seeds=2, workers=2, envs=8,
         rollout=256, fragment=32, minibatch=512, epochs=3, learning_rate=3e-4, anneal=False, discount=0.95, trace=0.65,
@@ -105,7 +105,7 @@ CASES = {
 
 
 class Outcome(NamedTuple):
-    """What one run came to."""
+    """The results of one run."""
 
     last: float
     """Mean return of the last training episodes."""
@@ -118,9 +118,9 @@ class Outcome(NamedTuple):
     episodes: int
     wall_s: float
     lag: float = 0.0
-    """Mean versions between the weights that acted and those that learned."""
+    """Mean lag of the fragments, in versions."""
     dropped: float = 0.0
-    """Batch of the fragments that arrived too old to learn from."""
+    """Fraction of the fragments that arrived too old to learn from."""
 
 
 def main() -> None:
@@ -155,7 +155,7 @@ def run_ours(case: Case, seed: int, folder: Path) -> Outcome:
             stdout=output, stderr=subprocess.STDOUT, check=False,
         ).returncode  # fmt: skip
     if code:
-        raise SystemExit(f"our run ended with {code}:\n{(folder / 'output.txt').read_text()}")
+        raise SystemExit(f"our run ended with exit code {code}:\n{(folder / 'output.txt').read_text()}")
     wall_s = time.monotonic() - began
     config = config_of(*overrides)
     policy = build_policy(config, env_spec(config.env, config.task))
@@ -171,7 +171,7 @@ def run_ours(case: Case, seed: int, folder: Path) -> Outcome:
 
 
 def overrides_of(case: Case, seed: int) -> list[str]:
-    """The case on our command line."""
+    """The case as overrides on our command line."""
     rows = case.envs * case.rollout
     return [
         *case.env,
@@ -255,7 +255,7 @@ def run_theirs(case: Case, seed: int, folder: Path) -> Outcome:
 
 
 class Theirs(Policy):
-    """A policy of stable-baselines3 as one of ours, so that both play the same fresh episodes."""
+    """A policy of stable-baselines3 in our interface, so that both play the same fresh episodes."""
 
     def __init__(self, policy: Any, action: dict[str, int]) -> None:
         super().__init__()
@@ -292,7 +292,7 @@ class CrafterGym(gymnasium.Env):
 
 
 def outcome_of(done: Sequence[dict[str, float]], policy: Policy, config: Config, wall_s: float) -> Outcome:
-    """Scores of a run from its training episodes, in their order, and from fresh ones that are played here."""
+    """Scores of a run from its training episodes, in order, and from fresh ones that are played here."""
     score = None
     if isinstance(config.env, CrafterEnvConfig):
         from mineonline.envs.crafter import ACHIEVEMENTS

@@ -1,4 +1,4 @@
-"""Videos beside a training run: they come, they never disturb it, and they leave nothing behind."""
+"""Videos of a training run: they are made, never disturb it, and leave nothing behind."""
 
 import logging
 import os
@@ -11,10 +11,13 @@ import psutil
 import pytest
 import yaml
 
+from mineonline.callbacks.videos import LAST_VIDEO_LIMIT_S
 from mineonline.processes.stopping import StopRequest
-from tests.helpers.programs import processes_of
+from tests.helpers.programs import processes_of, wait_until
 from tests.helpers.settings import ROOT, config_of
 from tests.helpers.video_trainer import train
+
+pytestmark = pytest.mark.program
 
 ENDLESS = 10_000_000
 
@@ -43,15 +46,8 @@ def in_videos(run_dir):
     return sorted(file.name for file in (run_dir / "videos").iterdir())
 
 
-def wait_until(condition, timeout_s=30):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def films(run_dir):
-    """Whether a recorder is in the middle of its video."""
+    """Whether a recorder is part-way through its video."""
     return any(name.startswith(".") and ".mp4." in name for name in in_videos(run_dir))
 
 
@@ -84,7 +80,7 @@ def test_a_recorder_gives_way_to_training(tmp_path):
     ((nice, threads, session),) = seen
     assert (nice, threads) == (psutil.Process().nice() + 10, "1")
     assert session != os.getsid(0)
-    # training failed: the recorder is gone at once, with what it had not completed
+    # training failed: the recorder is gone at once, and so is its unfinished video
     assert processes_of(run_dir) == []
     assert in_videos(run_dir) == []
 
@@ -100,18 +96,18 @@ def test_a_request_to_stop_ends_the_recording_at_once(tmp_path):
 
     began = time.monotonic()
     train(run_dir, iterations=2, every=1, stop=stop, on_iteration=on_iteration)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < LAST_VIDEO_LIMIT_S
     assert processes_of(run_dir) == []
     assert in_videos(run_dir) == []
 
 
 def test_a_recorder_that_fails_is_reported_once_with_the_end_of_its_log(run_dir, caplog):
-    others = psutil.Process().children()  # other tests leave children of their own, such as a resource tracker
+    others = psutil.Process().children()  # left by other tests, such as a resource tracker
 
     def on_iteration(version):
         (run_dir / "config.yaml").write_text("nonsense: true")
         ours = [child for child in psutil.Process().children() if child not in others]
-        wait_until(lambda: all(child.status() == psutil.STATUS_ZOMBIE for child in ours), timeout_s=120)
+        wait_until(lambda: all(child.status() == psutil.STATUS_ZOMBIE for child in ours))
 
     with caplog.at_level(logging.WARNING):
         videos = train(run_dir, iterations=3, every=1, on_iteration=on_iteration)
@@ -130,7 +126,7 @@ def test_0_records_nothing(run_dir):
 def test_a_killed_trainer_leaves_no_recorder_and_no_file(start, tmp_path):
     run_dir = make_run_dir(tmp_path / "run", ENDLESS)
     trainer = start(str(run_dir), "100000", "1", "0.1", module="tests.helpers.video_trainer")
-    trainer.wait_for(lambda: (run_dir / "videos").exists() and films(run_dir), 60)
+    trainer.wait_for(lambda: (run_dir / "videos").exists() and films(run_dir))
     trainer.kill()
-    wait_until(lambda: not processes_of(run_dir), timeout_s=5)
+    wait_until(lambda: not processes_of(run_dir))
     assert in_videos(run_dir) == []

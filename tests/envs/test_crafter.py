@@ -1,4 +1,4 @@
-"""Crafter behind the contract: episodes that are a function of their seed, how they end, and the score."""
+"""Crafter behind the contract: episodes follow from their seed, how they end, and the score."""
 
 import subprocess
 import sys
@@ -10,6 +10,7 @@ from mineonline.envs.build import build_env, env_spec
 from mineonline.envs.crafter import ACHIEVEMENTS, ACTIONS, CrafterEnv, score
 from mineonline.errors import ConfigError
 from mineonline.policies.build import build_policy
+from tests.helpers.programs import LIMIT_S
 from tests.helpers.settings import ROOT, config_of
 
 NOOP, DO = ACTIONS.index("noop"), ACTIONS.index("do")
@@ -28,7 +29,7 @@ def choices(index, steps):
 
 
 def played(env, steps, first_index=0):
-    """Every picture, reward and end of each environment, over deaths and new episodes: `[N]` lists of `steps`."""
+    """Every picture, reward and end of each environment, across deaths and new episodes: `[N]` lists of `steps`."""
     plans = [choices(first_index + n, steps) for n in range(env.num_envs)]
     env.reset(everything(env.num_envs))
     seen = [[] for _ in plans]
@@ -46,7 +47,7 @@ def played(env, steps, first_index=0):
 def test_episodes_are_the_same_however_many_environments_stand_beside_each_other():
     together = played(new(3, length=150, first_index=4), 320, first_index=4)
     assert all(sum(ended for _, _, ended, _ in rows) >= 2 for rows in together)
-    # memory is laid out differently now, and Crafter's own sets follow its addresses
+    # this changes memory addresses, which decide the order of Crafter's own sets
     clutter = [[object() for _ in range(50)] for _ in range(100)]
     for n in (2, 1):
         assert played(new(1, length=150, first_index=4 + n), 320, first_index=4 + n)[0] == together[n], n
@@ -140,7 +141,7 @@ def test_without_its_package_the_error_says_what_to_type(tmp_path):
     found = subprocess.run(
         [sys.executable, "-m", "mineonline.train", "env=crafter", f"run_dir={tmp_path}/run"],
         env={"PATH": "", "PYTHONPATH": f"{tmp_path}:{ROOT}"},
-        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S,
     )  # fmt: skip
     assert found.returncode != 0
     assert "env=crafter: the package crafter is missing. Install it with  pip install -e '.[crafter]'" in found.stderr

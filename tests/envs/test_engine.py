@@ -1,4 +1,4 @@
-"""The engine's stand-in, spoken to as MalmoEnv 0.37.0 by hand."""
+"""The engine's stand-in, driven by hand over the protocol of MalmoEnv 0.37.0."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from mineonline.envs.engine import VERSION
+from tests.helpers.programs import LIMIT_S
 from tests.helpers.settings import ROOT
 
 HELLO = f"<MalmoEnv{VERSION}/>"
@@ -25,7 +26,7 @@ MISSION = (
 
 
 class Engine:
-    """The program, and what it printed until it was ready."""
+    """The program, once it has printed that it is ready."""
 
     def __init__(self, port: int) -> None:
         self.process = subprocess.Popen(
@@ -41,7 +42,7 @@ class Engine:
 
 class Client:
     def __init__(self, port: int, hello: str) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=LIMIT_S)
         self.send(hello)
 
     def send(self, text: str) -> None:
@@ -141,4 +142,4 @@ def test_an_engine_takes_the_next_port_and_leaves_when_told(engine):
     client = other.client()
     client.send("<Exit>NOW</Exit>")
     assert client.receive() == struct.pack("!I", 1)
-    assert other.process.wait(10) == 0
+    assert other.process.wait(LIMIT_S) == 0

@@ -1,4 +1,4 @@
-"""A task either means exactly what it says, or its error says which key, what is there, and what may be there."""
+"""A task either means exactly what it says, or its error says which key is wrong, what was found, what is allowed."""
 
 import copy
 
@@ -55,7 +55,7 @@ def test_shoot_is_minestudios():
     assert task.rewards == (Reward("kill_entity", ("sheep",), 5.0, 30, identity="shoot_sheep"),)
 
 
-# how to spoil a valid task, and what the message must then say: the key, what stands there, what may stand there
+# how to spoil a valid task, and what the message must then say: the key, what was found, what is allowed
 WRONG = {
     "an unknown key": (lambda t: t.update(biom="plains"), ["task.biom ", "'plains'", "Did you mean biome"]),
     "an unknown key inside": (lambda t: t["rewards"][1].update(rewrd=3), ["task.rewards[1].rewrd", "3", "mean reward"]),
@@ -93,7 +93,7 @@ WRONG = {
     "the inventory and more held": (lambda t: t["actions"].update(forbid=[], hold=["attack", "inventory"]),
                                     ["task.actions.hold", "'inventory'", "excludes every other"]),
     "a command without a slash": (lambda t: t.update(commands=["/kill", "give @p bow"]),
-                                  ["task.commands[1]", "'give @p bow'", "begins with a slash"]),
+                                  ["task.commands[1]", "'give @p bow'", "starts with a slash"]),
     "a callback without a class": (lambda t: t.update(callbacks=[{"seconds": 5}]),
                                    ["task.callbacks[0]", "only seconds", "_target_"]),
     "a callback whose class is no name": (lambda t: t.update(callbacks=[{"_target_": 3}]),

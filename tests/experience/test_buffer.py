@@ -11,6 +11,7 @@ from mineonline.errors import CollectorError
 from mineonline.experience.buffer import FragmentBuffer, MemoryStorage, check_silence
 from mineonline.experience.disk_storage import DiskStorage
 from mineonline.fragment import Fragments, Report, Timing, fragment_schema
+from tests.helpers.programs import LIMIT_S
 
 SPEC = EnvSpec(observation={"state": TensorSpec((1,), "float32")}, action={"action": 2})
 SCHEMA = fragment_schema(SPEC, {}, {}, 2)
@@ -82,7 +83,7 @@ def test_the_order_of_a_share_does_not_depend_on_the_order_of_arrival(filled):
 
 
 def test_what_is_drawn_for_reuse_is_a_function_of_seed_and_version(filled):
-    """A buffer that has drawn before, and one that has not, as after a resume; filled in another order."""
+    """One buffer has drawn before; the other has not, as after a resume, and was filled in another order."""
     settings = {"max_reuse": 100, "max_staleness": 100, "seed": 5}
     before = filled([0] * 8, **settings)
     drawn = [before.take(3, version, never).fragments.sequence_B.tolist() for version in range(6)]
@@ -113,7 +114,7 @@ def test_a_full_buffer_makes_the_receiver_wait_until_room_is_made(filled):
     thread.start()
     assert not done.wait(0.3)
     buffer.take(1, 0, never)
-    assert done.wait(2)
+    assert done.wait(LIMIT_S)
     thread.join()
     batch = buffer.take(1, 0, never)
     assert batch.arrivals.full_s > 0.2

@@ -30,21 +30,21 @@ def storage(request, tmp_path):
 
 def test_what_is_kept_comes_back_as_it_was_and_its_place_can_be_used_again(storage):
     parts = [random_fragments(1, seed) for seed in range(7)]
-    places = [storage.keep(part) for part in parts[:4]]
+    slots = [storage.keep(part) for part in parts[:4]]
     assert len(storage) == 4
-    assert equal(storage.gather([places[2], places[0]]), concatenate([parts[2], parts[0]]))
-    batch = storage.gather(places[:1])
-    for place in places[:3]:
-        storage.release(place)
+    assert equal(storage.gather([slots[2], slots[0]]), concatenate([parts[2], parts[0]]))
+    batch = storage.gather(slots[:1])
+    for slot in slots[:3]:
+        storage.release(slot)
     assert len(storage) == 1
     later = [storage.keep(part) for part in parts[4:]]
-    assert equal(storage.gather([*later, places[3]]), concatenate([*parts[4:], parts[3]]))
+    assert equal(storage.gather([*later, slots[3]]), concatenate([*parts[4:], parts[3]]))
     assert equal(batch, parts[0])  # a copy: what is kept later does not change it
 
 
 def taken_mb(folder, pid="self"):
-    """Room that files without a name take in a folder, as a process holds them open."""
-    links = [link for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()]  # not that of the listing itself
+    """Disk space of the nameless files in a folder that a process holds open."""
+    links = [link for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()]  # the listing's own is closed
     held = [link for link in links if os.readlink(link).startswith(str(folder))]
     return sum(link.stat().st_blocks * 512 for link in held) / 1e6
 

@@ -112,7 +112,7 @@ def test_a_file_of_another_program_is_named(tmp_path):
     recorded(tmp_path, 2)
     file = tmp_path / "model.safetensors"
     save_file({"weight": torch.zeros(2)}, file)
-    assert f"{file} is no file of recorded fragments" in complaint(RecordedFragments, tmp_path)
+    assert f"{file} is not a file of recorded fragments" in complaint(RecordedFragments, tmp_path)
     save_file({"weight": torch.zeros(2)}, file, metadata={"format": "1", "schema": "[", "actions": "{}"})
     assert f"{file} does not say what its fragments are" in complaint(RecordedFragments, tmp_path)
     save_file({"weight": torch.zeros(2)}, file, metadata={"format": "1", "schema": "[]", "actions": "{}"})

@@ -1,4 +1,4 @@
-"""What a worker writes, row by row, against the environment's own account; and torchrl's view of an environment."""
+"""What a worker writes, row by row, against the environment's own record; and torchrl's view of an environment."""
 
 from functools import partial
 
@@ -19,8 +19,8 @@ from tests.helpers.settings import CARTPOLE, config_of
 
 
 class CountingEnv:
-    """Its observation tells episode and step; episodes of environment i end after 3 + i steps, by turns by a death and
-    by a time limit. Reward is the step's number. An episode begins `delay` steps of the others after its reset."""
+    """Its observation is (episode, step). Episodes of environment i end after 3 + i steps, in turn by a death and by a
+    time limit. The reward is the step's number. An episode starts `delay` steps of the others after its reset."""
 
     spec = EnvSpec(observation={"state": TensorSpec((2,), "float32")}, action={"action": 2}, statistics=("steps",))
 
@@ -106,7 +106,7 @@ def test_rows_follow_one_another_over_deaths_time_limits_waits_and_fragments(del
             for step in range(length):
                 last, deadly = step == length - 1, episode % 2 == 1
                 expected.append((episode, step, step + 1.0, last and deadly, last and not deadly, False, step == 0))
-            if episode % 2 == 0:  # cut: the last observation has a row of its own
+            if episode % 2 == 0:  # truncated: the last observation has its own row
                 expected.append(idle)
             expected += [idle] * delay
             episode += 1

@@ -1,7 +1,6 @@
 """The experience message, over real sockets."""
 
 import time
-from contextlib import suppress
 
 import msgspec
 import pytest
@@ -16,6 +15,7 @@ from mineonline.experience.episodes import EpisodeScores
 from mineonline.experience.wire import TAKEN, WINDOW, Header, RankLinks, Receiver, decode, encode
 from mineonline.fragment import Episode, Report, TensorField, Timing, fragment_schema
 from mineonline.processes.sockets import Network, connect
+from tests.helpers.programs import LIMIT_S, wait_until
 
 SPEC = EnvSpec(observation={"image": TensorSpec((6, 8, 3), "uint8")}, action={"buttons": 8641, "camera": 121})
 SCHEMA = fragment_schema(SPEC, {"gru": TensorSpec((5,), "float32")}, {}, length=7)
@@ -64,7 +64,7 @@ def test_a_decoded_fragment_equals_the_sent_one_through_a_real_socket(tmp_path):
         pull = network.bind(zmq.PULL, "test")
         push = connect(network.context, zmq.PUSH, [network.address_of(pull)], None)
         push.send_multipart(encode(header(), sent), copy=False)
-        assert pull.poll(2000)
+        assert pull.poll(LIMIT_S * 1000)
         got, fragment = decode(
             pull.recv_multipart(copy=False), run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS
         )
@@ -82,7 +82,7 @@ def test_messages_of_another_run_or_schema_are_refused():
     assert "another run" in refused(encode(header(run_id="other"), tensors()))
     other = (Episode(1.0, 1, "hunt", {"sheep": 1.0}),)
     report = msgspec.structs.replace(header().report, episodes=other)
-    assert "do not report kill_entity/cow" in refused(encode(header(report=report), tensors()))
+    assert "must report kill_entity/cow" in refused(encode(header(report=report), tensors()))
     longer = tuple(msgspec.structs.replace(s, shape=(8, *s.shape[1:])) if s.name == "reward_BT" else s for s in SCHEMA)
     assert "schema" in refused(encode(header(schema=longer), tensors()))
 
@@ -131,10 +131,10 @@ def test_the_receiver_counts_what_it_refuses_and_goes_on(tmp_path):
         good = received(encode(header(), tensors()))
         for message in ([b"random"], good, received(encode(header(run_id="foreign"), tensors())), good[:-1], good):
             push.send_multipart(message)
-        share = buffer.take(2, 0, lambda: False)
-        assert len(share.fragments) == 2
-        assert share.arrivals.dropped["refused"] == 3
-        assert len(share.arrivals.episodes) == 2
+        batch = buffer.take(2, 0, lambda: False)
+        assert len(batch.fragments) == 2
+        assert batch.arrivals.dropped["refused"] == 3
+        assert len(batch.arrivals.episodes) == 2
         push.close()
         receiver.close()
 
@@ -149,8 +149,8 @@ def test_a_message_larger_than_any_fragment_is_cut_off_without_being_read(tmp_pa
         attacker.send(bytes(8 * 2**20))
         honest = connect(network.context, zmq.DEALER, [receiver.address], None)
         honest.send_multipart(received(encode(header(), tensors())))
-        share = buffer.take(1, 0, lambda: False)
-        assert share.arrivals.dropped["refused"] == 0
+        batch = buffer.take(1, 0, lambda: False)
+        assert batch.arrivals.dropped["refused"] == 0
         attacker.close()
         honest.close()
         receiver.close()
@@ -169,12 +169,13 @@ def test_few_fragments_are_under_way_however_small_they_are(tmp_path):
             if time.monotonic() > deadline:
                 raise TimeoutError
 
-        deadline = time.monotonic() + 2
-        with suppress(TimeoutError):
-            for sent in range(100):  # noqa: B007
-                links.send(encode(header(), tensors()), give_up)
-        assert sent == 3 + WINDOW
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + LIMIT_S
+        for _ in range(3 + WINDOW):
+            links.send(encode(header(), tensors()), give_up)
+        deadline = time.monotonic() + 1
+        with pytest.raises(TimeoutError):
+            links.send(encode(header(), tensors()), give_up)
+        deadline = time.monotonic() + LIMIT_S
         buffer.take(3, 0, lambda: False)
         for _ in range(3):
             links.send(encode(header(), tensors()), give_up)
@@ -200,19 +201,19 @@ def test_a_rank_that_is_full_does_not_keep_fragments_from_another(tmp_path):
 
 
 def test_a_connection_that_broke_and_came_back_is_used_again(tmp_path):
-    """The answers to what was under way never come."""
+    """The answers to the fragments in flight never come."""
     with Network(None, tmp_path) as network:
         router = network.bind(zmq.ROUTER, "test")
         address = network.address_of(router)
         links = RankLinks(network.context, [address], None)
         for _ in range(WINDOW):
             links.send([b"fragment"], lambda: None)
-        assert router.poll(2000)
+        assert router.poll(LIMIT_S * 1000)
         router.close(linger=0)
         again = network.bind(zmq.ROUTER, "test")
         assert network.address_of(again) == address
         links.send([b"another"], lambda: None)
-        assert again.poll(5000)
+        assert again.poll(LIMIT_S * 1000)
         links.close()
         again.close()
 
@@ -223,7 +224,7 @@ def test_who_waits_for_a_connection_that_broke_is_asked_whether_to_go_on(tmp_pat
         router = network.bind(zmq.ROUTER, "test")
         links = RankLinks(network.context, [network.address_of(router)], None)
         links.send([b"fragment"], lambda: None)
-        assert router.poll(2000)
+        assert router.poll(LIMIT_S * 1000)
         router.close(linger=0)
         time.sleep(0.3)
 
@@ -250,16 +251,10 @@ def test_a_policy_that_diverged_is_named_instead_of_waited_for(tmp_path):
         buffer.check_finite(2)
         for _ in range(WINDOW + 1):
             links.send(encode(header(), bad), lambda: None)
-        with pytest.raises(LearningError, match=r"log_prob_BT is not finite\. The policy that plays has diverged"):
-            wait_for(lambda: buffer.check_finite(2))
+        with pytest.raises(LearningError, match=r"log_prob_BT is not finite\. The behaviour policy has diverged"):
+            wait_until(lambda: buffer.check_finite(2))
         links.close()
         receiver.close()
-
-
-def wait_for(check):
-    for _ in range(100):
-        check()
-        time.sleep(0.05)
 
 
 def test_schemas_survive_the_wire():
@@ -268,7 +263,7 @@ def test_schemas_survive_the_wire():
 
 @pytest.fixture
 def send(tmp_path):
-    """Send a batch of up to two environments as a collector does: gives the `count` messages that arrive of it."""
+    """Send a rollout of up to two environments as a collector does; returns the `count` messages that arrive."""
     with Network(None, tmp_path) as network:
         router = network.bind(zmq.ROUTER, "test")
         links = RankLinks(network.context, [network.address_of(router)], None)
@@ -280,20 +275,20 @@ def send(tmp_path):
             sender.send(batch, alive=lambda: None)
             arrived = []
             for _ in range(count):
-                assert router.poll(5000)
+                assert router.poll(LIMIT_S * 1000)
                 name, *frames = router.recv_multipart(copy=False)
                 router.send_multipart([name, TAKEN])
                 arrived.append(decode(frames, run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS))
             return arrived
 
         yield through
-        assert not router.poll(100), "a message that was not expected"
+        assert not router.poll(100), "an unexpected message"
         links.close()
         router.close()
 
 
 def batch_of(environments):
-    """Nothing ends in it, and nothing fails."""
+    """A rollout in which nothing ends and nothing fails."""
     batch = {name: torch.stack([tensor] * environments) for name, tensor in tensors().items()}
     batch["env_B"] = torch.arange(environments)
     for name in ("terminated_BT", "truncated_BT", "final_BT", "report.crashed_BT"):
@@ -303,7 +298,7 @@ def batch_of(environments):
 
 
 def test_finished_episodes_are_reported_with_their_return_length_and_statistics_over_fragments(send):
-    """One environment, two fragments of 7 rows; the cut at row 4 has its last observation in row 5."""
+    """One environment, two fragments of 7 rows; the truncation at row 4 has its last observation in row 5."""
     heard = []
     for _ in range(2):
         batch = batch_of(1)
@@ -316,14 +311,14 @@ def test_finished_episodes_are_reported_with_their_return_length_and_statistics_
     assert heard == [
         Episode(2.0, 2, "hunt", {"kill_entity/cow": 1.0}, crashed=False),
         Episode(12.0, 3, "hunt", {"kill_entity/cow": 4.0}, crashed=True),
-        # began with the last row of the first fragment; the reward of a row without a decision counts for nobody
+        # started in the last row of the first fragment; the reward of a row without a decision is not counted
         Episode(3.0, 3, "hunt", {"kill_entity/cow": 1.0}, crashed=False),
         Episode(12.0, 3, "hunt", {"kill_entity/cow": 4.0}, crashed=True),
     ]
 
 
 def test_failures_of_environments_are_told_with_the_next_fragment_that_is_sent(send):
-    """Two environments, three batches; environment 0 does nothing but fail and wait in the first."""
+    """Two environments, three rollouts; in the first, environment 0 only fails and waits."""
     first, second, third = (batch_of(2) for _ in range(3))
     first["final_BT"][0] = first["report.crashed_BT"][0, 2] = first["report.crashed_BT"][0, 5] = True
     second["report.crashed_BT"][:, 3] = second["truncated_BT"][:, 3] = True

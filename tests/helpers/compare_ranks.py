@@ -11,10 +11,10 @@ class CompareRanks(lightning.Callback):
         mine = torch.cat([tensor.detach().double().reshape(-1) for tensor in pl_module.state_dict().values()])
         envs = batch.fragments.env_B * 10_000 + batch.fragments.sequence_B
         identical = all(torch.equal(mine, other) for other in gather(trainer, mine))
-        shares = gather(trainer, envs)
-        differ = not set(shares[0].tolist()) & set(shares[1].tolist())
+        batches = gather(trainer, envs)
+        differ = not set(batches[0].tolist()) & set(batches[1].tolist())
         if trainer.is_global_zero:
-            print(f"ranks identical: {identical}, shares differ: {differ}", flush=True)
+            print(f"ranks identical: {identical}, batches differ: {differ}", flush=True)
 
 
 def gather(trainer, tensor):

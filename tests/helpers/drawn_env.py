@@ -1,11 +1,11 @@
-"""A gymnasium environment that draws pictures without any package: `env.id=tests.helpers.drawn_env:Drawn-v0`."""
+"""A gymnasium environment that draws without further packages: `env.id=tests.helpers.drawn_env:Drawn-v0`."""
 
 import gymnasium
 import numpy as np
 
 
 class Drawn(gymnasium.Env):
-    """Pays 1 a step for `length` steps; with length 0, for 1 to 40 steps that the seed decides."""
+    """Pays 1 per step for `length` steps; with length 0, for 1 to 40 steps, as the seed decides."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012 gymnasium's way
     observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import lightning
 
-from mineonline.callbacks.checkpoints import AtomicCheckpointIO
+from mineonline.callbacks.checkpoints import AtomicCheckpointIO, SaveCheckpoints
 from mineonline.experience.buffer import Arrivals, Batch
 from mineonline.experience.datamodule import Iterations
 from mineonline.fragment import Fragments
@@ -30,6 +30,14 @@ def fit(
         "enable_model_summary": False, "accelerator": "cpu", "devices": 1, "default_root_dir": folder,
         "plugins": [AtomicCheckpointIO()], **trainer_settings,
     }  # fmt: skip
-    batches = Iterations(take, lambda stop: stop, iterations)
-    lightning.Trainer(**settings).fit(learner, train_dataloaders=batches, ckpt_path=checkpoint, weights_only=True)
+    trainer = lightning.Trainer(**settings)
+
+    def take_next() -> Batch:
+        for callback in trainer.callbacks:
+            if isinstance(callback, SaveCheckpoints):
+                callback.save_due(trainer)
+        return take()
+
+    batches = Iterations(take_next, lambda stop: stop, iterations)
+    trainer.fit(learner, train_dataloaders=batches, ckpt_path=checkpoint, weights_only=True)
     return learner

@@ -1,4 +1,4 @@
-"""A flat world for tests: grass at height 8 everywhere, the player in the middle, looking along +z."""
+"""A flat world for tests: grass up to height 8 everywhere, the player in the middle, looking along +z."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ MIDDLE = SIZE // 2
 
 
 def a_task(**changes):
-    """A task without mobs, tools and masks, one tick a decision."""
+    """A task without mobs, tools or masks, with one tick per decision."""
     data = {
         "name": "test",
         "text": "",
@@ -28,7 +28,7 @@ def a_task(**changes):
 
 
 def flat_env(task=None, *, num_envs=1, mobs=0, tool=None, seed=0):
-    """An environment whose worlds are flat; it has room for some mobs, which `put_mob` places."""
+    """An environment whose worlds are flat, with room for `mobs` mobs, which `put_mob` places."""
     changes = {"mobs": [{"name": "cow", "number": mobs}]} if mobs else {}
     if tool:
         changes["inventory"] = [{"slot": 0, "item": tool}]
@@ -51,20 +51,20 @@ def cells(env, n=0):
 
 
 def survey_all(env):
-    """Needed after a test changes blocks, for the picture."""
+    """Needed after a test changes blocks, so that the picture shows them."""
     for n in range(env.num_envs):
         survey(env.world.block[n], env.world.roof[n], env.world.tile_roof[n], env.world.player[n])
 
 
 def put_block(env, name, *, right=0, up=0, ahead=0):
-    """A block relative to the one that the player's feet are in."""
+    """Put a block at an offset from the one that the player's feet are in."""
     # a player who looks along +z has -x on the right
     cells(env)[MIDDLE - right, MIDDLE + ahead, GROUND + up] = BLOCK_ID[name]
     survey_all(env)
 
 
 def put_mob(env, name="cow", *, ahead=2.0, place=0):
-    """A healthy mob ahead of the player, that stands still."""
+    """Put a healthy mob, which stands still, ahead of the player."""
     mob = env.world.mob[0, place]
     kind = MOBS.index(name)
     mob["kind"], mob["health"] = kind, BODY[kind, 2]
@@ -77,7 +77,7 @@ def give(env, item, count=1, slot=0):
 
 
 def buttons(*names):
-    """The class that presses these buttons."""
+    """The class of the action that presses these buttons."""
     if names == ("inventory",):
         return INVENTORY
     choice = [0] * (len(GROUPS) - 1)

@@ -35,7 +35,7 @@ B, T = 8, 12
 
 
 def recorded(number: int, rank: int = 0) -> Batch:
-    """Fragments of eight environments: the ones of `number` follow those of `number` - 1. Some episodes end inside."""
+    """Fragments of eight environments; those of `number` follow those of `number` - 1. Some episodes end in them."""
     policy = build_policy(config_of(*SETTINGS, "seed=77"), SPEC)
     g = torch.Generator().manual_seed(1000 * rank + number)
     image = torch.randint(0, 256, (B, T + 1, *SPEC.observation["image"].shape), generator=g, dtype=torch.uint8)
@@ -77,9 +77,9 @@ def learn(
 
 
 if __name__ == "__main__":
-    place, count, begin, *rest = sys.argv[1:]
+    folder, count, begin, *rest = sys.argv[1:]
     two_ranks = {"devices": 2, "strategy": "ddp", "use_distributed_sampler": False}
     learner = learn(
-        Path(place), int(count), *rest, checkpoint=None if begin == "-" else Path(begin), **two_ranks
+        Path(folder), int(count), *rest, checkpoint=None if begin == "-" else Path(begin), **two_ranks
     )  # fmt: skip
-    torch.save(learner.state_dict(), Path(place) / f"rank-{learner.trainer.global_rank}.pt")
+    torch.save(learner.state_dict(), Path(folder) / f"rank-{learner.trainer.global_rank}.pt")

@@ -1,6 +1,6 @@
-"""PPO as plainly as it can be written: one file, loops over rows, nothing of `mineonline.learning`.
+"""PPO written as plainly as possible: one file, loops over rows, nothing from `mineonline.learning`.
 
-The learner is held against this. The network is two tanh towers; `weights` are its tensors by name.
+The learner is compared with this. The network is two tanh towers; `weights` are its tensors by name.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class PlainPPO:
         return (self.tower("critic", state) @ self.weights["value.weight"].T + self.weights["value.bias"]).squeeze(-1)
 
     def advantages(self, fragments: dict[str, Tensor], value: Tensor) -> Tensor:
-        """By the definition: the discounted sum of TD errors, to the end of the episode or of what is known."""
+        """By the definition: the discounted sum of TD errors, to the end of the episode or of the known fragments."""
         reward, terminated = fragments["reward_BT"], fragments["terminated_BT"]
         ended = terminated | fragments["truncated_BT"] | fragments["final_BT"]
         count, length = reward.shape
@@ -81,7 +81,7 @@ class PlainPPO:
         return result
 
     def iterate(self, fragments: dict[str, Tensor], minibatches: list[list[int]]) -> None:
-        """One iteration: a step for each of `minibatches`, which are numbers of fragments."""
+        """One iteration: a step for each of `minibatches`, lists of indices of fragments."""
         with torch.no_grad():
             value = self.value(fragments["observation.state"])
         advantage = self.advantages(fragments, value)

@@ -1,4 +1,4 @@
-"""A user's callback, given on the command line: makes rewards NaN after they have arrived."""
+"""A user's callback, given on the command line: sets a reward to NaN after it has arrived."""
 
 from __future__ import annotations
 

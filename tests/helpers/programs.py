@@ -30,6 +30,10 @@ def processes_of(run_dir: Path) -> list[psutil.Process]:
     return found
 
 
+LIMIT_S = 600.0
+"""For anything that a test waits for: what takes seconds on an idle machine takes minutes on a busy one."""
+
+
 class Run:
     """`python -m <module> <arguments>` as a child process in its own session, with its output in a file."""
 
@@ -49,22 +53,18 @@ class Run:
     def output(self) -> str:
         return self.output_file.read_text(errors="replace")
 
-    def wait(self, timeout_s: float) -> int:
-        """The exit code; fails the test with the output if the process does not end in time."""
+    def wait(self) -> int:
+        """The exit code; fails the test with the output if the process does not end within `LIMIT_S`."""
         try:
-            return self.process.wait(timeout_s)
+            return self.process.wait(LIMIT_S)
         except subprocess.TimeoutExpired:
-            pytest.fail(f"still running after {timeout_s} s:\n{self.output}")
+            pytest.fail(f"still running after {LIMIT_S:.0f} s:\n{self.output}")
 
-    def wait_for(self, condition, timeout_s: float) -> None:
-        """Until `condition()`; fails the test if the process ends before, or it takes too long."""
-        deadline = time.monotonic() + timeout_s
-        while not condition():
-            if self.process.poll() is not None:
-                pytest.fail(f"ended with {self.process.returncode}:\n{self.output}")
-            if time.monotonic() > deadline:
-                pytest.fail(f"condition not met after {timeout_s} s:\n{self.output}")
-            time.sleep(0.05)
+    def wait_for(self, condition) -> None:
+        """Until `condition()`; fails the test if the process ends before, or after `LIMIT_S`."""
+        wait_until(lambda: self.process.poll() is not None or condition(), lambda: self.output)
+        if self.process.poll() is not None and not condition():
+            pytest.fail(f"ended with {self.process.returncode}:\n{self.output}")
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -81,12 +81,18 @@ def rows(run_dir: Path) -> int:
     return max(0, len(file.read_text().splitlines()) - 1) if file.exists() else 0
 
 
-def leaves_nothing(run_dir: Path, within_s: float = 10.0) -> bool:
-    """Waits until no process of the run is left; fails the test after `within_s`."""
-    deadline = time.monotonic() + within_s
-    while processes_of(run_dir):
-        assert time.monotonic() < deadline, [p.cmdline() for p in processes_of(run_dir)]
-        time.sleep(0.1)
+def wait_until(condition, explain=lambda: "") -> None:
+    """Until `condition()`; fails the test after `LIMIT_S`, with what `explain()` says."""
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"condition not met after {LIMIT_S:.0f} s:\n{explain()}")
+        time.sleep(0.05)
+
+
+def leaves_nothing(run_dir: Path) -> bool:
+    """Waits until no process of the run is left."""
+    wait_until(lambda: not processes_of(run_dir), lambda: [p.cmdline() for p in processes_of(run_dir)])
     return True
 
 

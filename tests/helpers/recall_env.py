@@ -1,4 +1,4 @@
-"""A gymnasium environment that only a memory solves: `env=gym env.id=tests.helpers.recall_env:Recall-v0`."""
+"""A gymnasium environment that only memory solves: `env=gym env.id=tests.helpers.recall_env:Recall-v0`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ LONGEST_DELAY = 12
 
 
 class Recall(gymnasium.Env):
-    """A cue in the first picture, left or right, must be given as the answer in the last; reward +1 or -1.
+    """The cue in the first picture, left or right, must be given as the answer in the last; reward +1 or -1.
 
-    In between are 0 to LONGEST_DELAY empty pictures, as the seed decides, at which actions do nothing. The question
-    looks the same after both cues: a policy without memory has an expected return of 0.
+    In between are 0 to LONGEST_DELAY empty pictures, as the seed decides, where actions do nothing. The question looks
+    the same after both cues: a policy without memory has an expected return of 0.
     """
 
     observation_space = gymnasium.spaces.Box(0, 255, (36, 36, 3), np.uint8)

@@ -1,7 +1,7 @@
-"""A learner of one's own: `learner._target_=tests.helpers.recomputed_ppo.RecomputedPPO`.
+"""A learner of the user's own: `learner._target_=tests.helpers.recomputed_ppo.RecomputedPPO`.
 
-MineStudio's way with stale fragments: the old log-probability is computed anew with the present weights, so that data
-of any age counts as fresh.
+It treats stale fragments as MineStudio does: the old log-probability is recomputed with the current weights, so
+fragments of any age count as fresh.
 """
 
 from __future__ import annotations

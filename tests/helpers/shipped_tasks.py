@@ -1,4 +1,4 @@
-"""The tasks of conf/task as a run composes them."""
+"""The tasks in conf/task, as a run composes them."""
 
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf

@@ -1,6 +1,6 @@
-"""PPO in one process: plays a batch, learns from it, plays the next. What the distributed system must equal at lag 0.
+"""PPO in one process: plays a batch, learns from it, plays the next. At lag 0 the distributed system must equal it.
 
-With `lag`, it plays with weights that are so many versions old, which no distribution could hold so constant.
+With `lag`, it plays with weights that are exactly that many versions old; a distributed run cannot keep lag constant.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.helpers.fit import fit, fresh
 
 
 class Synchronous:
-    """Workers of the whole run, one after the other, in this process."""
+    """All workers of a run, one after the other, in this process."""
 
     def __init__(self, config: Config, *, lag: int = 0, learner_class: Callable[..., PPO] = PPO, folder: Path) -> None:
         spec = env_spec(config.env, config.task)
@@ -34,9 +34,9 @@ class Synchronous:
         lightning.seed_everything(config.seed, verbose=False)
         self.learner = build_learner(config, spec, bad_batch_file=folder / "bad.pt", learner_class=learner_class)
         self.returns: list[list[float]] = []
-        """Of the episodes that ended in each iteration."""
+        """Returns of the episodes that ended in each iteration."""
         self._folder = folder
-        self._batches = config.buffer.fragments_per_iteration // (config.collector.workers * per_worker)
+        self._rollouts = config.buffer.fragments_per_iteration // (config.collector.workers * per_worker)
         self._iterations = config.iterations
         self._lag = lag
         self._published: deque[dict[str, torch.Tensor]] = deque(maxlen=lag + 1)
@@ -51,24 +51,24 @@ class Synchronous:
             env = build_env(config.env, config.task, seed=config.seed, num_envs=per_worker, first_index=first_env)
             observation = env.reset(np.ones(per_worker, np.bool_))
             self._players.append(Player(env, observation, self._actor, settings, first_env=first_env))
-            self._random.append(torch.get_rng_state())  # each worker has a generator of its own
+            self._random.append(torch.get_rng_state())  # each worker has its own generator
         self._return = np.zeros(config.collector.workers * per_worker)
 
     def run(self) -> PPO:
-        """All iterations; the learner afterwards."""
+        """Run all iterations; returns the learner."""
         return fit(self.learner, self.play, self._iterations, self._folder)
 
     def play(self) -> Batch:
-        """As many fragments of every environment as an iteration learns from, by environment."""
+        """The batch of an iteration: equally many fragments of each environment, sorted by environment."""
         state = self.learner.published()
         self._published.append({name: tensor.clone() for part in state for name, tensor in part.items()})
         self._actor.load_state_dict(self._published[0])
         self.returns.append([])
-        batches = [self._batch() for _ in range(self._batches)]
-        every = concatenate(batches)
+        rollouts = [self._rollout() for _ in range(self._rollouts)]
+        every = concatenate(rollouts)
         return fresh(every[torch.argsort(every.env_B, stable=True)])
 
-    def _batch(self) -> Fragments:
+    def _rollout(self) -> Fragments:
         parts = []
         for number, player in enumerate(self._players):
             torch.set_rng_state(self._random[number])

@@ -1,6 +1,6 @@
-"""A Lightning training that does nothing but count iterations and record videos.
+"""A Lightning training run that only counts iterations and records videos.
 
-python -m tests.helpers.video_trainer <run folder> <iterations> <every> <seconds an iteration>
+python -m tests.helpers.video_trainer <run folder> <iterations> <every> <seconds per iteration>
 """
 
 import sys
@@ -32,7 +32,7 @@ class Counting(PPO):
 
 
 def train(run_dir: Path, *, iterations: int, every: int, on_iteration, stop: StopRequest | None = None) -> RecordVideos:
-    """Run all iterations; gives the callback back."""
+    """Run all iterations; returns the callback."""
     config = read_config(run_dir / "config.yaml", run_dir / "config.yaml")
     videos = RecordVideos(run_dir, run_dir / "config.yaml", every, stop or StopRequest())
     trainer = lightning.Trainer(

@@ -1,4 +1,4 @@
-"""What is minimised, against definitions written the slow way."""
+"""The losses, against definitions written the slow way."""
 
 import math
 

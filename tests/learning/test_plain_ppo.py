@@ -11,7 +11,7 @@ from tests.helpers.plain_ppo import PlainPPO
 from tests.helpers.settings import CARTPOLE, config_of
 from tests.helpers.synchronous import Synchronous
 
-# episodes of at most 12 steps: time limits, deaths and cut episodes at the ends of fragments are all there
+# episodes of at most 12 steps, so that time limits, deaths and episodes cut by the end of a fragment all occur
 SETTINGS = [
     *CARTPOLE, "+env.kwargs.max_episode_steps=12", "policy.hidden_sizes=[8,8]", "collector.workers=1",
     "collector.envs_per_worker=6", "fragment.length=14", "buffer.fragments_per_iteration=6", "optimizer.minibatches=2",
@@ -24,7 +24,7 @@ NAMES = {
 
 
 class Noted(PPO):
-    """Notes the gradients of each step and the order of minibatches."""
+    """Records the gradients of each step and the order of minibatches."""
 
     def __init__(self, *arguments, **settings):
         super().__init__(*arguments, **settings)
@@ -53,7 +53,7 @@ def plain(name):
 
 
 def recorded(settings, folder):
-    """Two fragments in a row of each environment, an iteration; one is missing in the middle."""
+    """Per iteration, two consecutive fragments of each environment; one is missing before the last iteration."""
     player = Synchronous(config_of(*settings), folder=folder)
     parts = [player.play().fragments for _ in range(7)]
     return [concatenate([parts[i], parts[i + 1]]) for i in (0, 2, 5)]

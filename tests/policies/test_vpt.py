@@ -20,6 +20,7 @@ from mineonline.policies.vpt import SIZES, TEMPERATURE
 from mineonline.policies.vpt_files import minestudio_state
 from mineonline.settings.command_line import merge_overrides
 from tests.helpers.fit import fit, fresh
+from tests.helpers.programs import LIMIT_S
 from tests.helpers.settings import config_of
 
 SMALL_VPT = [
@@ -36,7 +37,7 @@ def small(*overrides):
 
 @torch.no_grad()
 def lively(policy):
-    """Untrained heads are nearly uniform and would hide what the network does: as if it had been trained."""
+    """Make the heads look trained: untrained ones are nearly uniform and would hide what the network does."""
     g = torch.Generator().manual_seed(5)
     for linear in (policy.head.buttons, policy.head.camera):
         linear.weight.add_(torch.randn(linear.weight.shape, generator=g) / linear.in_features**0.5)
@@ -71,7 +72,7 @@ def no_first(rows=T):
 
 @torch.no_grad()
 def in_chunks(policy, image, first, memory, rows):
-    """Logits, values and memory of an evaluation `rows` at a time."""
+    """Logits, values and memory of an evaluation in chunks of `rows` rows."""
     logits, values = [], []
     for start in range(0, image.shape[1], rows):
         chunk = slice(start, start + rows)
@@ -151,7 +152,7 @@ def test_one_row_at_a_time_and_chunks_agree(policy, image, rows):
 
 
 def played(policy, rows=T):
-    """A fragment each of three sequences, played one row at a time, in the middle of an episode."""
+    """One fragment from each of three sequences, played one row at a time, from mid-episode."""
     torch.manual_seed(2)
     _, _, before = in_chunks(policy, pictures(8, 10), no_first(10), policy.initial_memory(B), 10)
     image = pictures(9, rows + 1)
@@ -184,7 +185,7 @@ def test_an_empty_memory_in_place_of_the_carried_one_is_another_policy(policy):
 @torch.no_grad()
 @pytest.mark.parametrize("row", [0, 5, 19])
 def test_the_first_row_of_an_episode_inside_a_chunk_equals_a_fresh_reset_exactly(policy, image, row):
-    """Whatever was before. Numbers that differ in rounding come of another order of sums, hence the same shapes."""
+    """No matter what came before. The shapes are the same, as another order of sums would round differently."""
     _, _, before = in_chunks(policy, pictures(8, 10), no_first(10), policy.initial_memory(B), 10)
     first = no_first()
     first[:, row] = True
@@ -200,7 +201,7 @@ def test_the_first_row_of_an_episode_inside_a_chunk_equals_a_fresh_reset_exactly
 
 
 def test_what_was_evaluated_in_inference_mode_can_be_learnt_from_afterwards(policy, image):
-    """MineStudio keeps attention masks by shape, whoever asked first."""
+    """MineStudio caches attention masks by shape: one made in inference mode is used again later."""
     arguments = ({"image": image[:, :5]}, no_first(5), policy.initial_memory(B))
     with torch.inference_mode():
         value = policy(*arguments).value_BT
@@ -220,7 +221,7 @@ def test_a_pickled_policy_is_the_same_one_and_its_shared_weights_stay_shared():
     process = context.Process(target=play_and_change, args=(policy, answers))
     process.start()
     logits, frozen, training = answers.get()
-    process.join(30)
+    process.join(LIMIT_S)
     ours = policy({"image": pictures(1, 2)}, no_first(2), policy.initial_memory(B)).logits
     torch.testing.assert_close(torch.from_numpy(logits), ours, rtol=0, atol=1e-5)
     assert frozen == [not tensor.requires_grad for tensor in policy.parameters()]
@@ -230,7 +231,7 @@ def test_a_pickled_policy_is_the_same_one_and_its_shared_weights_stay_shared():
 
 @torch.no_grad()
 def play_and_change(policy, answers):
-    """In a process of its own, which has imported nothing."""
+    """Runs in a separate process, which has imported nothing."""
     logits = policy({"image": pictures(1, 2)}, no_first(2), policy.initial_memory(B)).logits
     policy.version.fill_(7)
     answers.put((logits.numpy(), [not tensor.requires_grad for tensor in policy.parameters()], policy.training))
@@ -287,7 +288,7 @@ def test_in_mixed_precision_probabilities_values_and_memory_are_float32(policy, 
         (["+policy.kwargs.recurrence_type=none"], "policy.kwargs.recurrence_type=none: only transformer works"),
         (["+policy.kwargs.single_output=true"], "single_output=True: only False works"),
         (["policy.size=null"], "attention_heads, img_shape, n_recurrence_layers must be given. Or give policy.size"),
-        (["+policy.kwargs.attention_heads=5"], "hidsize=32 is no multiple of attention_heads=5"),
+        (["+policy.kwargs.attention_heads=5"], "hidsize=32 is not a multiple of attention_heads=5"),
         (["+policy.kwargs.timesteps=24"], "attention_memory_size=24 must be more than timesteps=24"),
         (["+policy.kwargs.attention_heads=two"], "attention_heads=two: must be a whole number of at least 1"),
         (["+policy.kwargs.init_norm_kwargs=[]"], "policy.kwargs: MineStudio's MinecraftPolicy refuses them"),

@@ -10,6 +10,7 @@ from mineonline.errors import CollectorError
 from mineonline.processes import join
 from mineonline.processes.join import PROTOCOL_VERSION, JoinServer, Refusal, Request, Welcome
 from mineonline.processes.sockets import Network, connect
+from tests.helpers.programs import LIMIT_S
 
 
 @pytest.fixture
@@ -25,14 +26,14 @@ def server(tmp_path):
 def answer_to(server, message):
     asker = connect(server.network.context, zmq.REQ, [server.address], None)
     asker.send(message)
-    assert asker.poll(5000)
+    assert asker.poll(LIMIT_S * 1000)
     answer = msgspec.msgpack.decode(asker.recv())
     asker.close()
     return answer
 
 
 def test_each_collector_that_joins_gets_a_number_of_its_own_and_is_counted(server):
-    ids = [join.join(server.network.context, server.address, None, timeout_s=5).collector_id for _ in range(3)]
+    ids = [join.join(server.network.context, server.address, None, timeout_s=LIMIT_S).collector_id for _ in range(3)]
     assert (ids, server.joined) == ([0, 1, 2], 3)
 
 
@@ -59,6 +60,6 @@ def test_a_refused_collector_ends_with_the_trainers_reason(tmp_path):
         )
         answering.start()
         with pytest.raises(CollectorError, match=r"ipc://.*/join refused this collector: too late"):
-            join.join(network.context, network.address_of(trainer), None, timeout_s=5)
+            join.join(network.context, network.address_of(trainer), None, timeout_s=LIMIT_S)
         answering.join()
         trainer.close()

@@ -1,4 +1,4 @@
-"""Collectors that die, hang, join, and lose their trainer, in runs of the whole program."""
+"""Collectors that die, hang, join or lose their trainer, in runs of the whole program."""
 
 import signal
 import tempfile
@@ -14,61 +14,61 @@ from tests.helpers.settings import QUICK
 def test_a_killed_collector_is_replaced_and_training_goes_on(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*QUICK, "iterations=100000", f"run_dir={run_dir}")
-    run.wait_for(lambda: rows(run_dir) > 3, 120)
+    run.wait_for(lambda: rows(run_dir) > 3)
     victim = next(p for p in processes_of(run_dir) if "mineonline.collect" in p.cmdline())
     workers = victim.children(recursive=True)
     victim.kill()
-    run.wait_for(lambda: not any(w.is_running() for w in workers), 5)
+    run.wait_for(lambda: not any(w.is_running() for w in workers))
     before = rows(run_dir)
-    run.wait_for(lambda: rows(run_dir) > before + 5, 60)
+    run.wait_for(lambda: rows(run_dir) > before + 5)
     run.send(signal.SIGTERM)
-    run.wait(10)
+    run.wait()
 
 
 def test_a_killed_worker_is_replaced_and_training_goes_on(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*QUICK, "iterations=100000", f"run_dir={run_dir}")
-    run.wait_for(lambda: rows(run_dir) > 3, 120)
+    run.wait_for(lambda: rows(run_dir) > 3)
     collector = next(p for p in processes_of(run_dir) if "mineonline.collect" in p.cmdline())
     max(collector.children(recursive=True), key=lambda p: p.memory_info().rss).kill()
     before = rows(run_dir)
-    run.wait_for(lambda: not collector.is_running(), 10)
-    run.wait_for(lambda: rows(run_dir) > before + 5, 60)
+    run.wait_for(lambda: not collector.is_running())
+    run.wait_for(lambda: rows(run_dir) > before + 5)
     run.send(signal.SIGTERM)
-    run.wait(10)
+    run.wait()
     assert "worker 0 ended with exit code -9" in (run_dir / "logs" / "collector-0.log").read_text()
 
 
 def test_when_the_trainer_is_killed_its_collectors_and_sockets_go_too_and_its_run_goes_on(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*QUICK, "iterations=100000", "checkpointing.every=3", f"run_dir={run_dir}")
-    run.wait_for(lambda: rows(run_dir) > 4, 120)
+    run.wait_for(lambda: rows(run_dir) > 4)
     sockets = Path((run_dir / "join").read_text().removeprefix("ipc://")).parent
     assert sockets.is_dir()
     run.process.kill()
-    assert leaves_nothing(run_dir, within_s=8)
+    assert leaves_nothing(run_dir)
     assert not sockets.exists()
     before = read_metrics(run_dir / "metrics.csv")
     saved = int(weights(run_dir)["policy.version"])
     again = start(f"checkpoint={run_dir}", f"iterations={saved + 2}")
-    assert again.wait(120) == 0, again.output
+    assert again.wait() == 0, again.output
     after = read_metrics(run_dir / "metrics.csv")
     assert [int(row["iteration"]) for row in after] == list(range(1, saved + 3))
     assert after[:saved] == before[:saved]
     steps = [float(row["env_steps"]) for row in after]
-    assert steps == sorted(set(steps))  # goes on counting
+    assert steps == sorted(set(steps))  # it continues to count
 
 
 def test_collectors_join_a_run_that_started_none_and_leave_when_it_is_complete(start, tmp_path):
     before = set(Path(tempfile.gettempdir()).glob("mineonline-*"))
     run_dir = tmp_path / "run"
     run = start(*QUICK, "iterations=8", "collector.count=0", f"run_dir={run_dir}")
-    run.wait_for(lambda: "waiting for collectors" in run.output, 60)
+    run.wait_for(lambda: "waiting for collectors" in run.output)
     assert f"python -m mineonline.collect run={run_dir}" in run.output
     collectors = [start(f"run={run_dir}", module="mineonline.collect") for _ in range(2)]
-    assert run.wait(150) == 0, run.output
+    assert run.wait() == 0, run.output
     for collector in collectors:
-        assert collector.wait(15) == 0, collector.output
+        assert collector.wait() == 0, collector.output
         assert "the run is complete" in collector.output
     assert not set(Path(tempfile.gettempdir()).glob("mineonline-*")) - before
     assert leaves_nothing(run_dir)
@@ -78,17 +78,17 @@ def test_collectors_join_a_run_that_started_none_and_leave_when_it_is_complete(s
 def test_the_trainer_gives_its_own_collectors_the_keys_for_tcp(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*QUICK, "iterations=3", "network.host=127.0.0.1", f"run_dir={run_dir}")
-    assert run.wait(120) == 0, run.output
+    assert run.wait() == 0, run.output
 
 
 def test_collectors_join_over_tcp_with_the_keys_in_the_run_folder(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*QUICK, "iterations=3", "collector.count=0", "network.host=127.0.0.1", f"run_dir={run_dir}")
-    run.wait_for(lambda: (run_dir / "join").exists(), 60)
+    run.wait_for(lambda: (run_dir / "join").exists())
     assert (run_dir / "join").read_text().startswith("tcp://127.0.0.1:")
     collector = start(f"run={run_dir}", module="mineonline.collect")
-    assert run.wait(120) == 0, run.output
-    assert collector.wait(15) == 0, collector.output
+    assert run.wait() == 0, run.output
+    assert collector.wait() == 0, collector.output
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
@@ -96,16 +96,16 @@ def test_collectors_find_the_trainer_again_that_ended_and_was_resumed(start, tmp
     run_dir = tmp_path / "run"
     arguments = [*QUICK, "collector.count=0", "checkpointing.every=1", f"run_dir={run_dir}"]
     run = start(*arguments, "iterations=100000")
-    run.wait_for((run_dir / "join").exists, 60)
+    run.wait_for((run_dir / "join").exists)
     collector = start(f"run={run_dir}", module="mineonline.collect")
-    run.wait_for(lambda: rows(run_dir) > 3, 60)
+    run.wait_for(lambda: rows(run_dir) > 3)
     run.send(number)
-    run.wait(10)
+    run.wait()
     assert collector.process.poll() is None
     reached = rows(run_dir)
     again = start(f"checkpoint={run_dir}/checkpoints/last.ckpt", f"iterations={reached + 5}")
-    assert again.wait(120) == 0, again.output + collector.output
-    assert collector.wait(20) == 0, collector.output
+    assert again.wait() == 0, again.output + collector.output
+    assert collector.wait() == 0, collector.output
     assert "joining again" in collector.output
 
 
@@ -114,30 +114,30 @@ def test_a_hung_environment_is_noticed_and_its_collector_replaced(start, tmp_pat
     run = start(*QUICK, "env.id=tests.helpers.odd_envs:Hanging-v0", "collector.batch_timeout_s=4", "iterations=100000",
                 f"run_dir={run_dir}")  # fmt: skip
     log = run_dir / "logs" / "collector-0.log"
-    run.wait_for(lambda: log.exists() and "an environment hangs" in log.read_text(), 90)
-    run.wait_for(lambda: log.read_text().count("joined run") == 2, 60)
+    run.wait_for(lambda: log.exists() and "an environment hangs" in log.read_text())
+    run.wait_for(lambda: log.read_text().count("joined run") == 2)
     before = rows(run_dir)
-    run.wait_for(lambda: rows(run_dir) > before, 60)
+    run.wait_for(lambda: rows(run_dir) > before)
     run.send(signal.SIGTERM)
-    run.wait(10)
-    assert leaves_nothing(run_dir, within_s=2)
+    run.wait()
+    assert leaves_nothing(run_dir)
 
 
 def test_an_environment_that_keeps_failing_ends_the_run_with_its_own_error(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*QUICK, "env.id=tests.helpers.odd_envs:Raising-v0", "fragment.length=64", "collector.max_failures=1",
                 f"run_dir={run_dir}")  # fmt: skip
-    assert run.wait(120) == 1
+    assert run.wait() == 1
     assert run.output.count("error: a collector cannot run") == 1, run.output
     assert "the sky has fallen on this environment" in run.output
     assert str(run_dir / "logs" / "collector-0-worker-0.log") in run.output
-    assert leaves_nothing(run_dir, within_s=5)
+    assert leaves_nothing(run_dir)
 
 
 def test_a_worker_that_cannot_start_ends_the_run_with_its_own_error(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*QUICK, "collector.workers=2", "env.id=tests.helpers.odd_envs:FailsInTheSecondWorker-v0",
                 "collector.max_failures=1", f"run_dir={run_dir}")  # fmt: skip
-    assert run.wait(120) == 1, run.output
+    assert run.wait() == 1, run.output
     assert "no sword left for the second worker" in run.output
-    assert leaves_nothing(run_dir, within_s=5)
+    assert leaves_nothing(run_dir)

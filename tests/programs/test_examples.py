@@ -1,4 +1,4 @@
-"""The examples, by the commands in their first lines, for a few iterations."""
+"""The examples, run with the commands in their first lines, for a few iterations."""
 
 import re
 import shlex
@@ -18,7 +18,7 @@ SMALL = [
 
 
 def command_of(name, run_dir):
-    """The arguments of the example's command, from wherever it is started, and the run in small."""
+    """The arguments of the example's command, for any working directory and a small run."""
     text = FILES[name].read_text()
     (command,) = re.findall(r"^(?:#  )?\s*python -m mineonline\.train (.+)$", text, re.MULTILINE)
     return (
@@ -36,10 +36,10 @@ def test_every_example_is_short_and_tested_here():
 def test_a_task_of_ones_own_is_played_and_goes_on_after_a_stop(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*command_of("dig", run_dir))
-    assert run.wait(240) == 0, run.output
+    assert run.wait() == 0, run.output
     assert yaml.safe_load((run_dir / "config.yaml").read_text())["task"]["name"] == "dig"
     again = start(f"checkpoint={run_dir}", "iterations=5")
-    assert again.wait(240) == 0, again.output
+    assert again.wait() == 0, again.output
     assert rows(run_dir) == 5
     assert yaml.safe_load((run_dir / "config.yaml").read_text())["task"]["name"] == "dig"
 
@@ -47,27 +47,27 @@ def test_a_task_of_ones_own_is_played_and_goes_on_after_a_stop(start, tmp_path):
 def test_a_policy_of_ones_own_plays_learns_and_is_evaluated_and_recorded(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*command_of("own_policy", run_dir))
-    assert run.wait(240) == 0, run.output
+    assert run.wait() == 0, run.output
     assert rows(run_dir) == 3
     scores = start(f"checkpoint={run_dir}", "episodes=2", module="mineonline.evaluate")
     record = start(f"checkpoint={run_dir}", "record=set", "fragments=4", module="mineonline.collect")
-    assert scores.wait(240) == 0, scores.output
+    assert scores.wait() == 0, scores.output
     assert "2 episodes, sampled actions" in scores.output
-    assert record.wait(240) == 0, record.output
+    assert record.wait() == 0, record.output
     assert len(RecordedFragments(tmp_path / "set")) == 4
 
 
 def test_an_objective_and_a_callback_of_ones_own_are_used(start, tmp_path):
     command = [word.replace("every: 10", "every: 2") for word in command_of("own_learner", tmp_path / "run")]
     run = start(*command)
-    assert run.wait(240) == 0, run.output
+    assert run.wait() == 0, run.output
     assert re.findall(r"iteration (\d): mean return to go", run.output) == ["2"]
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["policy._target_=examples.absent.Policy"], "cannot be imported (No module named 'examples.absent')"),
+        (["policy._target_=examples.absent.Policy"], "policy._target_=examples.absent.Policy: cannot be imported ("),
         (["policy._target_=pathlib.Path"], "policy._target_=pathlib.Path: must be a subclass of mineonline.Policy."),
         (
             ["policy._target_=examples.own_policy.CoarsePolicy", "+policy.kwargs.widht=3"],
@@ -79,6 +79,6 @@ def test_an_objective_and_a_callback_of_ones_own_are_used(start, tmp_path):
 )
 def test_a_policy_of_ones_own_that_cannot_be_used_is_named(start, words, expected):
     run = start("policy=own", *words)
-    assert run.wait(120) == 1
+    assert run.wait() == 1
     assert expected in run.output
     assert "Traceback" not in run.output

@@ -1,4 +1,4 @@
-"""Two trainer processes, and gradients that are not finite in any: all ranks do the same."""
+"""Two trainer processes, and gradients that are not finite in one of them: all ranks do the same."""
 
 import signal
 import tempfile
@@ -18,40 +18,40 @@ def test_two_ranks_train_on_different_fragments_and_stay_identical(start, tmp_pa
     compare = "{_target_: tests.helpers.compare_ranks.CompareRanks}"
     run = start(*QUICK, "iterations=6", f"run_dir={run_dir}", "trainer.devices=2", "trainer.accelerator=cpu",
                 f"callbacks=[{compare}]")  # fmt: skip
-    assert run.wait(150) == 0, run.output
-    assert run.output.count("ranks identical: True, shares differ: True") == 6, run.output
+    assert run.wait() == 0, run.output
+    assert run.output.count("ranks identical: True, batches differ: True") == 6, run.output
     assert leaves_nothing(run_dir)
 
 
 def test_ctrl_c_stops_two_ranks_after_the_same_iteration(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*QUICK, *RANKS, "iterations=100000", f"run_dir={run_dir}")
-    run.wait_for(lambda: rows(run_dir) > 3, 150)
-    run.send(signal.SIGINT)  # to rank 0 alone: it must take the other one along
-    assert run.wait(15) == 130, run.output
-    assert leaves_nothing(run_dir, within_s=3)
+    run.wait_for(lambda: rows(run_dir) > 3)
+    run.send(signal.SIGINT)  # to rank 0 alone: it must stop the other rank too
+    assert run.wait() == 130, run.output
+    assert leaves_nothing(run_dir)
     assert int(weights(run_dir)["policy.version"]) == rows(run_dir)
 
 
 def test_a_signal_to_rank_0_stops_ranks_that_wait_for_fragments(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*QUICK, *RANKS, "collector.count=0", f"run_dir={run_dir}")
-    run.wait_for((run_dir / "join").exists, 90)
+    run.wait_for((run_dir / "join").exists)
     time.sleep(2)
     run.send(signal.SIGTERM)
-    assert run.wait(10) == 143, run.output
-    assert leaves_nothing(run_dir, within_s=3)
+    assert run.wait() == 143, run.output
+    assert leaves_nothing(run_dir)
 
 
 def test_a_killed_rank_ends_the_run_and_leaves_nothing(start, tmp_path):
     run_dir = tmp_path / "run"
     before = set(Path(tempfile.gettempdir()).glob("mineonline-*"))
     run = start(*QUICK, *RANKS, "iterations=100000", f"run_dir={run_dir}")
-    run.wait_for(lambda: rows(run_dir) > 3, 150)
+    run.wait_for(lambda: rows(run_dir) > 3)
     (other,) = [child for child in psutil.Process(run.process.pid).children() if "mineonline.train" in child.cmdline()]
     other.kill()
-    assert run.wait(20) != 0
-    assert leaves_nothing(run_dir, within_s=10)
+    assert run.wait() != 0
+    assert leaves_nothing(run_dir)
     assert not set(Path(tempfile.gettempdir()).glob("mineonline-*")) - before
 
 
@@ -59,9 +59,9 @@ def test_an_error_of_rank_0_ends_all_ranks(start, tmp_path):
     run_dir = tmp_path / "run"
     raising = ["env.id=tests.helpers.odd_envs:Raising-v0", "fragment.length=64", "collector.max_failures=1"]
     run = start(*QUICK, *RANKS, *raising, f"run_dir={run_dir}")
-    assert run.wait(150) == 1
+    assert run.wait() == 1
     assert "the sky has fallen on this environment" in run.output
-    assert leaves_nothing(run_dir, within_s=10)
+    assert leaves_nothing(run_dir)
 
 
 def test_steps_whose_gradient_is_not_finite_are_skipped_by_all_ranks_and_counted(start, tmp_path):
@@ -69,7 +69,7 @@ def test_steps_whose_gradient_is_not_finite_are_skipped_by_all_ranks_and_counted
     compare = "{_target_: tests.helpers.compare_ranks.CompareRanks}"
     poison = f"callbacks=[{{_target_: tests.helpers.poison.Poison, first: 1, last: 2}},{compare}]"
     run = start(*QUICK, *RANKS, poison, "iterations=4", f"run_dir={run_dir}")
-    assert run.wait(150) == 0, run.output
+    assert run.wait() == 0, run.output
     skipped = [float(row["loss/skipped_steps"]) for row in read_metrics(run_dir / "metrics.csv")]
     assert skipped[1] > 0
     assert skipped[0] == skipped[2] == skipped[3] == 0
@@ -81,13 +81,13 @@ def test_gradients_that_stay_non_finite_end_the_run_and_save_the_fragments(start
     run_dir = tmp_path / "run"
     poison = "callbacks=[{_target_: tests.helpers.poison.Poison, first: 1, last: 99}]"
     run = start(*QUICK, poison, "optimizer.max_bad_steps=10", f"run_dir={run_dir}")
-    assert run.wait(150) == 1
+    assert run.wait() == 1
     assert "Not finite in the fragments: reward_BT" in run.output
     assert "actor.0.weight" in run.output
     saved = torch.load(run_dir / "bad_batch-0.pt", weights_only=True)
     assert not saved["fragments"]["reward_BT"].isfinite().all()
     replay = start(f"file={run_dir / 'bad_batch-0.pt'}", module="mineonline.replay")
-    assert replay.wait(60) == 0
+    assert replay.wait() == 0
     assert "fragments: reward_BT has 1 of 128 not finite, the first at (0, 0)" in replay.output
     assert "fragment 0 (environment 0), sequence 0: losses not finite: total, policy" in replay.output
-    assert leaves_nothing(run_dir, within_s=5)
+    assert leaves_nothing(run_dir)

@@ -22,7 +22,7 @@ from tests.helpers.settings import CARTPOLE, QUICK, ROOT
 def test_the_default_command_leaves_a_complete_run_folder_and_no_process(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start("iterations=2", f"run_dir={run_dir}")
-    assert run.wait(280) == 0, run.output
+    assert run.wait() == 0, run.output
     assert "finished after 2 iterations" in run.output
     for name in ("config.yaml", "metrics.csv", "curve.png", "done", "checkpoints/last.ckpt", "logs/trainer-0.log",
                  "logs/collector-0.log", "logs/collector-0-worker-1.log"):  # fmt: skip
@@ -45,11 +45,11 @@ def test_a_terminal_shows_what_collectors_do_until_the_first_fragments_come(tmp_
     os.close(theirs)
     shown = b""
     try:
-        with suppress(OSError):  # how a terminal says that nobody writes to it any more
+        with suppress(OSError):  # raised by a terminal that nobody writes to any more
             while select.select([terminal], [], [], 60.0)[0]:
                 shown += os.read(terminal, 65536)
         text = shown.decode()
-        assert run.wait(10) == 0, text
+        assert run.wait() == 0, text
     finally:
         os.close(terminal)
         if run.poll() is None:
@@ -63,16 +63,16 @@ def test_a_terminal_shows_what_collectors_do_until_the_first_fragments_come(tmp_
 def test_a_signal_saves_a_checkpoint_and_leaves_nothing_and_the_run_goes_on_from_it(start, tmp_path, number):
     run_dir = tmp_path / "run"
     run = start(*QUICK, "iterations=100000", f"run_dir={run_dir}")
-    run.wait_for(lambda: rows(run_dir) > 3, 120)
+    run.wait_for(lambda: rows(run_dir) > 3)
     assert len(processes_of(run_dir)) >= 3
     run.send(number)
-    assert run.wait(10) == 128 + number, run.output
-    assert leaves_nothing(run_dir, within_s=2)
+    assert run.wait() == 128 + number, run.output
+    assert leaves_nothing(run_dir)
     saved = int(weights(run_dir)["policy.version"])
     assert saved == rows(run_dir)
     steps = float(read_metrics(run_dir / "metrics.csv")[-1]["env_steps"])
     again = start(f"checkpoint={run_dir}/checkpoints/last.ckpt", f"iterations={saved + 3}")
-    assert again.wait(120) == 0, again.output
+    assert again.wait() == 0, again.output
     metrics = read_metrics(run_dir / "metrics.csv")
     assert [int(row["iteration"]) for row in metrics] == list(range(1, saved + 4))
     assert float(metrics[-1]["env_steps"]) > steps
@@ -80,10 +80,10 @@ def test_a_signal_saves_a_checkpoint_and_leaves_nothing_and_the_run_goes_on_from
 
 def test_a_finished_run_goes_on_when_it_is_given_more_iterations(start, tmp_path):
     run = start(*QUICK, "iterations=3", "run_dir=here")
-    assert run.wait(120) == 0, run.output
+    assert run.wait() == 0, run.output
     (tmp_path / "elsewhere").mkdir()
     more = start(f"checkpoint={tmp_path}/here/checkpoints/last.ckpt", "+trainer.max_time=00:00:10:00", "iterations=6")
-    assert more.wait(120) == 0, more.output
+    assert more.wait() == 0, more.output
     assert rows(tmp_path / "here") == 6
     assert int(weights(tmp_path / "here")["policy.version"]) == 6
     assert not (tmp_path / "elsewhere" / "here").exists()
@@ -92,9 +92,9 @@ def test_a_finished_run_goes_on_when_it_is_given_more_iterations(start, tmp_path
 def test_the_latest_run_goes_on_as_the_same_run_of_wandb_which_asks_nothing(start, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     run = start(*QUICK, "iterations=2", "logger=wandb")
-    assert run.wait(150) == 0, run.output
+    assert run.wait() == 0, run.output
     more = start("checkpoint=latest", "iterations=3")
-    assert more.wait(150) == 0, more.output
+    assert more.wait() == 0, more.output
     (run_dir,) = (tmp_path / "runs" / "CartPole-v1").iterdir()
     assert more.output.count("checkpoint=latest: runs/CartPole-v1/") == 1, more.output
     assert "finished after 3 iterations" in more.output
@@ -109,10 +109,10 @@ def test_a_run_that_lightning_ends_early_saves_its_last_iteration_and_goes_on(st
     run_dir = tmp_path / "run"
     steps = 2 * 4 * 3  # epochs, minibatches, iterations
     run = start(*QUICK, f"trainer.max_steps={steps}", f"run_dir={run_dir}")
-    assert run.wait(120) == 0, run.output
+    assert run.wait() == 0, run.output
     assert int(weights(run_dir)["policy.version"]) == 3
     more = start(f"checkpoint={run_dir}/checkpoints/last.ckpt", "trainer.max_steps=-1", "iterations=5")
-    assert more.wait(120) == 0, more.output
+    assert more.wait() == 0, more.output
     assert rows(run_dir) == 5
 
 
@@ -122,13 +122,13 @@ def test_a_temporary_folder_with_a_long_name_is_no_obstacle(start, tmp_path, mon
     monkeypatch.setenv("TMPDIR", str(folder))
     run_dir = tmp_path / "run"
     run = start(*QUICK, "iterations=100000", f"run_dir={run_dir}")
-    run.wait_for(lambda: rows(run_dir) > 2, 60)
+    run.wait_for(lambda: rows(run_dir) > 2)
     sockets = Path((run_dir / "join").read_text().removeprefix("ipc://")).parent
     collector = next(p for p in processes_of(run_dir) if "mineonline.collect" in p.cmdline())
     scratch = Path(collector.environ()["TMPDIR"])
     assert sockets.parent == scratch.parent == Path("/tmp")
     run.send(signal.SIGTERM)
-    assert run.wait(20) == 128 + signal.SIGTERM, run.output
+    assert run.wait() == 128 + signal.SIGTERM, run.output
     assert not sockets.exists()
     assert not scratch.exists()
     assert not any(folder.iterdir())
@@ -137,10 +137,10 @@ def test_a_temporary_folder_with_a_long_name_is_no_obstacle(start, tmp_path, mon
 @pytest.mark.slow
 def test_another_run_is_not_overwritten_by_resuming_into_its_folder(start, tmp_path):
     for name in ("a", "b"):
-        assert start(*QUICK, "iterations=1", f"run_dir={tmp_path}/{name}").wait(120) == 0
+        assert start(*QUICK, "iterations=1", f"run_dir={tmp_path}/{name}").wait() == 0
     precious = (tmp_path / "b" / "metrics.csv").read_text()
     run = start(f"checkpoint={tmp_path}/a/checkpoints/last.ckpt", f"run_dir={tmp_path}/b", "iterations=2")
-    assert run.wait(60) == 1
+    assert run.wait() == 1
     assert "already holds a run" in run.output
     assert (tmp_path / "b" / "metrics.csv").read_text() == precious
 
@@ -148,17 +148,17 @@ def test_another_run_is_not_overwritten_by_resuming_into_its_folder(start, tmp_p
 def test_ctrl_c_before_training_begins_ends_everything_at_once(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*QUICK, f"run_dir={run_dir}")
-    run.wait_for(lambda: (run_dir / "logs" / "collector-0.log").exists(), 60)
+    run.wait_for(lambda: (run_dir / "logs" / "collector-0.log").exists())
     run.send(signal.SIGINT)
-    assert run.wait(10) == 130, run.output
-    assert leaves_nothing(run_dir, within_s=2)
+    assert run.wait() == 130, run.output
+    assert leaves_nothing(run_dir)
 
 
 @pytest.mark.slow
 def test_training_improves_cartpole(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*CARTPOLE, "iterations=120", f"run_dir={run_dir}")
-    assert run.wait(280) == 0, run.output
+    assert run.wait() == 0, run.output
     returns = [float(row["episode/return"]) for row in read_metrics(run_dir / "metrics.csv")]
     assert returns[0] < 40
     assert returns[-1] > 150

@@ -1,4 +1,4 @@
-"""Which file `checkpoint=...` means, and what is said of files that are no checkpoints."""
+"""Which file `checkpoint=...` means, and what the error says of files that are not checkpoints."""
 
 import os
 import time
@@ -23,7 +23,7 @@ def _start_here(tmp_path, monkeypatch):
 
 
 def run_folder(run_dir, *, saved_s_ago=0.0, **files):
-    """A run folder with checkpoints: name -> iteration."""
+    """A run folder with checkpoints; `files`: name -> iteration."""
     last = checkpoint_of(run_dir, *QUICK)
     state = torch.load(last, weights_only=True)
     last.unlink()
@@ -112,7 +112,7 @@ def spoilt(tmp_path, case):
     [
         ("absent", "there is no such file"),
         ("truncated", "bytes are a truncated checkpoint"),
-        ("random", "5000 bytes are a truncated checkpoint, or none of mineonline's"),
+        ("random", "5000 bytes are a truncated checkpoint, or not one of mineonline's"),
         ("empty", "0 bytes"),
         ("text", "cannot be read"),
         ("of objects", "cannot be read"),

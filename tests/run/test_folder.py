@@ -14,6 +14,6 @@ def test_a_resumed_run_keeps_its_wandb_id_and_a_new_one_gets_its_own(tmp_path):
     assert wandb_id(folder) == first
     create_run_dir(tmp_path / "branch", {}, [], str(checkpoint))
     assert wandb_id(tmp_path / "branch") != first
-    create_run_dir(folder, {}, [], None)  # a new run where another had not got anywhere
+    create_run_dir(folder, {}, [], None)  # a new run in the folder of one that never got started
     assert wandb_id(folder) != first
     assert not [file for file in folder.iterdir() if file.name.startswith(".")]

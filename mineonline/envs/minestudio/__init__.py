@@ -1,9 +1,9 @@
-"""MineStudio's own simulator behind the contract, one process each, so that nothing it does can harm a worker.
+"""MineStudio's own simulator behind the contract, each in its own process, so that nothing it does can harm a worker.
 
     worker: env.MineStudioEnv ──pipes──▶ simulator.py (MinecraftSim, a process each) ──TCP──▶ java.py ▶ Minecraft
                                                                                           or ▶ envs/engine.py
 
 In reading order: `requirements` (what must be installed), `messages` (what goes over the pipes), `callbacks` (a task in
 MineStudio's terms), `simulator` (the process), `java` (keeps the engine from outliving it), `starts` (how many engines
-of a host start at once), `env` (the contract). Nothing but `simulator` and `callbacks` imports MineStudio.
+start at once on a host), `env` (the contract). Of these, only `simulator` and `callbacks` import MineStudio.
 """

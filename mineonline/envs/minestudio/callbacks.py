@@ -1,6 +1,6 @@
 """A task in MineStudio's own terms: the callbacks of a `MinecraftSim`.
 
-Imports MineStudio: for the simulator's process alone.
+Imports MineStudio: for the simulator's process only.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from mineonline.errors import ConfigError
 
 
 class EngineError(Exception):
-    """The engine does not answer; MineStudio hands out a random observation instead."""
+    """The engine does not answer; MineStudio returns a random observation instead."""
 
 
 class CallbackError(Exception):
-    """A callback of the user's is wrong: which, how, and where."""
+    """A user's callback is wrong; the text says which, how and where."""
 
 
 class EngineWatch(MinecraftCallback):  # type: ignore[misc]
-    """First of all callbacks: none shall see what MineStudio makes up for an engine that is gone."""
+    """Runs before all other callbacks, so that none sees what MineStudio makes up when the engine is gone."""
 
     def after_reset(self, sim: Any, obs: Any, info: Any) -> Any:
         check_engine(info)
@@ -49,15 +49,15 @@ class EngineWatch(MinecraftCallback):  # type: ignore[misc]
 
 
 def check_engine(info: Any) -> None:
-    """EngineError if MineStudio says so."""
+    """EngineError if MineStudio reports that the engine is gone."""
     if "error" in info:
         raise EngineError(f"the engine does not answer: {info['error']}")
 
 
 class Watched(MinecraftCallback):  # type: ignore[misc]
-    """A callback of the user's: what it raises, or returns wrongly, is a CallbackError with its name.
+    """A user's callback: an exception or a wrong return value becomes a CallbackError with its name.
 
-    What MineStudio or the engine raises inside it (it may say commands) is passed on as it is.
+    What MineStudio or the engine raises inside it (it may send commands) passes through unchanged.
     """
 
     def __init__(self, callback: MinecraftCallback) -> None:
@@ -83,7 +83,7 @@ class Watched(MinecraftCallback):  # type: ignore[misc]
         try:
             float(found[1])
         except (TypeError, ValueError):
-            raise self._wrong("after_step", f"returned the reward {found[1]!r:.100}, which is no number") from None
+            raise self._wrong("after_step", f"returned the reward {found[1]!r:.100}, which is not a number") from None
         return found
 
     def before_close(self, sim: Any) -> None:
@@ -105,10 +105,10 @@ class Watched(MinecraftCallback):  # type: ignore[misc]
     def _checked(self, hook: str, found: Any, size: int, known: set[str]) -> Any:
         """`known`: keys that the info had before the callback."""
         if not isinstance(found, tuple) or len(found) != size:
-            raise self._wrong(hook, f"returned {found!r:.100}, but must return {size} values as it got them")
+            raise self._wrong(hook, f"returned {found!r:.100}, but must return {size} values, like those that it got")
         observation, info = found[0], found[-1]
         if not isinstance(observation, dict) or not isinstance(info, dict):
-            raise self._wrong(hook, "must return the observation first and the info last, a dict each")
+            raise self._wrong(hook, "must return the observation first and the info last, both dicts")
         lost = sorted(({"image"} - observation.keys()) | (known - info.keys()))
         if lost:
             raise self._wrong(hook, f"must keep what is in the observation and the info, but {lost[0]!r} is gone")
@@ -117,13 +117,13 @@ class Watched(MinecraftCallback):  # type: ignore[misc]
     def _wrong(self, hook: str, text: str) -> CallbackError:
         kind = type(self.callback)
         return CallbackError(
-            f"the callback {kind.__module__}.{kind.__name__}: its {hook} {text}. Mend it, or take it out of "
+            f"the callback {kind.__module__}.{kind.__name__}: its {hook} {text}. Fix it, or remove it from "
             "task.callbacks."
         )
 
 
 class AddedReward(MinecraftCallback):  # type: ignore[misc]
-    """Another callback, whose reward is added to what came before: MineStudio's own overwrite it."""
+    """Adds the reward of a callback to the reward so far: MineStudio's own callbacks overwrite it."""
 
     def __init__(self, callback: MinecraftCallback) -> None:
         self.callback = callback
@@ -137,7 +137,7 @@ class AddedReward(MinecraftCallback):  # type: ignore[misc]
 
 
 class UnitRewardsCallback(MinecraftCallback):  # type: ignore[misc]
-    """`Reward.per_unit`, which MineStudio lacks: pays for every unit that a rule's counters went up in a tick."""
+    """`Reward.per_unit`, which MineStudio lacks: pays for every unit by which a rule's counters went up in a tick."""
 
     def __init__(self, rule: Reward) -> None:
         self.rule = rule
@@ -159,9 +159,9 @@ class UnitRewardsCallback(MinecraftCallback):  # type: ignore[misc]
 
 
 def callbacks_of(task: Task) -> list[MinecraftCallback]:
-    """All callbacks of a task, in their order; its own `callbacks` come last but for the time limit.
+    """All callbacks of a task, in order; its own `callbacks` come last, with only the time limit after them.
 
-    ConfigError if one of these cannot be made.
+    ConfigError if one of its own cannot be made.
     """
     found: list[MinecraftCallback] = [EngineWatch()]
     if task.reset == "new_terrain":
@@ -180,18 +180,18 @@ def callbacks_of(task: Task) -> list[MinecraftCallback]:
     mask = mask_of(task.actions)
     if mask:
         found.append(MaskActionsCallback(**mask))
-    for place, rule in enumerate(task.rewards):
-        found.append(AddedReward(_reward(rule, place)))
+    for index, rule in enumerate(task.rewards):
+        found.append(AddedReward(_reward(rule, index)))
     if task.portal_reward:
         found.append(VoxelsCallback())
         found.append(AddedReward(GateRewardsCallback()))
-    found += [Watched(build(f"task.callbacks[{place}]", settings)) for place, settings in enumerate(task.callbacks)]
+    found += [Watched(build(f"task.callbacks[{index}]", settings)) for index, settings in enumerate(task.callbacks)]
     found.append(JudgeResetCallback(task.time_limit_ticks))
     return found
 
 
 def mask_of(actions: ActionMask) -> dict[str, Any]:
-    """MineStudio's names of the keys that a task never presses, or always."""
+    """The keys that a task never presses (0) or always presses (1), by MineStudio's names."""
     mask: dict[str, Any] = {}
     for name in actions.forbid:
         if name == "camera":
@@ -206,9 +206,9 @@ def mask_of(actions: ActionMask) -> dict[str, Any]:
 
 
 def build(path: str, settings: Any) -> Any:
-    """What `{_target_: package.Class, key: value}` describes, in lists and dicts too. ConfigError names `path`."""
+    """The object that `{_target_: package.Class, key: value}` describes, nested ones too. ConfigError names `path`."""
     if isinstance(settings, (list, tuple)):
-        return [build(f"{path}[{place}]", value) for place, value in enumerate(settings)]
+        return [build(f"{path}[{index}]", value) for index, value in enumerate(settings)]
     if not isinstance(settings, dict):
         return settings
     values = {key: build(f"{path}.{key}", value) for key, value in settings.items()}
@@ -222,10 +222,10 @@ def build(path: str, settings: Any) -> Any:
         raise ConfigError(f"{path}._target_={target}: cannot be made: {type(error).__name__}: {error}") from error
 
 
-def _reward(rule: Reward, place: int) -> MinecraftCallback:
+def _reward(rule: Reward, index: int) -> MinecraftCallback:
     if rule.per_unit:
         return UnitRewardsCallback(rule)
     return RewardsCallback([{
         "event": rule.event, "objects": list(rule.objects), "reward": rule.reward,
-        "max_reward_times": rule.max_reward_times, "identity": rule.identity or str(place),
+        "max_reward_times": rule.max_reward_times, "identity": rule.identity or str(index),
     }])  # fmt: skip

@@ -1,4 +1,4 @@
-"""N simulators behind the contract: each a process, stepped together, replaced when it dies, hangs or grows old.
+"""N simulators behind the contract, each a process, stepped together, and replaced when they die, hang or grow old.
 
 Axes: N environments, H height, W width, C channels, K statistics.
 """
@@ -28,15 +28,15 @@ CLOSE_S = 8.0
 _LONGEST_PAUSE_S = 60.0
 
 
-class _Place:
-    """One environment: its simulator, what it waits for, and how often that failed."""
+class _Slot:
+    """One environment: its simulator, what it waits for, and how often it has failed."""
 
     def __init__(self) -> None:
         self.simulator: SimulatorProcess | None = None
         self.order: Begin | None = None
-        """The episode that shall begin, or is beginning; None while one is played."""
+        """The episode to start, or being started; None while one is played."""
         self.asked = False
-        """The simulator has `order`."""
+        """`order` has been sent to the simulator."""
         self.deadline = 0.0
         self.failures = 0
         self.episode = 0
@@ -45,10 +45,10 @@ class _Place:
 class MineStudioEnv:
     """N of MineStudio's simulators on one task. Implements `VectorEnv`.
 
-    `reset` does not wait: an environment is in `waiting_N` until its episode has begun, while the others play. A
-    simulator that fails ends the episode (truncated, crashed) and is replaced after a pause that doubles; EnvError
-    after `config.max_failures` failures of one environment without a decision in between, or at once for what no new
-    engine would mend.
+    `reset` does not wait: an environment is in `waiting_N` until its episode has started, while the others play. If a
+    simulator fails, its episode ends (truncated, crashed) and it is replaced after a pause that doubles each time.
+    EnvError after `config.max_failures` failures of one environment without a decision in between, or at once if a new
+    engine would not help.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class MineStudioEnv:
         self.num_envs = num_envs
         self.waiting_N = np.zeros(num_envs, np.bool_)
         self.frames: list[NDArray[np.uint8]] = []
-        """Pictures of environment 0 in the ticks of its last decision, while it is filmed."""
+        """Pictures of environment 0, one per tick of its last decision, while it is filmed."""
         self.filmed = False
         self._config, self._task = config, task
         self._seed, self._first_index, self._stagger = seed, first_index, stagger
-        self._places = [_Place() for _ in range(num_envs)]
+        self._slots = [_Slot() for _ in range(num_envs)]
         self._leaving: list[tuple[SimulatorProcess, float]] = []
         remove_orphans()
         width, height = config.image_size
@@ -73,19 +73,19 @@ class MineStudioEnv:
         """Since the last step."""
 
     def reset(self, which_N: NDArray[np.bool_]) -> Observation:
-        """Let episodes begin; those of `waiting_N` have not yet, and show their last observation."""
+        """Ask for new episodes; environments in `waiting_N` still wait for theirs and show their last observation."""
         for n in np.flatnonzero(which_N).tolist():
-            place = self._places[n]
-            place.order = self._episode(n)
-            place.asked = False
-            place.episode += 1
+            slot = self._slots[n]
+            slot.order = self._episode(n)
+            slot.asked = False
+            slot.episode += 1
             self.waiting_N[n] = True
             self._statistics_NK[n] = 0.0
         self._begin_episodes(0.0)
         return {"image": self._image}
 
     def step(self, action: Action, active_N: NDArray[np.bool_]) -> Step:
-        """One decision of every active environment at once; waits for the slowest, `step_timeout_s` at most."""
+        """Take one decision in every active environment at once; waits for the slowest, `step_timeout_s` at most."""
         active_N = np.asarray(active_N, np.bool_) & ~self.waiting_N
         reward_N = np.zeros(self.num_envs, np.float32)
         terminated_N, truncated_N = np.zeros((2, self.num_envs), np.bool_)
@@ -93,7 +93,7 @@ class MineStudioEnv:
             if outcome is None:
                 truncated_N[n] = True
                 continue
-            self._places[n].failures = 0
+            self._slots[n].failures = 0
             self._show(n, outcome.image)
             reward_N[n], self._statistics_NK[n] = outcome.reward, outcome.statistics
             terminated_N[n], truncated_N[n] = outcome.terminated, outcome.truncated
@@ -108,36 +108,36 @@ class MineStudioEnv:
 
     def close(self) -> None:
         """End all simulators, within `CLOSE_S`."""
-        for place in self._places:
-            if place.simulator is not None:
-                self._leaving.append((place.simulator, time.monotonic() + CLOSE_S))
-                place.simulator = None
+        for slot in self._slots:
+            if slot.simulator is not None:
+                self._leaving.append((slot.simulator, time.monotonic() + CLOSE_S))
+                slot.simulator = None
         while self._leaving:
             self._let_go()
             time.sleep(0.02)
 
     def _let_go(self) -> None:
-        """Move on what is closing; waits for nothing."""
+        """Ask the simulators that are leaving to close, and drop those that have; does not wait."""
         self._leaving = [(simulator, until) for simulator, until in self._leaving if not simulator.close(until)]
 
     def _episode(self, n: int) -> Begin:
-        index, place = self._first_index + n, self._places[n]
+        index, slot = self._first_index + n, self._slots[n]
         limit = self._task.time_limit_ticks
-        if self._stagger and place.episode == 0:
+        if self._stagger and slot.episode == 0:
             limit = first_time_limit(self._seed, index, limit)
-        land = 0 if self._task.reset == "same_terrain" else place.episode
-        simulator = place.simulator
+        land = 0 if self._task.reset == "same_terrain" else slot.episode
+        simulator = slot.simulator
         hard = bool(
             simulator and self._config.max_fast_resets and simulator.fast_resets >= self._config.max_fast_resets
         )
         return Begin(
             mission_seed=mission_seed(self._seed, index, land),
-            episode_seed=episode_seed(self._seed, index, place.episode),
+            episode_seed=episode_seed(self._seed, index, slot.episode),
             hard=hard, time_limit=limit,
         )  # fmt: skip
 
     def _decide(self, action: Action, playing: list[int]) -> dict[int, Outcome | None]:
-        """Have environments play a decision. None is the outcome of one that failed: its simulator is gone."""
+        """Play one decision in each environment. The outcome is None if its simulator failed and is gone."""
         buttons, camera = (checked_classes(action[name], limit, name) for name, limit in _LIMITS.items())
         outcomes: dict[int, Outcome | None] = {}
         self.frames = []
@@ -163,21 +163,21 @@ class MineStudioEnv:
         return outcomes
 
     def _begin_episodes(self, wait_s: float) -> None:
-        """Move on what waits: start simulators, ask them for episodes, show those that have begun.
+        """Advance the waiting environments: start simulators, ask them for episodes, show those that have started.
 
-        Waits for the first of these, `wait_s` at most.
+        Waits for the first of these episodes, `wait_s` at most.
         """
         self._let_go()
         until = time.monotonic() + wait_s
         while waiting := np.flatnonzero(self.waiting_N).tolist():
             for n in waiting:
                 self._ask(n)
-            asked = [n for n in waiting if self._places[n].asked]
+            asked = [n for n in waiting if self._slots[n].asked]
             readable = self._readable(asked, max(0.0, until - time.monotonic()))
             for n in readable:
                 self._hear(n)
             for n in asked:
-                if n not in readable and time.monotonic() > self._places[n].deadline:
+                if n not in readable and time.monotonic() > self._slots[n].deadline:
                     self._fail(n, f"no episode within env.start_timeout_s={self._config.start_timeout_s:g}")
             if not self.waiting_N.all() or time.monotonic() >= until:
                 return
@@ -185,39 +185,39 @@ class MineStudioEnv:
                 time.sleep(min(0.05, wait_s))
 
     def _ask(self, n: int) -> None:
-        """Give a waiting environment's simulator its order, once, and begin a new simulator where there is none."""
-        place = self._places[n]
-        if place.asked or (place.simulator is None and time.monotonic() < place.deadline):
+        """Send a waiting environment's order to its simulator, once; start a simulator if there is none."""
+        slot = self._slots[n]
+        if slot.asked or (slot.simulator is None and time.monotonic() < slot.deadline):
             return
-        if place.simulator is not None and self._is_old(n, place.simulator):
-            # callbacks may have something to write
-            self._leaving.append((place.simulator, time.monotonic() + CLOSE_S))
-            place.simulator = None
-        if place.simulator is None:
-            place.simulator = SimulatorProcess(self._config, self._task)
-        place.asked = True
-        place.deadline = time.monotonic() + self._config.start_timeout_s
-        assert place.order is not None
+        if slot.simulator is not None and self._is_old(n, slot.simulator):
+            # not killed: its callbacks may still have something to write
+            self._leaving.append((slot.simulator, time.monotonic() + CLOSE_S))
+            slot.simulator = None
+        if slot.simulator is None:
+            slot.simulator = SimulatorProcess(self._config, self._task)
+        slot.asked = True
+        slot.deadline = time.monotonic() + self._config.start_timeout_s
+        assert slot.order is not None
         try:
-            place.simulator.send(place.order)
+            slot.simulator.send(slot.order)
         except Ended as error:
             self._fail(n, str(error))
 
     def _hear(self, n: int) -> None:
-        """Take one message of a simulator that was asked for an episode."""
-        place = self._places[n]
+        """Take one message from a simulator that was asked for an episode."""
+        slot = self._slots[n]
         try:
             message = self._simulator(n).receive()
         except Ended as error:
             self._fail(n, str(error))
             return
-        # whoever waits for others to start, or starts only now, has the whole time before it
-        place.deadline = time.monotonic() + self._config.start_timeout_s
+        # a simulator that waits for others to start, or starts only now, gets the whole timeout again
+        slot.deadline = time.monotonic() + self._config.start_timeout_s
         if isinstance(message, Ready):
-            simulator, order = self._simulator(n), place.order
+            simulator, order = self._simulator(n), slot.order
             assert order is not None
             simulator.fast_resets = 0 if order.hard else simulator.fast_resets + 1
-            place.order, place.asked = None, False
+            slot.order, slot.asked = None, False
             self.waiting_N[n] = False
             self._show(n, message.image)
             if simulator.fast_resets == 0:
@@ -228,33 +228,33 @@ class MineStudioEnv:
             assert isinstance(message, Queued), message
 
     def _fail(self, n: int, reason: str) -> None:
-        """A simulator is no more: end its process, and wait before the next one starts."""
-        place = self._places[n]
-        if place.simulator is not None:
-            reason = f"{reason}\n{place.simulator.last_words()}".rstrip()
-            place.simulator.end()
-        place.simulator, place.asked = None, False
-        place.failures += 1
+        """A simulator has failed: end its process; the next one starts after a pause."""
+        slot = self._slots[n]
+        if slot.simulator is not None:
+            reason = f"{reason}\n{slot.simulator.last_words()}".rstrip()
+            slot.simulator.end()
+        slot.simulator, slot.asked = None, False
+        slot.failures += 1
         self._failed_N[n] = True
         index = self._first_index + n
-        if place.failures >= self._config.max_failures:
+        if slot.failures >= self._config.max_failures:
             raise EnvError(
-                f"the simulator of environment {index} failed {place.failures} times without a decision in between "
-                f"(env.max_failures). The last time: {reason}\n"
-                "Is this machine ready?  python -m mineonline.doctor  tells."
+                f"the simulator of environment {index} failed {slot.failures} times without a decision in between "
+                f"(env.max_failures). The last failure: {reason}\n"
+                "Check this machine with  python -m mineonline.doctor"
             )
-        pause_s = min(2.0 ** (place.failures - 1), _LONGEST_PAUSE_S)
-        place.deadline = time.monotonic() + pause_s
+        pause_s = min(2.0 ** (slot.failures - 1), _LONGEST_PAUSE_S)
+        slot.deadline = time.monotonic() + pause_s
         log.warning("the simulator of environment %d failed and is replaced in %.0f s: %s", index, pause_s, reason)
 
     def _is_old(self, n: int, simulator: SimulatorProcess) -> bool:
-        """Whether it shall be replaced; environments take their turns within the interval."""
+        """Whether to replace it; the age differs by environment, so that they are not all replaced at once."""
         interval = self._config.restart_interval_s
         age = time.monotonic() - simulator.began
         return interval > 0 and age > interval * (1 + n / self.num_envs / 2)
 
     def _simulator(self, n: int) -> SimulatorProcess:
-        simulator = self._places[n].simulator
+        simulator = self._slots[n].simulator
         assert simulator is not None
         return simulator
 

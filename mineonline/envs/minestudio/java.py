@@ -1,8 +1,8 @@
-"""Stands in PATH as `java`: runs the engine, and ends it as soon as the simulator that asked for it is gone.
+"""Found in PATH as `java`: runs the engine, and ends it as soon as the simulator that asked for it is gone.
 
-MineStudio starts its engine through two shell scripts in a session of its own, which nobody ends when the simulator's
-process is killed. This process is the engine's parent: the engine dies with it (by the kernel's doing), and it watches
-the simulator. Standard library only: it starts once an engine.
+MineStudio starts its engine through two shell scripts in a new session, which nothing ends when the simulator's process
+is killed. This process is the engine's parent: it watches the simulator, and the kernel kills the engine when this
+process dies. Standard library only, to start fast: it runs once per engine.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import sys
 from functools import partial
 
 SIMULATOR = "MINEONLINE_SIMULATOR"
-"""In the environment: process id of the simulator whose engine this is."""
+"""Environment variable: process id of the simulator whose engine this is."""
 COMMAND = "MINEONLINE_ENGINE"
-"""In the environment: the program to run with Java's arguments, its words separated by newlines."""
+"""Environment variable: the program to run with Java's arguments, its words separated by newlines."""
 SCRATCH = "MINEONLINE_SCRATCH"
-"""In the environment: the simulator's folder, which goes when the simulator is gone."""
+"""Environment variable: the simulator's folder, removed when the simulator is gone."""
 
 _PR_SET_PDEATHSIG = 1
 

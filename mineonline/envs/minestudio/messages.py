@@ -1,4 +1,4 @@
-"""What a worker and a simulator's process say to each other, over a pair of pipes."""
+"""The messages between a worker and a simulator's process, over a pair of pipes."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ class _Message(msgspec.Struct, frozen=True, tag=True):
 
 
 class Setup(_Message, frozen=True):
-    """To the simulator, once: what it shall be."""
+    """To the simulator, once: its settings."""
 
     task: dict[str, Any]
     """As `tasks.parse_task` takes it."""
     image_size: tuple[int, int]
     """Width and height, pixels."""
     render_size: tuple[int, int]
-    """The same of the engine's window."""
+    """The same for the engine's window."""
     host_starts: int
-    """Engines of this host that may start at the same time."""
+    """How many engines may start at the same time on this host."""
 
 
 class Begin(_Message, frozen=True):
-    """To the simulator: begin an episode. Answered by `Ready`, with `Queued` and `Starting` before a new engine's."""
+    """To the simulator: start an episode. Answered by `Ready`, after `Queued` and `Starting` if the engine is new."""
 
     mission_seed: int
     """Decides the land of a hard reset."""
     episode_seed: int
-    """Decides all that callbacks draw."""
+    """Decides every random draw of the callbacks."""
     hard: bool
     """Reset the engine, even if a fast reset would do."""
     time_limit: int
@@ -48,11 +48,11 @@ class Decide(_Message, frozen=True):
 
 
 class Close(_Message, frozen=True):
-    """To the simulator: end the engine and leave. Answered by the end of the process."""
+    """To the simulator: end the engine and exit. There is no answer: the process ends."""
 
 
 class Queued(_Message, frozen=True):
-    """The simulator waits for others of this host before it starts its engine; said once a second."""
+    """The simulator waits for others on this host before it starts its engine; sent once a second."""
 
 
 class Starting(_Message, frozen=True):
@@ -60,14 +60,14 @@ class Starting(_Message, frozen=True):
 
 
 class Ready(_Message, frozen=True):
-    """An episode has begun."""
+    """An episode has started."""
 
     image: bytes
     """uint8 RGB of `image_size`, row by row."""
 
 
 class Outcome(_Message, frozen=True):
-    """What a decision led to, as `contract.Step` has it."""
+    """What a decision led to, as in `contract.Step`."""
 
     image: bytes
     reward: float
@@ -75,15 +75,15 @@ class Outcome(_Message, frozen=True):
     truncated: bool
     statistics: list[float]
     frames: list[bytes]
-    """Of `render_size`, one a tick, if asked for."""
+    """Of `render_size`, one per tick, if asked for."""
 
 
 class Failed(_Message, frozen=True):
-    """The simulator cannot go on; its process ends."""
+    """The simulator cannot continue; its process ends."""
 
     reason: str
     users: bool
-    """It is the user's to mend, for example an error in a callback: another engine would not help."""
+    """Only the user can fix it, for example an error in a callback: another engine would not help."""
 
 
 ToSimulator = Setup | Begin | Decide | Close
@@ -94,7 +94,7 @@ class Link:
     """One end of the pipes."""
 
     def __init__(self, reader: int, writer: int, decode: Any) -> None:
-        """Descriptors, which it closes in the end; `decode`: the union of what it receives."""
+        """Takes over and closes both descriptors. `decode`: the union of the messages that it receives."""
         self.reader = Connection(reader, writable=False)
         self._writer = Connection(writer, readable=False)
         self._decoder = msgspec.msgpack.Decoder(decode)
@@ -108,6 +108,6 @@ class Link:
         return self._decoder.decode(self.reader.recv_bytes())
 
     def close(self) -> None:
-        """The other side reads an end."""
+        """The other side reads an end of file."""
         self.reader.close()
         self._writer.close()

@@ -1,4 +1,4 @@
-"""How MineStudio's modules are imported beside a current numpy and torch, without what they do not use.
+"""Imports MineStudio's modules alongside a current numpy and torch, without the packages that they do not use.
 
 Nothing of MineStudio is imported before a function here is called.
 """
@@ -22,8 +22,8 @@ _MODELS = "minestudio.models"
 def import_vpt() -> ModuleType:
     """`minestudio.models.vpt.body`, which has `MinecraftPolicy` and `VPTPolicy`.
 
-    The package above it imports every model of MineStudio, and with them torchvision, timm and transformers: it is
-    skipped. It can be imported as usual before or after. EnvError says what is missing.
+    Its parent package is skipped, since it imports every model of MineStudio, and with them torchvision, timm and
+    transformers; it can still be imported as usual before or after. EnvError says what is missing.
     """
     skipped = _MODELS not in sys.modules
     if skipped:
@@ -34,7 +34,7 @@ def import_vpt() -> ModuleType:
         return _import("minestudio.models.vpt.body")
     finally:
         if skipped:
-            # whoever imports the package itself must get all of it
+            # a later import of the package itself must get all of it
             del sys.modules[_MODELS]
 
 
@@ -65,7 +65,7 @@ def _import(name: str) -> ModuleType:
 
 
 def _silence_gym() -> None:
-    """gym prints advice to its authors' users, in every process: that is MineStudio's choice, not our user's."""
+    """gym prints upgrade advice in every process, but gym is MineStudio's choice, not our user's."""
     try:
         notices = importlib.import_module("gym_notices.notices")
     except ModuleNotFoundError:

@@ -27,7 +27,7 @@ _PROGRAM = "mineonline.envs.minestudio.simulator"
 
 
 class Ended(Exception):
-    """A simulator is no more: why."""
+    """A simulator is gone; the text says why."""
 
 
 class SimulatorProcess:
@@ -36,7 +36,7 @@ class SimulatorProcess:
     def __init__(self, config: MineStudioEnvConfig, task: Task) -> None:
         self.began = time.monotonic()
         self.fast_resets = -1
-        """In a row; the first reset of an engine is none."""
+        """In a row; the first reset of an engine is not one."""
         self._closing = False
         self.scratch = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
         self._log = self.scratch / "simulator.log"
@@ -61,7 +61,7 @@ class SimulatorProcess:
             raise Ended("its process ended") from None
 
     def receive(self) -> Any:
-        """Waits for a message. Ended if the process is gone, or says that it cannot go on."""
+        """Waits for a message. Ended if the process is gone or cannot continue, EnvError if it is the user's to fix."""
         try:
             message = self.link.receive()
         except (EOFError, OSError):
@@ -78,12 +78,12 @@ class SimulatorProcess:
         return "\n".join(f"The end of {file.name}:\n{text}" for file in logs if (text := tail(file)))
 
     def end(self) -> None:
-        """Kill it; its engine follows."""
+        """Kill it; its engine dies too."""
         self._process.kill()
         self._leave()
 
     def close(self, deadline: float) -> bool:
-        """Tell it, once, to close by itself, which takes MineStudio 3 s. Whether it is gone: at `deadline`, killed."""
+        """Ask it, once, to close by itself, which takes MineStudio 3 s; kill it at `deadline`. True when it is gone."""
         if not self._closing:
             self._closing = True
             with suppress(Ended):  # it is gone already
@@ -100,7 +100,7 @@ class SimulatorProcess:
 
 
 def surroundings(config: MineStudioEnvConfig, scratch: Path) -> dict[str, str]:
-    """The environment of a simulator: MineStudio's folder is its own, and `java` is `java.py`."""
+    """Environment variables of a simulator: it has its own MineStudio folder, and its `java` is `java.py`."""
     programs = {"java": f'exec "{sys.executable}" -S "{Path(__file__).with_name("java.py")}" "$@"'}
     if config.engine == "world":
         # the stand-in needs no screen
@@ -122,7 +122,7 @@ def surroundings(config: MineStudioEnvConfig, scratch: Path) -> dict[str, str]:
 
 
 def remove_orphans() -> None:
-    """Remove the folders of simulators whose worker was killed before they had an engine that would have done so."""
+    """Remove folders of simulators whose worker was killed before they had an engine: otherwise `java.py` does it."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
         if owner.isdecimal() and not Path("/proc", owner).exists():

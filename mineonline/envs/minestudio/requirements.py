@@ -1,4 +1,4 @@
-"""What MineStudio's simulator needs on a machine: found, or named with the command that cures it.
+"""What MineStudio's simulator needs on a machine, and for what is missing, the command that cures it.
 
 Used before anything starts (`check`) and by `python -m mineonline.doctor`. Imports nothing of MineStudio.
 """
@@ -36,18 +36,18 @@ class Finding(NamedTuple):
 
     name: str
     found: str
-    """What is there; what is wrong, if `cure` is not empty."""
+    """What was found; what is wrong, if `cure` is not empty."""
     cure: str = ""
     """What to type; empty if all is well."""
 
 
 def home() -> Path:
-    """MineStudio's folder: `$MINESTUDIO_DIR`, or `MineStudio` in the temporary folder, as MineStudio has it."""
+    """MineStudio's folder: `$MINESTUDIO_DIR`, or `MineStudio` in the temporary folder, as in MineStudio."""
     return Path(os.environ.get(FOLDER_VARIABLE) or Path(tempfile.gettempdir()) / "MineStudio")
 
 
 def findings(engine: Engine) -> Iterator[Finding]:
-    """Look at everything that `env=minestudio env.engine=<engine>` needs, in the order in which it is needed."""
+    """Check everything that `env=minestudio env.engine=<engine>` needs, in the order in which it is needed."""
     yield package()
     if engine == "minecraft":
         yield jar()
@@ -56,7 +56,7 @@ def findings(engine: Engine) -> Iterator[Finding]:
 
 
 def check(engine: Engine) -> None:
-    """EnvError names all that is missing, each with its cure."""
+    """EnvError names everything that is missing, each with its cure."""
     missing = [finding for finding in findings(engine) if finding.cure]
     if missing:
         lines = [f"  {finding.name}: {finding.found}. {finding.cure}" for finding in missing]
@@ -82,9 +82,9 @@ def jar() -> Finding:
     if not file.exists():
         return Finding(name, f"{file} is missing", cure)
     if not zipfile.is_zipfile(file):
-        return Finding(name, f"{file} ({file.stat().st_size} bytes) is no jar: its download broke off", cure)
+        return Finding(name, f"{file} ({file.stat().st_size} bytes) is not a jar: its download was cut off", cure)
     if not (home() / "runtime").is_dir():
-        return Finding(name, f"{home() / 'runtime'} is missing beside the jar", cure)
+        return Finding(name, f"{home() / 'runtime'} is missing, but the jar is there", cure)
     return Finding(name, str(file))
 
 
@@ -92,7 +92,7 @@ def java() -> Finding:
     """Java 8: Minecraft 1.16's engine does not start with a newer one."""
     name = "Java 8"
     cure = (
-        "Install it, first in PATH:  conda install -c conda-forge openjdk=8  or  apt install openjdk-8-jdk  "
+        "Install it and put it first in PATH:  conda install -c conda-forge openjdk=8  or  apt install openjdk-8-jdk  "
         "(or run with  PATH=<its bin folder>:$PATH)"
     )
     program = shutil.which("java")
@@ -129,7 +129,7 @@ def display() -> Finding:
 
 
 def engine_command(engine: Engine) -> list[str]:
-    """The program that gets Java's arguments."""
+    """The program to run with Java's arguments."""
     if engine == "world":
         return [sys.executable, "-m", "mineonline.envs.engine"]
     program = shutil.which("java")
@@ -139,11 +139,11 @@ def engine_command(engine: Engine) -> list[str]:
 
 
 def lay_out(engine: Engine, folder: Path) -> None:
-    """Make `folder` a MineStudio folder of its own: with the machine's engine, or with none."""
+    """Make `folder` a MineStudio folder, with the machine's engine or an empty one."""
     if engine == "minecraft":
         for name in ("engine", "runtime"):
             (folder / name).symlink_to((home() / name).resolve())
     else:
         (folder / JAR).parent.mkdir(parents=True)
-        (folder / JAR).touch()  # MineStudio asks for one on the terminal if there is no file
+        (folder / JAR).touch()  # without this file, MineStudio asks on the terminal
         (folder / "runtime").mkdir()

@@ -1,8 +1,8 @@
-"""The process of one simulator: MineStudio's unmodified `MinecraftSim`, played by the orders of a worker.
+"""The process of one simulator: MineStudio's unmodified `MinecraftSim`, controlled by a worker.
 
     python -m mineonline.envs.minestudio.simulator <descriptor to read> <descriptor to write> <worker's process id>
 
-It may crash or hang: the worker (`env.py`) has a deadline for every order, and replaces it.
+It may crash or hang: the worker (`env.py`) sets a deadline for every order, and replaces it.
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ class Simulator:
         self._deaths = 0.0
 
     def begin(self, order: Begin) -> bytes:
-        """Begin an episode; the picture that it begins with."""
+        """Start an episode; returns its first picture."""
         random.seed(order.episode_seed)
         np.random.seed(order.episode_seed & 0xFFFFFFFF)
         if self._sim is None:
             self._sim = self._make(order.mission_seed)
         sim = self._sim
         sim.np_random = np.random.default_rng(order.episode_seed)
-        # a mission that the engine itself has ended takes no more commands
+        # once the engine itself has ended a mission, it takes no more commands
         if order.hard or (sim.already_reset and sim.env.done):
             sim.already_reset = False
         if not sim.already_reset or self._task.reset == "same_terrain":
@@ -84,7 +84,7 @@ class Simulator:
         return _bytes_of(observation["image"])
 
     def decide(self, order: Decide) -> Outcome:
-        """Play the ticks of one decision, fewer if the episode ends before."""
+        """Play the ticks of one decision, fewer if the episode ends first."""
         repeat = self._task.action_repeat
         reward, frames = 0.0, []
         for tick in range(repeat):
@@ -95,7 +95,7 @@ class Simulator:
             if order.film:
                 frames.append(_bytes_of(info["pov"]))
             dead = info.get("health", 1) <= 0 or deaths_of(info) > self._deaths
-            # MineStudio reports both for the engine's end of a mission, and a time limit as a termination
+            # MineStudio reports both if the engine ends the mission, and reports a time limit as a termination
             ends_itself = bool(terminated) and not cut and not truncated
             terminated = dead or ends_itself
             truncated = not terminated and (cut or bool(truncated))
@@ -107,7 +107,7 @@ class Simulator:
         )  # fmt: skip
 
     def close(self) -> None:
-        """End the engine, and let callbacks write what they keep."""
+        """End the engine, and let callbacks write their files."""
         if self._sim is not None:
             self._sim.close()
 
@@ -142,21 +142,21 @@ def _keys_of_tick(order: Decide, tick: int, repeat: int) -> dict[str, Any]:
 
 
 def count_of(info: Any, event: str, thing: str) -> float:
-    """What the engine counted of an event so far. ConfigError if it does not keep that count."""
+    """The engine's count of an event so far. ConfigError if it does not keep that count."""
     if event not in info:
         raise ConfigError(
-            f"the engine's info has no {event!r}, for which the task pays (it has: {', '.join(sorted(info))}). "
-            "This engine is not that of MineStudio 1.1.6 (mcprec-6.13.jar)."
+            f"the engine's info has no {event!r}, which the task pays for (it has: {', '.join(sorted(info))}). "
+            "This is not the engine of MineStudio 1.1.6 (mcprec-6.13.jar)."
         )
     return float(info[event].get(thing, 0))
 
 
 def deaths_of(info: Any) -> float:
-    """How often the player died so far, 0 where the engine reports the health alone. ConfigError if neither."""
+    """How often the player has died so far; 0 if the engine reports only health. ConfigError if it reports neither."""
     if "health" not in info and "custom" not in info:
         raise ConfigError(
-            "the engine's info has neither 'health' nor 'custom', so that no death could be seen. "
-            "This engine is not that of MineStudio 1.1.6 (mcprec-6.13.jar)."
+            "the engine's info has neither 'health' nor 'custom', so deaths could not be seen. "
+            "This is not the engine of MineStudio 1.1.6 (mcprec-6.13.jar)."
         )
     return float(info.get("custom", {}).get("deaths", 0))
 
@@ -166,9 +166,9 @@ def _bytes_of(picture: Any) -> bytes:
 
 
 def _look_after_engine() -> None:
-    """Tell MineStudio that a process looks after its engine: it would start one that outlives this one by minutes.
+    """Tell MineStudio that a process watches its engine already: otherwise it starts one that outlives this by minutes.
 
-    `java.py` ends the engine at once. MineStudio notes such a process in its cache, which here is this simulator's own.
+    `java.py` ends the engine at once. MineStudio records its watcher in a cache, which here is this simulator's own.
     """
     import diskcache
 
@@ -183,18 +183,18 @@ def _failure(error: Exception) -> Failed:
 
     if isinstance(error, (ConfigError, CallbackError)):
         return Failed(str(error), users=True)
-    # what MineStudio raises for an engine that is gone tells nothing of it
+    # when the engine is gone, what MineStudio raises does not say so
     return Failed(f"MineStudio's simulator failed: {type(error).__name__}: {error}", users=False)
 
 
 def play(link: Link) -> None:
-    """Follow the worker's orders until it says `Close`, or is gone."""
+    """Follow the worker's orders until it sends `Close` or is gone."""
     setup, order = link.receive(), link.receive()
     if isinstance(order, Close):
         return
     assert isinstance(setup, Setup), setup
     assert isinstance(order, Begin), order
-    # MineStudio's import and its engine's start take a core each
+    # importing MineStudio and starting its engine keep a core busy each
     with turn_to_start(setup.host_starts, lambda: link.send(Queued())):
         link.send(Starting())
         simulator = _open(setup)
@@ -213,7 +213,7 @@ def _open(setup: Setup) -> Simulator:
 
 
 def main() -> None:
-    """Leaves by `os._exit`: MineStudio's handlers would wait three seconds for an engine that `java.py` ends."""
+    """Exits through `os._exit`: MineStudio's handlers would wait three seconds for an engine that `java.py` ends."""
     reader, writer, worker = map(int, sys.argv[1:])
     die_with_parent(worker)
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,4 +1,4 @@
-"""How many engines of a host may start at the same time."""
+"""Limits how many engines start at the same time on a host."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ _PAUSE_S = 0.1
 
 @contextmanager
 def turn_to_start(limit: int, waits: Callable[[], None]) -> Iterator[None]:
-    """Wait until fewer than `limit` processes of this user on this host are inside.
+    """Wait until fewer than `limit` processes of this user on this host are in this context.
 
-    Waits as long as it takes, and calls `waits` about once a second: whoever is inside has a deadline of its own.
+    Waits as long as it takes, since those inside have their own deadlines; calls `waits` about once a second.
     """
-    # a name in Linux's abstract space: no file, and the kernel frees it with its owner
-    place = 0
+    # a socket name in Linux's abstract namespace: no file, and the kernel frees it when its owner dies
+    slot = 0
     told = time.monotonic()
     while True:
         with socket.socket(socket.AF_UNIX) as lock:
             try:
-                lock.bind(f"\0mineonline-start-{os.getuid()}-{place}")
+                lock.bind(f"\0mineonline-start-{os.getuid()}-{slot}")
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     raise
             else:
                 yield
                 return
-        place += 1
-        if place == limit:
-            place = 0
+        slot += 1
+        if slot == limit:
+            slot = 0
             time.sleep(_PAUSE_S)
             if time.monotonic() - told > 1.0:
                 told = time.monotonic()

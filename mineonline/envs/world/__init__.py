@@ -1,9 +1,9 @@
-"""The embedded voxel world: MineStudio's contract without Java, compiled, N worlds a call.
+"""The embedded voxel world: MineStudio's contract without Java, compiled; one call steps N worlds.
 
-In reading order: `state` (what a world is), `terrain` and `spawn` (how it begins), `tick` (what happens in a twentieth
-of a second, with `physics`, `mining`, `use`, `bow`, `combat`, `mobs`, `inventory`, `portal`), `commands` (what chat
-does), `draw` (what the player sees, with `view`, `bodies`, `hud`), `session` (one world, by raw keys and chat), `env`
-(the contract) and `info`.
+In reading order: `state` (what a world is), `terrain` and `spawn` (how it starts), `tick` (what happens in a twentieth
+of a second, with `physics`, `mining`, `use`, `bow`, `combat`, `mobs`, `inventory`, `portal`), `commands` (the chat
+commands), `draw` (what the player sees, with `view`, `bodies`, `hud`), `session` (one world, driven by raw keys and
+chat), `env` (the contract) and `info`.
 """
 
 from mineonline.envs.world.env import WorldEnv, warm_up

@@ -1,4 +1,4 @@
-"""What blocks and items are: Minecraft 1.16's numbers as arrays by id. A name's id is its place in `names`."""
+"""Blocks and items: Minecraft 1.16's numbers as arrays indexed by id. An id is the index of a name in `names`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Block(msgspec.Struct, frozen=True):
 
     hardness: float
     tool: int = 0
-    """The kind of tool that is fast on it: 1 + its place in TOOL_KINDS, 0 none."""
+    """The kind of tool that is fast on it: 1 + its index in TOOL_KINDS, 0 for none."""
     tier: int = 0
-    """The least tier of that tool that makes it drop: 0 hand, 1 wood, 2 stone, 3 iron, 4 diamond."""
+    """The lowest tier of that tool with which it drops: 0 hand, 1 wood, 2 stone, 3 iron, 4 diamond."""
     drop: str | None = None
-    """What it drops; none means itself."""
+    """What it drops: None for itself, "none" for nothing."""
 
 
 _BREAKING: dict[str, Block] = {
@@ -61,12 +61,12 @@ BLOCK_DROP = np.array([ITEM_ID.get(_BREAKING[name].drop or name, NO_ITEM) for na
 SOLID = np.array([name not in ("air", "water") for name in BLOCKS])
 
 ITEM_BLOCK = np.array([BLOCK_ID.get(name, AIR) for name in ITEMS], np.int64)
-"""The block that an item places, air for none."""
+"""The block that an item places, AIR if none."""
 
 _SPEED = {"wooden": 2.0, "stone": 4.0, "iron": 6.0, "golden": 12.0, "diamond": 8.0}
 _TIER = {"wooden": 1, "stone": 2, "iron": 3, "golden": 1, "diamond": 4}
 _USES = {"wooden": 59, "stone": 131, "iron": 250, "golden": 32, "diamond": 1561}
-# (hp of a full blow, attacks a second), by material in the order of MATERIALS
+# (hp of a full blow, attacks per second), by material in the order of MATERIALS
 _BLOWS = {
     "sword": ((4.0, 1.6), (5.0, 1.6), (6.0, 1.6), (4.0, 1.6), (7.0, 1.6)),
     "axe": ((7.0, 0.8), (9.0, 0.8), (9.0, 0.9), (7.0, 1.0), (9.0, 1.0)),
@@ -80,21 +80,21 @@ TOOL_SPEED = np.ones(len(ITEMS), np.float32)
 TOOL_KIND = np.zeros(len(ITEMS), np.int64)
 TOOL_TIER = np.zeros(len(ITEMS), np.int64)
 TOOL_USES = np.zeros(len(ITEMS), np.int64)
-"""How often a tool can be used before it breaks; 0 for what does not wear."""
+"""How often an item can be used before it breaks; 0 if it does not wear."""
 BLOW_HP = np.full(len(ITEMS), _FIST[0])
 BLOW_TICKS = np.full(len(ITEMS), _TICKS_A_SECOND / _FIST[1])
 """Ticks until a blow has its full strength again."""
 STACK_SIZE = np.full(len(ITEMS), 64, np.int64)
 
 for _kind in TOOL_KINDS:
-    for _place, _material in enumerate(MATERIALS):
+    for _index, _material in enumerate(MATERIALS):
         _item = ITEM_ID[f"{_material}_{_kind}"]
         TOOL_SPEED[_item] = 1.0 if _kind == "sword" else _SPEED[_material]
         TOOL_KIND[_item] = TOOL_KINDS.index(_kind) + 1
         TOOL_TIER[_item] = _TIER[_material]
         TOOL_USES[_item] = _USES[_material]
-        BLOW_HP[_item] = _BLOWS[_kind][_place][0]
-        BLOW_TICKS[_item] = _TICKS_A_SECOND / _BLOWS[_kind][_place][1]
+        BLOW_HP[_item] = _BLOWS[_kind][_index][0]
+        BLOW_TICKS[_item] = _TICKS_A_SECOND / _BLOWS[_kind][_index][1]
         STACK_SIZE[_item] = 1
 BOW, ARROW = ITEM_ID["bow"], ITEM_ID["arrow"]
 TOOL_USES[BOW] = 384

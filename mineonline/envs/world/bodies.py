@@ -1,4 +1,4 @@
-"""What the player sees of animals, arrows and of what lies on the ground: boxes, where they are nearer than the land.
+"""Draws animals, arrows and dropped items as boxes, wherever they are nearer than the land.
 
 Axes: P boxes of a model.
 """
@@ -24,8 +24,8 @@ _LIGHT = (0.7, 1.0, 0.86)
 _BOTTOM_LIGHT = 0.5
 _STRIDE_BLOCKS = 0.22
 
-# A box: x, y, z from and to in sixteenths of a block (z is ahead, y up), how a leg swings, and its pictures: sides,
-# front
+# A box: x, y, z, each from and to, in sixteenths of a block (z points ahead, y up); how a leg swings (1 or -1, 0 for
+# not at all); the pictures of the sides and of the front
 _Box = tuple[tuple[float, float, float, float, float, float], float, str, str]
 
 
@@ -82,14 +82,14 @@ Pose = tuple[float, float, float, float]
 
 @inlined
 def _into_body(v: Vector, pose: Pose) -> Vector:
-    """A vector of the world as a body sees it that looks along its z and lies on its side by some angle."""
+    """A vector of the world in a body's coordinates: the body looks along its z, and may be rolled to its side."""
     x, y, z = v[0] * pose[1] + v[2] * pose[0], v[1], v[2] * pose[1] - v[0] * pose[0]
     return x * pose[3] + y * pose[2], y * pose[3] - x * pose[2], z
 
 
 @kernel
 def _axes_in_body(axes: Axes, pose: Pose) -> Axes:
-    """The axes of the view as a body sees them."""
+    """The axes of the view in a body's coordinates."""
     forward = _into_body((axes[0], axes[1], axes[2]), pose)
     right = _into_body((axes[3], axes[4], axes[5]), pose)
     up = _into_body((axes[6], axes[7], axes[8]), pose)
@@ -100,7 +100,7 @@ def _axes_in_body(axes: Axes, pose: Pose) -> Axes:
 
 @inlined
 def _slab(low: float, high: float, eye: float, d: float) -> tuple[float, float]:
-    """Distances along a ray at which it is between two planes."""
+    """From and to which distance a ray is between two planes."""
     inverse = 1.0 / (d if abs(d) > 1e-9 else 1e-9)
     a, b = (low - eye) * inverse, (high - eye) * inverse
     return (a, b) if a < b else (b, a)
@@ -108,7 +108,7 @@ def _slab(low: float, high: float, eye: float, d: float) -> tuple[float, float]:
 
 @inlined
 def _hit_box(box: NDArray[np.float64], shift: float, eye: Vector, d: Vector) -> tuple[float, int]:
-    """Distance along a ray to a box and the axis of the face that it meets; infinite if it misses."""
+    """Distance along a ray to a box, infinite if it misses, and the axis of the face that it hits."""
     x0, x1 = _slab(box[0], box[1], eye[0], d[0])
     y0, y1 = _slab(box[2], box[3], eye[1], d[1])
     z0, z1 = _slab(box[4] + shift, box[5] + shift, eye[2], d[2])
@@ -141,7 +141,7 @@ def _draw_box(
     image: Image, depth: Depth, axes: Axes, eye: Vector, box: NDArray[np.float64], shift: float,
     pictures: NDArray[np.int64], atlas: Atlas, redness: float,
 ) -> None:  # fmt: skip
-    """Draw a box of a body where nothing nearer is drawn. Eye and axes of the view are as the body sees them."""
+    """Draw a box of a body where nothing nearer is drawn. `axes` (of the view) and `eye` are in its coordinates."""
     height, width = depth.shape
     bounds = (
         box[0] - eye[0], box[1] - eye[0], box[2] - eye[1], box[3] - eye[1],
@@ -153,7 +153,7 @@ def _draw_box(
         up = 1.0 - (row + 0.5) * 2.0 / height
         for column in range(first_column, end_column):
             right = (column + 0.5) * 2.0 / width - 1.0
-            # of any length: only the pixels of the box pay for a square root
+            # not normalised: only the pixels of the box pay for a square root
             d = (
                 axes[0] + right * axes[3] + up * axes[6],
                 axes[1] + right * axes[4] + up * axes[7],
@@ -181,7 +181,7 @@ def _pose(yaw: float, roll: float) -> Pose:
 
 @kernel
 def draw_mobs(image: Image, depth: Depth, mobs: Records, player: Record, atlas: Atlas) -> None:
-    """Draw the animals; one that is hit is red, one that dies falls on its side."""
+    """Draw the animals: red after a hit, and falling onto their side as they die."""
     eye, axes = eye_of(player), view_axes(player)
     for m in range(mobs.shape[0]):
         mob = mobs[m]
@@ -202,7 +202,7 @@ def draw_mobs(image: Image, depth: Depth, mobs: Records, player: Record, atlas: 
 
 @kernel
 def draw_drops(image: Image, depth: Depth, drop: Records, player: Record, atlas: Atlas) -> None:
-    """Draw what lies on the ground as little cubes that turn."""
+    """Draw dropped items as little cubes that spin."""
     eye, axes = eye_of(player), view_axes(player)
     pictures = np.zeros(2, np.int64)
     for n in range(drop.shape[0]):
@@ -216,7 +216,7 @@ def draw_drops(image: Image, depth: Depth, drop: Records, player: Record, atlas:
 
 @kernel
 def draw_arrows(image: Image, depth: Depth, arrow: Records, player: Record, atlas: Atlas) -> None:
-    """Draw arrows as thin sticks along their flight."""
+    """Draw arrows as thin sticks that point along their flight."""
     eye, axes = eye_of(player), view_axes(player)
     for n in range(arrow.shape[0]):
         shot = arrow[n]

@@ -26,13 +26,13 @@ from mineonline.envs.world.state import (
 _FULL_DRAW_TICKS = 20.0
 _LEAST_POWER = 0.1
 _SPEED = 3.0
-"""Blocks a tick of an arrow from a bow that was drawn all the way."""
+"""Of an arrow from a fully drawn bow, in blocks per tick."""
 _SPREAD = 0.0075
 _HP_A_SPEED = 2.0
 _GRAVITY = 0.05
 _DRAG_AIR, _DRAG_WATER = 0.99, 0.6
 _MARGIN = 0.3
-"""Blocks around a mob's box in which an arrow hits it."""
+"""How far outside a mob's box an arrow still hits it, in blocks."""
 _SHAKE_TICKS = 7
 _STUCK_TICKS = 1200
 _MAIN_SLOTS = 36
@@ -40,7 +40,7 @@ _MAIN_SLOTS = 36
 
 @kernel
 def find_arrow(slot: Records) -> int:
-    """The slot whose arrow a bow takes: the off hand's, or the first; NOTHING if there is none."""
+    """The slot from which a bow takes an arrow: the off hand, else the first with arrows; NOTHING if there is none."""
     if slot[OFF_HAND].item == ARROW:
         return OFF_HAND
     for s in range(_MAIN_SLOTS):
@@ -51,14 +51,14 @@ def find_arrow(slot: Records) -> int:
 
 @kernel
 def draw_power(draw_ticks: int) -> float:
-    """Of a bow that has been drawn for so many ticks, 0 to 1."""
+    """The power of a bow that has been drawn for this many ticks, 0 to 1."""
     drawn = draw_ticks / _FULL_DRAW_TICKS
     return min(1.0, (drawn * drawn + 2.0 * drawn) / 3.0)
 
 
 @kernel
-def _free_place(arrow: Records) -> int:
-    """The first that is free, or else the arrow that has been there longest."""
+def _free_arrow(arrow: Records) -> int:
+    """Index of the first free record, or else of the oldest arrow."""
     oldest = 0
     for a in range(MAX_ARROWS):
         if arrow[a].state == 0:
@@ -70,13 +70,13 @@ def _free_place(arrow: Records) -> int:
 
 @kernel
 def shoot(arrow: Records, slot: Records, player: Record, counter: Counter) -> None:
-    """Release the bow: an arrow flies off, unless it was hardly drawn or the quiver is empty."""
+    """Release the bow: it shoots an arrow, unless it was hardly drawn or no arrow is left."""
     power, quiver = draw_power(player.draw_ticks), find_arrow(slot)
     bow = player.draw_slot
     player.draw_slot, player.draw_ticks = NOTHING, 0
     if power < _LEAST_POWER or quiver == NOTHING:
         return
-    shot = arrow[_free_place(arrow)]
+    shot = arrow[_free_arrow(arrow)]
     dx, dy, dz = view_direction(player)
     speed = _SPEED * power
     shot.x, shot.y, shot.z = player.x, player.y + eye_height(player) - 0.1, player.z
@@ -91,14 +91,14 @@ def shoot(arrow: Records, slot: Records, player: Record, counter: Counter) -> No
 
 @kernel
 def _point(shot: Record) -> None:
-    """Turn an arrow to where it flies."""
+    """Point an arrow along its flight."""
     shot.bearing = math.atan2(shot.vz, shot.vx)
     shot.climb = math.atan2(shot.vy, math.sqrt(shot.vx * shot.vx + shot.vz * shot.vz))
 
 
 @kernel
 def _fly(block: Blocks, shot: Record, mobs: Records, drop: Records, player: Record, counter: Counter) -> None:
-    """A tick in the air: on to the first block or mob in the way. What leaves the world is gone."""
+    """One tick in the air, up to the first block or mob in the way. An arrow that leaves the world vanishes."""
     speed = max(1e-9, math.sqrt(shot.vx * shot.vx + shot.vy * shot.vy + shot.vz * shot.vz))
     dx, dy, dz = shot.vx / speed, shot.vy / speed, shot.vz / speed
     cell, distance, _ = first_block(block, shot.x, shot.y, shot.z, dx, dy, dz, speed)
@@ -109,10 +109,10 @@ def _fly(block: Blocks, shot: Record, mobs: Records, drop: Records, player: Reco
             hp += below(player, hp // 2 + 2)
         if hurt(mobs[victim], drop, player, counter, float(hp)):
             shot.state = 0
-        # from a mob that cannot be hurt just now it bounces off
+        # it bounces off a mob that cannot be hurt right now
         shot.vx, shot.vy, shot.vz = -0.1 * shot.vx, -0.1 * shot.vy, -0.1 * shot.vz
     elif cell != NOTHING:
-        # the head is in the block, the rest can be seen
+        # only the head is inside the block; the rest stays visible
         into = max(0.0, distance - 0.05)
         shot.x, shot.y, shot.z = shot.x + into * dx, shot.y + into * dy, shot.z + into * dz
         shot.state, shot.cell, shot.age = STUCK, cell, 0
@@ -131,7 +131,7 @@ def _fly(block: Blocks, shot: Record, mobs: Records, drop: Records, player: Reco
 def move_arrows(
     block: Blocks, arrow: Records, mobs: Records, drop: Records, slot: Records, player: Record, counter: Counter
 ) -> None:
-    """One tick of all arrows of a world. One that sticks can be picked up, and falls if its block is taken away."""
+    """One tick of all arrows of a world. A stuck one can be picked up, and falls if its block is removed."""
     for a in range(MAX_ARROWS):
         shot = arrow[a]
         if shot.state == 0:

@@ -1,6 +1,6 @@
-"""The player's eye: where it is, how it looks, and where on the picture a thing appears.
+"""The player's eye: where it is, where it looks, and where things appear in the picture.
 
-The picture shows the frustum of a 16:9 screen with 70 degrees of height, whatever its own shape.
+The picture shows the frustum of a 16:9 screen with a vertical field of view of 70 degrees, whatever its own shape.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _NEAR = 0.02
 
 Vector = tuple[float, float, float]
 Axes = tuple[float, float, float, float, float, float, float, float, float]
-"""Forward, right and up of the view, one after the other."""
+"""The view's forward, right and up vectors, one after another."""
 Bounds = tuple[float, float, float, float, float, float]
-"""x, y, z of a box, each from and to, seen from the eye."""
+"""A box relative to the eye: x, y, z, each from and to."""
 Shape = tuple[int, int]
-"""Rows and columns of a picture."""
+"""Number of rows and of columns of a picture."""
 Rect = tuple[int, int, int, int]
-"""Rows and columns of the picture, each from and to."""
+"""Rows and columns of the picture, each from and to (not included)."""
 
 
 @kernel
@@ -34,7 +34,7 @@ def eye_of(player: Record) -> Vector:
 
 @kernel
 def view_axes(player: Record) -> Axes:
-    """Unit vectors of the view; right and up are scaled to the edge of the picture at distance 1."""
+    """Forward is a unit vector; right and up are scaled to reach the edge of the picture at distance 1."""
     yaw, pitch = math.radians(player.yaw), math.radians(player.pitch)
     sy, cy, sp, cp = math.sin(yaw), math.cos(yaw), math.sin(pitch), math.cos(pitch)
     return (
@@ -46,11 +46,11 @@ def view_axes(player: Record) -> Axes:
 
 @inlined
 def _corner_in_view(axes: Axes, box: Bounds, corner: int) -> Vector:
-    """How far ahead, right and up a corner is; right and up are as far as ahead at the edges of the picture."""
+    """How far ahead, right and up a corner is. At the edge of the picture, right or up is as large as ahead."""
     x, y, z = box[corner & 1], box[2 + (corner >> 1 & 1)], box[4 + (corner >> 2)]
     return (
         x * axes[0] + y * axes[1] + z * axes[2],
-        # right and up are as long as half the picture at distance 1
+        # the vectors right and up have the lengths TAN_X and TAN_Y
         (x * axes[3] + y * axes[4] + z * axes[5]) / (TAN_X * TAN_X),
         (x * axes[6] + y * axes[7] + z * axes[8]) / (TAN_Y * TAN_Y),
     )
@@ -58,7 +58,7 @@ def _corner_in_view(axes: Axes, box: Bounds, corner: int) -> Vector:
 
 @kernel
 def screen_rect(axes: Axes, box: Bounds, shape: Shape) -> Rect:
-    """The pixels that a box can cover, none if it is behind the eye. The axes are those that the box is aligned to."""
+    """The pixels that a box can cover; none if it is behind the eye. `axes` are in the box's coordinates."""
     height, width = shape
     left, right, low, high = 1e9, -1e9, 1e9, -1e9
     for corner in range(8):
@@ -67,7 +67,7 @@ def screen_rect(axes: Axes, box: Bounds, shape: Shape) -> Rect:
             left, right = min(left, across / ahead), max(right, across / ahead)
             low, high = min(low, upward / ahead), max(high, upward / ahead)
             continue
-        # an edge to a corner ahead is seen from where it comes before the eye
+        # an edge to a corner ahead is visible from where it crosses the near plane
         for edge in (1, 2, 4):
             end_ahead, end_across, end_upward = _corner_in_view(axes, box, corner ^ edge)
             if end_ahead >= _NEAR:

@@ -1,4 +1,4 @@
-"""Random numbers that belong to one world: its state is one integer in the player's record (splitmix64)."""
+"""The random numbers of one world (splitmix64); their state is one integer in the player's record."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TO_UNIT = 1.0 / (1 << 53)
 
 @kernel
 def mix(number: np.uint64) -> np.uint64:
-    """A number in which every bit depends on every bit of the given one."""
+    """A number each of whose bits depends on every bit of the given one."""
     number = (number ^ (number >> np.uint64(30))) * _MIX_1
     number = (number ^ (number >> np.uint64(27))) * _MIX_2
     return number ^ (number >> np.uint64(31))
@@ -38,12 +38,12 @@ def below(player: Record, limit: int) -> int:
 
 @kernel
 def gauss(player: Record) -> float:
-    """A random number of the normal distribution."""
+    """A random number from the standard normal distribution."""
     return math.sqrt(-2.0 * math.log(1.0 - uniform(player))) * math.cos(2.0 * math.pi * uniform(player))
 
 
 @kernel
 def lattice(seed: np.uint64, x: int, z: int) -> float:
-    """A number in [0, 1) that belongs to a point of the plane."""
+    """A number in [0, 1) that is fixed for a seed and a point of the plane."""
     key = np.uint64(seed) + np.uint64(x + 100_000) * _GOLDEN + np.uint64(z + 100_000) * _MIX_1
     return float(mix(key) >> np.uint64(11)) * _TO_UNIT

@@ -1,4 +1,4 @@
-"""The attack button on a mob: a blow on the press edge, weak until the weapon has recovered."""
+"""Attacking mobs: each press of the button is one blow, weak until the weapon has recovered."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mineonline.envs.world.physics import eye_height, view_direction
 from mineonline.envs.world.state import Counter, Record, Records
 
 REACH = 3.0
-"""Blocks from the eye to a mob's box."""
+"""How far from the eye a mob's box can be hit, in blocks."""
 _SWORD = 1
 
 
 @kernel
 def _slab(start: float, direction: float, low: float, high: float) -> tuple[float, float]:
-    """Distances at which a ray is between two planes; an empty interval if it never is."""
+    """From and to which distance a ray is between two planes; an empty interval if it never is."""
     if direction == 0.0:
         return (-np.inf, np.inf) if low <= start <= high else (np.inf, -np.inf)
     a, b = (low - start) / direction, (high - start) / direction
@@ -28,7 +28,7 @@ def _slab(start: float, direction: float, low: float, high: float) -> tuple[floa
 
 @kernel
 def distance_to_mob(mob: Record, x: float, y: float, z: float, dx: float, dy: float, dz: float, margin: float) -> float:
-    """Along a ray, to a mob's box with a margin around it; infinite if the ray misses it."""
+    """Distance along a ray to a mob's box with a margin around it; infinite if the ray misses."""
     half, height = BODY[mob.kind, 0] + margin, BODY[mob.kind, 1]
     x0, x1 = _slab(x, dx, mob.x - half, mob.x + half)
     y0, y1 = _slab(y, dy, mob.y - margin, mob.y + height + margin)
@@ -43,7 +43,7 @@ def distance_to_mob(mob: Record, x: float, y: float, z: float, dx: float, dy: fl
 def first_mob(
     mobs: Records, x: float, y: float, z: float, dx: float, dy: float, dz: float, reach: float, margin: float
 ) -> int:
-    """The nearest living mob along a ray of a direction of length 1, NOTHING if there is none within reach."""
+    """The nearest living mob along a ray (a unit vector), NOTHING if there is none within reach."""
     best, nearest = NOTHING, reach
     for m in range(mobs.shape[0]):
         if mobs[m].kind >= 0 and mobs[m].dying == 0:
@@ -62,7 +62,7 @@ def look_at_mob(mobs: Records, player: Record, reach: float) -> int:
 
 @kernel
 def blow_strength(item: int, since_blow_ticks: int) -> float:
-    """hp of a blow with an item, so many ticks after the last: a fifth at once, all of it after the cooldown."""
+    """hp of a blow with an item, this many ticks after the last one: a fifth at once, full after the cooldown."""
     recovered = min(1.0, (since_blow_ticks + 0.5) / BLOW_TICKS[item])
     return float(BLOW_HP[item] * (0.2 + 0.8 * recovered * recovered))
 
@@ -71,7 +71,7 @@ def blow_strength(item: int, since_blow_ticks: int) -> float:
 def strike(
     mobs: Records, drop: Records, slot: Records, player: Record, counter: Counter, victim: int, hits_block: bool
 ) -> None:
-    """A fresh click. A click that meets a block begins to mine it and costs no strength; any other does."""
+    """A fresh click. A click on a block starts mining and costs the next blow no strength; any other click does."""
     player.swing = 6
     if victim == NOTHING:
         if not hits_block:

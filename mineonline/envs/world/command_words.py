@@ -1,4 +1,4 @@
-"""The words of chat commands: items, slots, numbers, places. Each is refused with what may stand there."""
+"""Parses the words of chat commands: items, slots, numbers, places. An error says what would be accepted."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ PLAYERS = ("@p", "@s", "@a")
 
 
 class CommandError(ValueError):
-    """A chat command that this world does not know, or with arguments that it does not know."""
+    """A chat command that this world does not know, or whose arguments it does not know."""
 
 
 def named(word: str, known: Sequence[str], kind: str) -> int:
-    """The place of a name, with or without `minecraft:`, among those that are known. `kind` is for the error."""
+    """The index in `known` of a name, with or without `minecraft:`. `kind` is for the error."""
     name = word.removeprefix("minecraft:")
     if name not in known:
-        raise CommandError(f"{word!r} is no {kind} of this world; there are: {', '.join(known)}.")
+        raise CommandError(f"{word!r} is not a known {kind}; this world knows: {', '.join(known)}.")
     return known.index(name)
 
 
@@ -32,16 +32,16 @@ def item_named(word: str) -> int:
 
 
 def stack_of(item: int, count: int) -> int:
-    """The count, refused if no stack of the item is so large."""
+    """The count; CommandError if a stack of the item cannot have it."""
     if not 1 <= count <= STACK_SIZE[item]:
         raise CommandError(f"a stack of {ITEMS[item]} is 1 to {STACK_SIZE[item]}, not {count}.")
     return count
 
 
 def whole(word: str, least: int, most: int) -> int:
-    """A whole number."""
+    """A whole number from `least` to `most`."""
     if not re.fullmatch(r"[+-]?\d+", word) or not least <= int(word) <= most:
-        raise CommandError(f"{word!r} is no whole number from {least} to {most}.")
+        raise CommandError(f"{word!r} is not a whole number from {least} to {most}.")
     return int(word)
 
 
@@ -52,7 +52,7 @@ def name_player(word: str) -> None:
 
 
 def slot_named(word: str) -> Callable[[World, int], int]:
-    """The number of a slot in a world; that of the main hand depends on the hotbar."""
+    """A function that gives the number of a slot in a world: the main hand depends on the hotbar."""
     if word in ("weapon", "weapon.mainhand"):
         return lambda world, n: int(world.player[n]["hotbar"])
     fixed = {"weapon.offhand": OFF_HAND}
@@ -63,14 +63,14 @@ def slot_named(word: str) -> Callable[[World, int], int]:
         return lambda world, n: fixed[word]
     if not number.isdecimal() or int(number) >= size:
         raise CommandError(
-            f"{word!r} is no slot; there are weapon.mainhand, {', '.join(fixed)}, hotbar.0 to 8, "
+            f"{word!r} is not a slot; the slots are weapon.mainhand, {', '.join(fixed)}, hotbar.0 to 8, "
             f"inventory.0 to 26 and container.0 to 35."
         )
     return lambda world, n: first + int(number)
 
 
 def place_of(words: Sequence[str], *, of_blocks: bool) -> Callable[[World, int], Place]:
-    """A place from three words: absolute, or with ~ from the player. `of_blocks` takes whole numbers only."""
+    """A place from three words: absolute, or relative to the player with ~. `of_blocks`: absolute ones are whole."""
     parsed = []
     for axis, word in zip("xyz", words, strict=True):
         number = word.removeprefix("~")
@@ -79,7 +79,7 @@ def place_of(words: Sequence[str], *, of_blocks: bool) -> Callable[[World, int],
             r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?" if relative or not of_blocks else r"[+-]?\d+",
             number or ("0" if relative else ""),
         ):
-            raise CommandError(f"{word!r} is no {axis}; write a number, or ~ and a number from where the player is.")
+            raise CommandError(f"{word!r} is not a valid {axis}; write a number, or ~ and an offset from the player.")
         # a whole number along x or z means the middle of the block
         middle = 0.5 if not relative and not of_blocks and axis != "y" and re.fullmatch(r"[+-]?\d+", number) else 0.0
         parsed.append((axis, relative, float(number or 0) + middle))

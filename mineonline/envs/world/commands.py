@@ -1,8 +1,8 @@
-"""Chat commands on one world: Minecraft 1.16's words for what this world has.
+"""Chat commands on one world: Minecraft 1.16's syntax for what this world has.
 
 A command is either refused before anything happens (`CommandError`: an unknown word, a wrong number), or it is run.
-What it then cannot do where it stands (a place outside the world, no room for another mob or item) it leaves undone, as
-Minecraft does, whose chat only says so.
+What it then cannot do (a place outside the world, no room for another mob or item) is skipped, as in Minecraft, which
+only reports it in the chat.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ from mineonline.envs.world.terrain import survey
 from mineonline.errors import ConfigError
 
 Effect = Callable[[World, int], None]
-"""What a command does to a world of a given number."""
+"""What a command does to the world with a given index."""
 _DEATHS, _SUFFERED = COUNTERS["custom", "deaths"], COUNTERS["custom", "damage_taken"]
 _MOST_BLOCKS = 32768
 _INSTANT_HEALTH_HP, _INSTANT_DAMAGE_HP = 4.0, 6.0
-# of what they change this world has none: no hunger, no night
+# accepted, but this world has nothing that they change: no hunger, no night
 _IDLE_EFFECTS = ("saturation", "night_vision")
 _IDLE_RULES = (
     "announceAdvancements", "commandBlockOutput", "doDaylightCycle", "doFireTick", "doImmediateRespawn",
@@ -59,27 +59,27 @@ _TIMES = ("day", "noon", "night", "midnight")
 
 
 def run_command(world: World, n: int, text: str) -> None:
-    """Run a chat command in world n, between two ticks. CommandError, with nothing done, if it is not known."""
+    """Run a chat command in world n, between two ticks. CommandError, before anything happens, if it is not known."""
     parse_command(text)(world, n)
 
 
 def parse_command(text: str) -> Effect:
-    """What a chat command would do. CommandError says what in it is not known, and what is."""
+    """The effect of a chat command, not run yet. CommandError says which word is not known, and which words are."""
     name, *words = text.removeprefix("/").split() or [""]
     if not text.startswith("/") or name not in _COMMANDS:
-        raise CommandError(f"{text!r} is no command of the embedded world, which knows: {', '.join(USAGE)}.")
+        raise CommandError(f"{text!r} is not a command of the embedded world, which knows: {', '.join(USAGE)}.")
     try:
         return _COMMANDS[name](words)
     except CommandError as error:
-        raise CommandError(f"{text!r}: {error} It is written: {_USAGE_OF[name]}") from None
+        raise CommandError(f"{text!r}: {error} Usage: {_USAGE_OF[name]}") from None
 
 
 def refuse_unknown(task: Task) -> None:
-    """ConfigError if a task wants what only the real engine has: other commands, larger stacks, callbacks."""
+    """ConfigError if a task needs what only the real engine has: other commands, larger stacks, callbacks."""
     for i, callback in enumerate(task.callbacks):
         raise ConfigError(
-            f"task.callbacks[{i}] is {callback['_target_']}, but MineStudio's callbacks run on its "
-            f"simulator alone: set env=minestudio, or leave task.callbacks empty."
+            f"task.callbacks[{i}] is {callback['_target_']}, but MineStudio's callbacks run only on "
+            f"its simulator: set env=minestudio, or leave task.callbacks empty."
         )
     given = zip((f"inventory[{i}]" for i in range(len(task.inventory))), inventory_commands(task), strict=True)
     said = ((f"commands[{i}]", command) for i, command in enumerate(task.commands))
@@ -91,16 +91,16 @@ def refuse_unknown(task: Task) -> None:
 
 
 def put_into_slot(world: World, n: int, slot: int, item: str, count: int) -> None:
-    """Replace what is in slot 0 to 40. CommandError (a ValueError) if there is no such item, slot or stack."""
+    """Replace what is in a slot, 0 to 40. CommandError (a ValueError) if there is no such item, slot or stack."""
     if not 0 <= slot < world.slot.shape[1]:
-        raise CommandError(f"there is no slot {slot}; there are 0 to {world.slot.shape[1] - 1}.")
+        raise CommandError(f"there is no slot {slot}; the slots are 0 to {world.slot.shape[1] - 1}.")
     stack, item_id = world.slot[n, slot], item_named(item)
     stack["item"], stack["count"], stack["wear"] = item_id, stack_of(item_id, count), 0
 
 
 def _give(words: list[str]) -> Effect:
     if len(words) not in (2, 3):
-        raise CommandError("two or three words are needed.")
+        raise CommandError("expected two or three words.")
     name_player(words[0])
     item, count = item_named(words[1]), whole(words[2], 1, 6400) if len(words) == 3 else 1
 
@@ -112,7 +112,7 @@ def _give(words: list[str]) -> Effect:
 
 def _replaceitem(words: list[str]) -> Effect:
     if len(words) not in (4, 5) or words[0] != "entity":
-        raise CommandError("'entity' and three or four words are needed.")
+        raise CommandError("expected 'entity' and three or four words.")
     name_player(words[1])
     slot, item = slot_named(words[2]), words[3]
     count = stack_of(item_named(item), whole(words[4], 1, 64) if len(words) == 5 else 1)
@@ -124,13 +124,13 @@ def _execute(words: list[str]) -> Effect:
         name_player(words[1])
         words = words[2:]
     if len(words) < 2 or words[0] != "run":
-        raise CommandError("after 'as' and 'at', 'run' and a command are needed.")
+        raise CommandError("expected 'run' and a command after 'as' and 'at'.")
     return parse_command("/" + " ".join(words[1:]))
 
 
 def _summon(words: list[str]) -> Effect:
     if len(words) not in (1, 4, 5) or (len(words) == 5 and words[4] not in ("{Age:0}", "{}")):
-        raise CommandError("a mob, its place, and at most {Age:0} are needed.")
+        raise CommandError("expected a mob, its place, and optionally {Age:0}.")
     kind = named(words[0], MOBS, "mob")
     place = place_of(words[1:4] if len(words) > 1 else ("~", "~", "~"), of_blocks=False)
     return lambda world, n: summon(world, n, kind, *place(world, n))
@@ -151,19 +151,19 @@ def _fill(words: list[str], corners: int = 2) -> Effect:
     """/fill between two corners, or /setblock at one."""
     block, *mode = words[3 * corners :] or [""]
     if len(words) < 3 * corners + 1 or mode not in ([], ["replace"], ["keep"]):
-        raise CommandError(f"{3 * corners} numbers, a block, and at most 'replace' or 'keep' are needed.")
+        raise CommandError(f"expected {3 * corners} numbers, a block, and optionally 'replace' or 'keep'.")
     kind, keep = named(block, BLOCKS, "block"), mode == ["keep"]
     first, last = place_of(words[:3], of_blocks=True), place_of(words[3 * corners - 3 : 3 * corners], of_blocks=True)
     return lambda world, n: _fill_box(world, n, first(world, n), last(world, n), kind, keep)
 
 
 def _kill(words: list[str]) -> Effect:
-    """The player dies and is born again at once, with nothing; others vanish and leave nothing."""
+    """The player dies and respawns at once, with nothing; other entities vanish and leave nothing."""
     chosen = words[0] if words else "@s"
     of_type = re.fullmatch(r"@e(?:\[type=(!?)(?:minecraft:)?(\w+)\])?", chosen)
     if len(words) > 1 or (of_type is None and chosen not in PLAYERS):
         raise CommandError(
-            f"{' '.join(words)!r} names nobody; write {', '.join(PLAYERS)}, or @e[type=...] with "
+            f"{' '.join(words)!r} is not a target; write {', '.join(PLAYERS)}, or @e[type=...] with "
             f"!player, item, arrow or a mob."
         )
     if of_type is None:
@@ -195,7 +195,7 @@ def _kill_player(world: World, n: int) -> None:
 
 def _time(words: list[str]) -> Effect:
     if len(words) != 2 or words[0] not in ("set", "add"):
-        raise CommandError("'set' or 'add' and a time are needed.")
+        raise CommandError("expected 'set' or 'add', and a time.")
     if words[1] not in _TIMES or words[0] == "add":
         whole(words[1], 0, 2**31 - 1)
     return _nothing
@@ -203,7 +203,7 @@ def _time(words: list[str]) -> Effect:
 
 def _weather(words: list[str]) -> Effect:
     if len(words) not in (1, 2) or words[0] not in ("clear", "rain", "thunder"):
-        raise CommandError("clear, rain or thunder, and at most a duration, are needed.")
+        raise CommandError("expected clear, rain or thunder, and optionally a duration.")
     if len(words) == 2:
         whole(words[1], 0, 1_000_000)
     return _nothing
@@ -211,18 +211,18 @@ def _weather(words: list[str]) -> Effect:
 
 def _gamerule(words: list[str]) -> Effect:
     if len(words) != 2 or not re.fullmatch(r"true|false|\d+", words[1]):
-        raise CommandError("a rule and its value are needed.")
-    named(words[0], _IDLE_RULES, "rule that this world could follow (it has nothing that these would change)")
+        raise CommandError("expected a rule and its value.")
+    named(words[0], _IDLE_RULES, "rule (this world accepts only rules that would change nothing in it)")
     return _nothing
 
 
 def _nothing(world: World, n: int) -> None:
-    """What the command sets, this world does not have."""
+    """This world does not have what the command sets."""
 
 
 def _teleport_biome(words: list[str]) -> Effect:
     if len(words) != 5 or words[3] != "~0":
-        raise CommandError("the player, a biome, X, ~0 and Z are needed.")
+        raise CommandError("expected the player, a biome, X, ~0 and Z.")
     name_player(words[0])
     biome = named(words[1], BIOMES, "biome")
     x, z = (whole(word, -30_000_000, 30_000_000) for word in (words[2], words[4]))
@@ -237,7 +237,7 @@ def _teleport(words: list[str]) -> Effect:
     if words and words[0] in PLAYERS:
         words = words[1:]
     if len(words) not in (3, 5):
-        raise CommandError("a place, and at most yaw and pitch, are needed.")
+        raise CommandError("expected a place, and optionally yaw and pitch.")
     place = place_of(words[:3], of_blocks=False)
     view = [float(whole(word, -180, 180)) for word in words[3:]]
 
@@ -256,7 +256,7 @@ def _effect(words: list[str]) -> Effect:
     if len(words) in (1, 2) and words[0] == "clear":
         return _nothing
     if not 3 <= len(words) <= 6 or words[0] != "give" or words[5:] not in ([], ["true"], ["false"]):
-        raise CommandError("'give', the player, an effect, and at most seconds, a strength and 'true' are needed.")
+        raise CommandError("expected 'give', the player, an effect, and optionally seconds, a strength and 'true'.")
     name_player(words[1])
     known = ("instant_health", "instant_damage", *_IDLE_EFFECTS)
     kind = known[named(words[2], known, "effect")]
@@ -279,7 +279,7 @@ def _effect(words: list[str]) -> Effect:
 
 def _clear(words: list[str]) -> Effect:
     if len(words) > 2:
-        raise CommandError("at most the player and an item are needed.")
+        raise CommandError("expected at most the player and an item.")
     for word in words[:1]:
         name_player(word)
     item = item_named(words[1]) if len(words) == 2 else NO_ITEM
@@ -313,4 +313,4 @@ _TABLE: tuple[tuple[str, Callable[[list[str]], Effect], str], ...] = (
 _COMMANDS = {name: parse for name, parse, _ in _TABLE}
 _USAGE_OF = {name: usage for name, _, usage in _TABLE}
 USAGE = tuple(_USAGE_OF.values())
-"""How each command is written."""
+"""The usage line of each command."""

@@ -1,4 +1,4 @@
-"""Drawing whole pictures: the land, the bodies in it, and what lies over them."""
+"""Draws whole pictures: the land, the bodies in it, and the HUD over both."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mineonline.envs.world.view import draw_land
 
 @kernel
 def draw_one(world: World, art: Art, n: int, image: NDArray[np.uint8], depth: NDArray[np.float32]) -> None:
-    """What the player of world n sees, into `image` [height, width, 3]; `depth` [height, width] is scratch."""
+    """Draw what the player of world n sees into `image` [height, width, 3]; `depth` [height, width] is scratch."""
     player = world.player[n]
     atlas = art.atlas[player.biome]
     looked_at, _, _ = look_at_block(world.block[n], player, REACH)
@@ -34,7 +34,7 @@ def draw_one(world: World, art: Art, n: int, image: NDArray[np.uint8], depth: ND
 def draw(
     world: World, art: Art, which_N: NDArray[np.bool_], image_NHWC: NDArray[np.uint8], depth: NDArray[np.float32]
 ) -> None:
-    """Draw the worlds of `which_N`; the pictures of the others stay."""
+    """Draw the worlds of `which_N`; the pictures of the others stay as they are."""
     for n in range(which_N.shape[0]):
         if which_N[n]:
             draw_one(world, art, n, image_NHWC[n], depth)

@@ -35,11 +35,11 @@ _CAMERA_GROUP, _ATTACK_GROUP, _DROP_GROUP = (GROUP_NAMES.index(name) for name in
 class WorldEnv:
     """N worlds of one task, stepped together in the calling thread, without the GIL.
 
-    `image_size` is (width, height). `seed` and the global index (`first_index` + n) and the episode's count decide an
-    episode, which begins as `mineonline.envs.opening` says. Keys mean what they mean on MineStudio's engine, which is
-    never sent `drop`. With `stagger` the first episode of each world starts at a random phase of its time limit, so
-    that the time limits of the worlds do not fall together; set `on_tick` to be called after every tick of a decision,
-    for example to record a video with `render`.
+    `image_size` is (width, height). An episode is determined by `seed`, the global index (`first_index` + n) and the
+    episode's count, and starts as `mineonline.envs.opening` says. Keys mean what they mean on MineStudio's engine,
+    which is never sent `drop`. With `stagger`, the first episode of each world starts at a random phase of its time
+    limit, so that the worlds do not all reach their limits together. `on_tick` is called after every tick of a
+    decision, for example to record a video with `render`.
     """
 
     def __init__(
@@ -71,9 +71,9 @@ class WorldEnv:
 
     @staticmethod
     def spec_of(task: Task, image_size: tuple[int, int]) -> EnvSpec:
-        """What a policy needs to be built for a task; starts nothing.
+        """What a policy must know to be built for a task; starts nothing.
 
-        ConfigError if the task has a command that this world does not know, or callbacks.
+        ConfigError if the task has callbacks, or a command that this world does not know.
         """
         refuse_unknown(task)
         width, height = image_size
@@ -84,7 +84,7 @@ class WorldEnv:
         )
 
     def reset(self, which_N: NDArray[np.bool_]) -> Observation:
-        """Begin a new episode in the worlds of `which_N`."""
+        """Start a new episode in the worlds of `which_N`."""
         for n in np.flatnonzero(which_N).tolist():
             self._open(n, self._first_index + n, int(self._episode[n]))
             self._episode[n] += 1
@@ -92,7 +92,7 @@ class WorldEnv:
         return {"image": self._image}
 
     def step(self, action: Action, active_N: NDArray[np.bool_]) -> Step:
-        """`task.action_repeat` ticks in every active world, fewer where an episode ends before."""
+        """Run `task.action_repeat` ticks in every active world, fewer where an episode ends earlier."""
         active_N = np.asarray(active_N, np.bool_)
         buttons = checked_classes(action["buttons"], NUM_BUTTONS, "buttons")
         choice_NG, last_choice_NG = self._choice[buttons], self._last_choice[buttons]
@@ -133,7 +133,7 @@ class WorldEnv:
         """Nothing to free."""
 
     def _open(self, n: int, index: int, episode: int) -> None:
-        """Begin an episode of world n as MinecraftSim does, and only then count its ticks and its deeds."""
+        """Start an episode of world n as MinecraftSim does, and only then set its ticks and counters to 0."""
         seed, task = self._seed, self._task
         said = opening(task, episode_seed(seed, index, episode))
         if episode == 0 or task.reset == "same_terrain":
@@ -150,7 +150,7 @@ class WorldEnv:
         self._scores.seen[n], self._scores.paid[n], self._scores.portal[n] = 0.0, 0.0, 0.0
 
     def _totals(self) -> NDArray[np.float32]:
-        """[N, K] the statistics of the episodes so far."""
+        """[N, K] the statistics of the current episodes so far."""
         totals = self.world.counter[:, self._statistics]
         if self._rules.portal:
             totals = np.concatenate([totals, self._scores.portal[:, None]], axis=1)
@@ -158,7 +158,7 @@ class WorldEnv:
 
 
 def _choices_of(task: Task) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """`[8641, G]` the choices of a button class under a task's mask, in any tick of a decision and in its last."""
+    """`[8641, G]` the choices of a button class under a task's mask: in a decision's ticks, and in its last tick."""
     choice = masked_buttons(task.actions.forbid, task.actions.hold)
     choice[:, _DROP_GROUP] = 0
     last = choice.copy()
@@ -168,12 +168,12 @@ def _choices_of(task: Task) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def _most_mobs(task: Task) -> int:
-    """As many as are summoned at the start; nothing else brings any into the world."""
+    """The number of mobs that are summoned at the start; nothing else adds any."""
     return sum(mobs.number for mobs in task.mobs) + sum("summon" in command for command in task.commands)
 
 
 def rules_of(task: Task) -> Rules:
-    """The arrays of a task's rewards."""
+    """A task's rewards as arrays."""
     most_objects = max((len(rule.objects) for rule in task.rewards), default=1)
     column = np.full((len(task.rewards), most_objects), -1, np.int64)
     for r, rule in enumerate(task.rewards):
@@ -201,7 +201,7 @@ def _new_scores(num_worlds: int, rules: Rules) -> Scores:
 def warm_up() -> None:
     """Compile all kernels, or load them from the cache: call it once before workers start.
 
-    Safe in several processes at once; each then compiles for itself, and the cache keeps the last.
+    Safe in several processes at once; each then compiles for itself, and the cache keeps the last result.
     """
     task = Task(
         name="warm_up",
@@ -212,7 +212,7 @@ def warm_up() -> None:
         mobs=(Mobs("cow", 1),),
     )
     env = WorldEnv(task, num_envs=1, image_size=(16, 16), seed=0)
-    # the second episode begins in another way than the first
+    # twice: the second episode starts differently from the first
     env.reset(np.ones(1, np.bool_))
     env.reset(np.ones(1, np.bool_))
     env.step({"buttons": np.zeros(1, np.int64), "camera": np.zeros(1, np.int64)}, np.ones(1, np.bool_))

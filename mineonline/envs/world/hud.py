@@ -1,4 +1,4 @@
-"""What lies over the view: hearts, hotbar, the hand, the crosshair, and the inventory when it is open.
+"""The HUD over the view: hearts, hotbar, hand, crosshair, and the inventory when it is open.
 
 It is laid out on a screen of 320x180 units, Minecraft's at 640x360 with GUI scale 2, and sampled at any picture size.
 """
@@ -51,7 +51,7 @@ def _blend_all(image: Image, colour: tuple[float, float, float], share: float) -
 
 @kernel
 def _pixels(image: Image, left: float, top: float, width: float, height: float) -> tuple[int, int, int, int]:
-    """Rows and columns (from, to) whose middles lie in a rectangle of units."""
+    """Rows and columns (from, to) of the pixels whose middles are in a rectangle, given in units."""
     rows, columns = image.shape[0], image.shape[1]
     return (
         max(0, math.ceil(top * rows / HEIGHT - 0.5)), min(rows, math.ceil((top + height) * rows / HEIGHT - 0.5)),
@@ -62,7 +62,7 @@ def _pixels(image: Image, left: float, top: float, width: float, height: float) 
 
 @kernel
 def _draw_icon(image: Image, icon: NDArray[np.uint8], left: float, top: float, size: float, mirrored: bool) -> None:
-    """An icon scaled to `size` units a side."""
+    """Draw an icon, scaled to `size` units a side."""
     first_row, end_row, first_column, end_column = _pixels(image, left, top, size, size)
     for row in range(first_row, end_row):
         v = int(((row + 0.5) * HEIGHT / image.shape[0] - top) / size * 16)
@@ -78,7 +78,7 @@ def _draw_icon(image: Image, icon: NDArray[np.uint8], left: float, top: float, s
 def _draw_slots(
     image: Image, slot: Records, icons: NDArray[np.uint8], first: int, count: int, left: float, top: float, chosen: int
 ) -> None:
-    """A row of slots with what is in them; the chosen one has a bright frame."""
+    """Draw a line of slots and their items; the chosen slot has a bright frame."""
     first_row, end_row, first_column, end_column = _pixels(image, left, top, 2.0 + _SLOT * count, _SLOT + 2.0)
     for row in range(first_row, end_row):
         y = (row + 0.5) * HEIGHT / image.shape[0] - top
@@ -111,7 +111,7 @@ def _draw_hearts(image: Image, health: float) -> None:
 
 @kernel
 def _draw_hand(image: Image, player: Record, item: int, icons: NDArray[np.uint8]) -> None:
-    """What the player holds, or its arm; both dip when it strikes. A bow comes to the middle as it is drawn."""
+    """Draw the held item, or the bare arm; both dip in a blow. A bow moves to the middle as it is drawn."""
     swing = math.sin(math.pi * player.swing / _SWING_TICKS)
     drawn = draw_power(player.draw_ticks)
     left, top = _HAND_LEFT - 34.0 * swing - 40.0 * drawn, _HAND_TOP + 14.0 * swing - 8.0 * drawn
@@ -143,7 +143,7 @@ def _draw_crosshair(image: Image) -> None:
 
 @kernel
 def draw_hud(image: Image, player: Record, slot: Records, icons: NDArray[np.uint8], eyes_in_water: bool) -> None:
-    """Draw everything that lies over the view."""
+    """Draw the whole HUD over the view."""
     if eyes_in_water:
         _blend_all(image, _DEEP, 0.5)
     _draw_hand(image, player, held_item(slot, player), icons)

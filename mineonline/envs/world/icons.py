@@ -30,7 +30,7 @@ _SIMPLE: dict[str, Colour] = {
     "flint_and_steel": (150, 150, 152),
 }  # fmt: skip
 
-# the outline of each tool on a diagonal from the lower left: H head, S stick
+# each tool on the diagonal from the lower left: H head, S stick
 _SHAPES = {
     "sword": (
         "............HHH.", "...........HHHH.", "..........HHHH..", ".........HHHH...", "........HHHH....",
@@ -125,4 +125,4 @@ def _icon(item: str) -> Icon:
 
 
 ICONS = np.stack([_icon(item) for item in ITEMS])
-"""[items, 16, 16, 4], alpha 0 or 255; `none` is all transparent"""
+"""[items, 16, 16, 4], alpha 0 or 255; `none` is fully transparent"""

@@ -22,17 +22,17 @@ from mineonline.envs.world.state import (
 
 Info = dict[str, Any]
 Bounds = tuple[int, int, int, int, int, int]
-"""x, y, z, each from and to (included), in blocks from the player's."""
+"""x, y, z, each from and to (included), in blocks relative to the player's."""
 _FOOD = 20
 _MAIN_SLOTS = 36
 
 
 def info_of(world: World, n: int, voxels: Bounds | None, mobs: Bounds | None) -> Info:
-    """The info of world n, with the blocks and the mobs within bounds around the player where they are given."""
+    """The info of world n, with the blocks and the mobs within bounds around the player if bounds are given."""
     player = world.player[n]
     info: Info = {
         "player_pos": {name: float(player[name]) for name in ("x", "y", "z", "pitch", "yaw")},
-        # both spellings are in use among MineStudio's callbacks
+        # MineStudio's callbacks use both spellings
         "is_gui_open": bool(player["gui_open"]),
         "isGuiOpen": bool(player["gui_open"]),
         "health": float(player["health"]),
@@ -55,7 +55,7 @@ def _stack(slot: Record) -> dict[str, Any]:
 
 def _equipped(world: World, n: int) -> Info:
     slots = {"mainhand": world.slot[n, world.player[n]["hotbar"]]}
-    slots |= {name: world.slot[n, _MAIN_SLOTS + place] for place, name in enumerate(ARMOUR_SLOTS)}
+    slots |= {name: world.slot[n, _MAIN_SLOTS + index] for index, name in enumerate(ARMOUR_SLOTS)}
     return {
         name: {
             "type": ITEMS[slot["item"]],
@@ -90,7 +90,7 @@ def _counters(world: World, n: int) -> dict[str, dict[str, float]]:
 
 
 def _voxels(world: World, n: int, bounds: Bounds) -> list[Info]:
-    """All blocks but air in a box, their places from the player's."""
+    """All blocks except air within bounds, positions relative to the player's block."""
     player = world.player[n]
     middle = [math.floor(player[axis]) for axis in ("x", "y", "z")]
     x, y, z = (
@@ -108,13 +108,13 @@ def _voxels(world: World, n: int, bounds: Bounds) -> list[Info]:
 
 
 def _mobs(world: World, n: int, bounds: Bounds) -> list[Info]:
-    """Living mobs, their places from the player's."""
+    """Living mobs within bounds, positions relative to the player."""
     player = world.player[n]
     found = []
     for mob in world.mob[n]:
         rel = [float(mob[axis] - player[axis]) for axis in ("x", "y", "z")]
         near = all(low <= r <= high for r, low, high in zip(rel, bounds[::2], bounds[1::2], strict=True))
         if mob["kind"] >= 0 and mob["dying"] == 0 and near:
-            place = dict(zip("xyz", rel, strict=True))
-            found.append({"name": MOBS[mob["kind"]], **place, "health": float(mob["health"])})
+            position = dict(zip("xyz", rel, strict=True))
+            found.append({"name": MOBS[mob["kind"]], **position, "health": float(mob["health"])})
     return found

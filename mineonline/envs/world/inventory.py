@@ -1,4 +1,4 @@
-"""What the player carries, and what lies on the ground."""
+"""What the player carries, and the dropped items on the ground."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def take_one(slot: Record) -> None:
 
 @kernel
 def wear_out(slot: Record, wear: int, counter: Counter) -> None:
-    """Count a use of what wears, and wear it by so many uses; at its last it breaks."""
+    """Count one use of an item and add to its wear; after its last use it breaks."""
     item = slot.item
     counter[USE + item - 1] += 1
     slot.wear += wear
@@ -68,32 +68,32 @@ def wear_out(slot: Record, wear: int, counter: Counter) -> None:
 
 @kernel
 def use_tool(slot: Record, wear: int, counter: Counter) -> None:
-    """`wear_out` by a blow or a broken block, which only tools and swords mind."""
+    """`wear_out` for a blow or a broken block, which wear only tools and swords."""
     if TOOL_KIND[slot.item] > 0:
         wear_out(slot, wear, counter)
 
 
 @kernel
 def lay_down(drop: Records, x: float, y: float, z: float, item: int, count: int, player: Record) -> int:
-    """A stack appears on the ground with a little hop; returns its place in `drop` (the oldest one gives way)."""
-    place = 0
+    """Drop a stack on the ground, with a little hop; returns its index in `drop`. If that is full, the oldest goes."""
+    index = 0
     for d in range(MAX_DROPS):
         if drop[d].item == NO_ITEM:
-            place = d
+            index = d
             break
-        if drop[d].age > drop[place].age:
-            place = d
-    stack = drop[place]
+        if drop[d].age > drop[index].age:
+            index = d
+    stack = drop[index]
     stack.x, stack.y, stack.z = x, y, z
     stack.vx, stack.vy, stack.vz = 0.2 * uniform(player) - 0.1, 0.2, 0.2 * uniform(player) - 0.1
     stack.item, stack.count, stack.wear = item, count, 0
     stack.age, stack.delay, stack.on_ground, stack.bumped = 0, _DELAY_TICKS, 0, 0
-    return place
+    return index
 
 
 @kernel
 def throw_held(slot: Records, drop: Records, player: Record, counter: Counter) -> None:
-    """The drop key: one item of the hand flies ahead."""
+    """The drop key: throw one item from the hand ahead."""
     hand = slot[player.hotbar]
     if hand.item == NO_ITEM:
         return
@@ -107,14 +107,14 @@ def throw_held(slot: Records, drop: Records, player: Record, counter: Counter) -
 
 @kernel
 def within_reach(player: Record, thing: Record) -> bool:
-    """Whether what lies somewhere touches the player's box, grown by 1 block sideways and half a block up and down."""
+    """Whether a thing touches the player's box, extended by 1 block sideways and half a block up and down."""
     aside = max(abs(thing.x - player.x), abs(thing.z - player.z))
     return bool(aside <= 1.425 and -0.75 <= thing.y - player.y <= 2.3)
 
 
 @kernel
 def move_drops(block: Blocks, drop: Records, slot: Records, player: Record, counter: Counter) -> None:
-    """One tick of what lies on the ground: it falls, is picked up, or vanishes after five minutes."""
+    """One tick of the dropped items: they fall, are picked up, or vanish after five minutes."""
     for d in range(MAX_DROPS):
         stack = drop[d]
         if stack.item == NO_ITEM:

@@ -1,7 +1,7 @@
-"""Compiling the world's kernels, once a machine: numba's cache in a folder that belongs to these very sources.
+"""Compiles the world's kernels once per machine, with numba's cache in a folder that belongs to exactly these sources.
 
-numba's cache looks at the file of the compiled function only, so that a kernel would go on calling the old version of
-a kernel in another file. Here the folder's name holds a hash of all the sources, and a change makes a new folder.
+numba's cache checks only the file of the compiled function, so a kernel would keep calling the old version of a kernel
+in another file. Here the folder's name contains a hash of all the sources, so any change gives a new folder.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _source_hash() -> str:
 
 
 def _cache_folder() -> Path:
-    """A writable folder of the user's, created; the temporary folder where the home is read-only."""
+    """A writable folder of the user's, created if missing; in the temporary folder if the home is read-only."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     for root in (home, Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"):
         folder = root / "mineonline" / f"world-{_source_hash()}"
@@ -44,7 +44,7 @@ def _cache_folder() -> Path:
         if os.access(folder, os.W_OK):
             _remove_stale_siblings(folder)
             return folder
-    raise OSError(f"neither {home} nor {tempfile.gettempdir()} can be written: set XDG_CACHE_HOME to a folder that can")
+    raise OSError(f"neither {home} nor {tempfile.gettempdir()} is writable: set XDG_CACHE_HOME to a folder that is")
 
 
 def _remove_stale_siblings(folder: Path) -> None:
@@ -64,7 +64,7 @@ def kernel(function: Function) -> Function:
 
 
 def inlined(function: Function) -> Function:
-    """A kernel that becomes a part of its callers: for what runs in every pixel. It must not make or return arrays."""
+    """A kernel that is inlined into its callers, for code that runs per pixel. It must not create or return arrays."""
     return _compiled(function, inline=True)
 
 
@@ -73,11 +73,11 @@ def _compiled(function: Function, *, inline: bool) -> Function:
     njit: Any = numba.njit
     settings: Any = numba.core.config
     before = settings.CACHE_DIR
-    # read while a function is decorated, and meant for the whole process: put it back
+    # numba reads this setting of the whole process while a function is decorated: restore it
     settings.CACHE_DIR = _FOLDER
     try:
-        # without numba's runtime (nrt), which would count each array's references anew, atomically, in every pixel;
-        # numpy's error model: a division by zero gives infinity, and needs no branch
+        # inlined code goes without numba's runtime (nrt), which would count array references, atomically, per pixel;
+        # numpy's error model: a division by zero gives infinity and needs no branch
         compiled = njit(nogil=True, cache=True, error_model="numpy", forceinline=inline, _nrt=not inline)(function)
     finally:
         settings.CACHE_DIR = before

@@ -40,7 +40,7 @@ from mineonline.envs.world.state import (
 from mineonline.envs.world.terrain import surface
 
 REACH = 4.5
-"""Blocks from the eye to the block that is mined."""
+"""How far from the eye a block can be mined, in blocks."""
 NOTHING = -1
 _MINE = first_column("mine_block")
 _DELAY_TICKS = 5
@@ -52,12 +52,12 @@ _FAR = 1e30
 def first_block(
     block: Blocks, x: float, y: float, z: float, dx: float, dy: float, dz: float, reach: float
 ) -> tuple[int, float, int]:
-    """The first solid block along a ray of a direction of length 1, its distance, and the cell before it.
+    """The first solid block along a ray (a unit vector), its distance, and the cell before it.
 
-    NOTHING and the reach if there is none; the cell before is NOTHING if it is outside the world.
+    NOTHING, the reach and NOTHING if there is none; the cell before is NOTHING if it is outside the world.
     """
     i, j, k = math.floor(x), math.floor(y), math.floor(z)
-    # distance to the next cell along each axis, and between cells
+    # along each axis, the distance between cells (per_) and to the next cell (next_)
     per_x = _FAR if dx == 0.0 else abs(1.0 / dx)
     per_y = _FAR if dy == 0.0 else abs(1.0 / dy)
     per_z = _FAR if dz == 0.0 else abs(1.0 / dz)
@@ -95,7 +95,7 @@ def can_harvest(kind: int, item: int) -> bool:
 
 @kernel
 def progress_a_tick(kind: int, item: int, hampered: float) -> np.float32:
-    """What a tick of mining adds to a block's progress; `hampered` is 1, or 5 in the air or under water, or 25."""
+    """What a tick of mining adds to a block's progress; `hampered` is 1, 5 in the air or under water, 25 in both."""
     speed = TOOL_SPEED[item] if TOOL_KIND[item] == BLOCK_TOOL[kind] else np.float32(1.0)
     patience = np.float32(30.0) if can_harvest(kind, item) else np.float32(100.0)
     return np.float32(np.float32(np.float32(speed / np.float32(hampered)) / HARDNESS[kind]) / patience)
@@ -105,7 +105,7 @@ def progress_a_tick(kind: int, item: int, hampered: float) -> np.float32:
 def _break_block(
     block: Blocks, roof: Blocks, slot: Records, drop: Records, player: Record, counter: Counter, cell: int
 ) -> None:
-    """A block is mined: it vanishes, counts, drops, and wears the tool. Water beside or above flows into the hole."""
+    """Break a block: it vanishes, is counted, drops, and wears the tool. Water next to it or above fills the hole."""
     kind = int(block[cell])
     item = held_item(slot, player)
     x, z, y = cell // STRIDE_X, cell % STRIDE_X // STRIDE_Z, cell % STRIDE_Z
@@ -158,6 +158,6 @@ def mine(
     player.swing = 6 if player.swing == 0 else player.swing
     if player.progress >= 1.0:
         _break_block(block, roof, slot, drop, player, counter, target)
-        # a block that breaks at once costs no pause
+        # no pause after a block that breaks at once
         player.mine_delay = 0 if step >= 1.0 else _DELAY_TICKS
         player.target, player.progress = NOTHING, 0.0

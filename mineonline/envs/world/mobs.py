@@ -1,4 +1,4 @@
-"""Cows, pigs and sheep: they stroll, flee when they are hit, die, and drop what they are made of."""
+"""Cows, pigs and sheep: they stroll, flee when hit, die, and drop their remains."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mineonline.envs.world.state import COUNTERS, Counter, Record, Records, firs
 # half width and height in blocks, health in hp, by kind
 _BODY = {"cow": (0.45, 1.4, 10.0), "pig": (0.45, 0.9, 10.0), "sheep": (0.45, 1.3, 8.0)}
 BODY = np.array([_BODY[name] for name in MOBS])
-# item, least, most; twice a kind
+# two drops per kind: item, least, most
 _REMAINS = {
     "cow": (("beef", 1, 3), ("leather", 0, 2)),
     "pig": (("porkchop", 1, 3), ("stick", 0, 0)),
@@ -40,9 +40,9 @@ _HURT_TENTHS = COUNTERS["custom", "damage_dealt"]
 _MOB_KILLS = COUNTERS["custom", "mob_kills"]
 
 _STROLL = 0.025
-"""Acceleration in blocks a tick: about 1.1 blocks a second."""
+"""Acceleration in blocks per tick per tick, which gives about 1.1 blocks per second."""
 _FLEE = 0.07
-"""About 3 blocks a second; a player walks 4.3."""
+"""Gives about 3 blocks per second; a player walks at 4.3."""
 _STROLL_CHANCE = 1.0 / 100.0
 _PANIC_TICKS = 60
 _UNHURTABLE_TICKS = 10
@@ -54,7 +54,7 @@ _JUMP = 0.42
 
 @kernel
 def _choose_way(mob: Record, player: Record) -> None:
-    """Decide, now and then, where to go."""
+    """Choose a new direction now and then."""
     if mob.panic > 0:
         mob.panic -= 1
         if mob.walk == 0:
@@ -79,7 +79,7 @@ def _avoid_water(block: Blocks, mob: Record) -> None:
 
 @kernel
 def _keep_apart(mob: Record, player: Record) -> None:
-    """Bodies that overlap push one another apart gently."""
+    """Push a mob and the player gently apart if their bodies overlap."""
     dx, dz = mob.x - player.x, mob.z - player.z
     room = BODY[mob.kind, 0] + PLAYER_HALF_WIDTH
     overlap_y = mob.y < player.y + PLAYER_HEIGHT and player.y < mob.y + BODY[mob.kind, 1]
@@ -106,7 +106,7 @@ def _move_mob(block: Blocks, mob: Record, player: Record) -> None:
             _avoid_water(block, mob)
             _turn(mob)
             pace = _FLEE if mob.panic > 0 else _STROLL
-            # on a jump a body keeps its way, and most of its speed
+            # in the air a body keeps its direction and most of its speed
             push(mob, 1.0, 0.0, pace if mob.on_ground or mob.in_water else 0.2 * pace)
             mob.stride += 0.35 if mob.panic == 0 else 0.8
         if mob.in_water:
@@ -149,7 +149,7 @@ def _die(mob: Record, drop: Records, player: Record, counter: Counter) -> None:
 
 @kernel
 def hurt(mob: Record, drop: Records, player: Record, counter: Counter, blow_hp: float) -> bool:
-    """A blow from the player. For ten ticks after one only a harder blow counts, by what it is harder."""
+    """A blow from the player; True if it counts. For ten ticks after one, only the excess of a harder one does."""
     if mob.unhurtable > 0 and blow_hp <= mob.last_blow:
         return False
     counts = blow_hp - mob.last_blow if mob.unhurtable > 0 else blow_hp

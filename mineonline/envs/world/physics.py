@@ -1,4 +1,4 @@
-"""How bodies move: Minecraft 1.16's ticks, axis by axis against whole blocks. Distances in blocks, times in ticks."""
+"""How bodies move: Minecraft 1.16's physics, axis by axis against full blocks. Distances in blocks, times in ticks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLAYER_HEIGHT = 1.8
 EYE_HEIGHT = 1.62
 SNEAKING_EYE_HEIGHT = 1.27
 
-# what Minecraft keeps as float32 and uses in float64
+# Minecraft stores these as float32 and uses them in float64
 _DRAG_Y = float(np.float32(0.98))
 _JUMP = float(np.float32(0.42))
 _GRAVITY = 0.08
@@ -33,13 +33,13 @@ _SPRINT = 1.3
 _SNEAK = 0.3
 _NEGLIGIBLE = 0.003
 RESTING_VY = -_GRAVITY * _DRAG_Y
-"""What gravity gives in a tick to a body that stands; with less it counts as in the air for a tick."""
+"""The vy that gravity gives a standing body in a tick; with less, the body counts as in the air for a tick."""
 _TOUCH = 1e-7
 
 
 @kernel
 def is_solid(block: Blocks, x: int, y: int, z: int) -> bool:
-    """Whether a body cannot enter a cell. The world's edge and underside are walls, its top is open."""
+    """Whether bodies cannot enter a cell. The world's edges and bottom are walls, its top is open."""
     if x < 0 or x >= SIZE or z < 0 or z >= SIZE or y < 0:
         return True
     if y >= HEIGHT:
@@ -58,7 +58,7 @@ def is_water(block: Blocks, x: float, y: float, z: float) -> bool:
 
 @kernel
 def _solid_along(block: Blocks, axis: int, along: int, second: int, third: int) -> bool:
-    """`is_solid` of a cell that is given by its place along an axis and the two that follow it (x, y, z, x...)."""
+    """`is_solid` of a cell given by its index along an axis and along the two axes that follow it (x, y, z, x...)."""
     if axis == 0:
         return is_solid(block, along, second, third)
     if axis == 1:
@@ -70,7 +70,7 @@ def _solid_along(block: Blocks, axis: int, along: int, second: int, third: int) 
 def slide(
     block: Blocks, low: tuple[float, float, float], high: tuple[float, float, float], axis: int, move: float
 ) -> float:
-    """How far along an axis (0 x, 1 y, 2 z) a box gets before it touches a block."""
+    """How far a box gets along an axis (0 x, 1 y, 2 z) before it touches a block, at most `move`."""
     a, b = (axis + 1) % 3, (axis + 2) % 3
     for i in range(math.floor(low[a] + _TOUCH), math.floor(high[a] - _TOUCH) + 1):
         for j in range(math.floor(low[b] + _TOUCH), math.floor(high[b] - _TOUCH) + 1):
@@ -94,7 +94,7 @@ def _shifted(corner: tuple[float, float, float], dx: float, dy: float, dz: float
 
 @kernel
 def move_body(block: Blocks, body: Record, half_width: float, height: float) -> None:
-    """Move a body by its velocity, stop it at blocks, and note whether it stands and whether it bumped."""
+    """Move a body by its velocity, stop it at blocks, and record whether it stands and whether it bumped into one."""
     low = (body.x - half_width, body.y, body.z - half_width)
     high = (body.x + half_width, body.y + height, body.z + half_width)
     dy = slide(block, low, high, 1, body.vy)
@@ -120,7 +120,7 @@ def move_body(block: Blocks, body: Record, half_width: float, height: float) -> 
 
 @kernel
 def push(body: Record, forward: float, left: float, acceleration: float) -> None:
-    """Add to a body's velocity towards where it looks; `forward` and `left` are -1 to 1."""
+    """Accelerate a body relative to where it looks; `forward` and `left` are -1 to 1."""
     length = math.sqrt(forward * forward + left * left)
     if length < 0.01:
         return
@@ -133,7 +133,7 @@ def push(body: Record, forward: float, left: float, acceleration: float) -> None
 
 @kernel
 def drop_negligible(body: Record) -> None:
-    """Stop what is slower than 0.003 blocks a tick, as Minecraft does before each tick."""
+    """Set each speed below 0.003 blocks per tick to 0, as Minecraft does before each tick."""
     if abs(body.vx) < _NEGLIGIBLE:
         body.vx = 0.0
     if abs(body.vy) < _NEGLIGIBLE:
@@ -144,7 +144,7 @@ def drop_negligible(body: Record) -> None:
 
 @kernel
 def fall_and_slow(body: Record, stood: bool) -> None:
-    """Gravity and drag after a move, by where the body was during it."""
+    """Apply gravity and drag after a move, for where the body was during it."""
     if body.in_water:
         body.vx, body.vy, body.vz = body.vx * _DRAG_WATER, body.vy * _DRAG_WATER - _GRAVITY / 16, body.vz * _DRAG_WATER
         return
@@ -154,7 +154,7 @@ def fall_and_slow(body: Record, stood: bool) -> None:
 
 @kernel
 def _keep_off_edges(block: Blocks, player: Record) -> None:
-    """Shorten a sneaking player's step until there is ground under where it ends."""
+    """Shorten a sneaking player's step until it ends above ground."""
     vx, vz = player.vx, player.vz
     while vx != 0.0 and _hangs(block, player.x + vx, player.y, player.z):
         vx = 0.0 if abs(vx) < 0.05 else vx - math.copysign(0.05, vx)
@@ -192,7 +192,7 @@ def _jump(player: Record, pressed: bool) -> None:
 
 @kernel
 def move_player(block: Blocks, player: Record, forward: float, left: float, jump: bool) -> None:
-    """One tick of walking, jumping, swimming and falling. `player.sneaking` and `sprinting` are set already."""
+    """One tick of walking, jumping, swimming and falling. `player.sneaking` and `sprinting` must be set before."""
     drop_negligible(player)
     player.in_water = is_water(block, player.x, player.y + 0.4, player.z)
     _jump(player, jump)
@@ -222,7 +222,7 @@ def move_player(block: Blocks, player: Record, forward: float, left: float, jump
 
 @kernel
 def eye_height(player: Record) -> float:
-    """Of the eyes above the soles."""
+    """Height of the eyes above the feet."""
     return SNEAKING_EYE_HEIGHT if player.sneaking else EYE_HEIGHT
 
 

@@ -1,4 +1,4 @@
-"""How much of a nether portal's frame stands around the player: MineStudio's GateRewardsCallback as a kernel."""
+"""How much of a nether portal's frame is built near the player: MineStudio's GateRewardsCallback as a kernel."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from mineonline.envs.world.physics import Blocks
 from mineonline.envs.world.state import HEIGHT, SIZE, STRIDE_X, STRIDE_Z, Record
 
 REACH = 7
-"""Blocks along each axis from the player's that count (MineStudio's VoxelsCallback)."""
+"""How far from the player's block others count, in blocks along each axis (MineStudio's VoxelsCallback)."""
 _OBSIDIAN = BLOCK_ID["obsidian"]
 _WIDTH, _HEIGHT = 4, 5
 _ENOUGH = 12
-"""Blocks of a frame without its corners would do for a portal, yet the callback pays extra beyond these."""
+"""The callback pays extra for each block of a frame beyond these, though a portal works without its corners."""
 _PENALTY = 0.1
 
 Window = tuple[int, int, int, int, int, int]
@@ -39,7 +39,7 @@ def _is_obsidian(block: Blocks, window: Window, x: int, y: int, z: int) -> bool:
 
 @kernel
 def _frame_score(block: Blocks, window: Window, x: int, y: int, z: int, along_x: int) -> int:
-    """Of the frame whose lowest corner is given, that runs along x or else along z: its blocks, less those inside."""
+    """Score of the frame with this lowest corner, along x or else z: its blocks and the extra, less those inside."""
     frame, inside = 0, 0
     for across in range(_WIDTH):
         for up in range(_HEIGHT):
@@ -53,7 +53,7 @@ def _frame_score(block: Blocks, window: Window, x: int, y: int, z: int, along_x:
 
 @kernel
 def portal_score(block: Blocks, player: Record) -> float:
-    """The best frame whose lowest corner stands, less a tenth for each block of obsidian; 0 if that is negative."""
+    """The best score of a frame whose lowest corner is built, less 0.1 per block of obsidian; 0 if that is negative."""
     window = _window(player)
     x0, x1, y0, y1, z0, z1 = window
     count, best = 0, 0

@@ -1,4 +1,4 @@
-"""How a life begins: the land, where the player stands, and where those who are summoned do."""
+"""How a life starts: the land, where the player stands, and where summoned mobs stand."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _CACTUS = BLOCK_ID["cactus"]
 _MIDDLE = SIZE // 2
 _RESTED_TICKS = 100
 _LONGEST_FALL = 8
-"""Blocks that a mob may appear above the ground."""
+"""How far above the ground a mob may appear, in blocks."""
 _LEAST_AROUND = 3.0
 
 
 @kernel
 def standing_height(block: Blocks, x: int, z: int) -> int:
-    """Height at which feet can stand in a column under the open sky or under leaves; NOTHING on water or a cactus."""
+    """Height at which one can stand in a column, under open sky or leaves; NOTHING on water, a trunk or a cactus."""
     column = x * STRIDE_X + z * STRIDE_Z
     y = surface(block, x, z)
     while y > 1 and (block[column + y] == AIR or _FIRST_LEAVES <= block[column + y] <= _LAST_LEAVES):
@@ -62,7 +62,7 @@ def _stand(block: Blocks, player: Record, x: int, z: int) -> bool:
 
 @kernel
 def _stand_near_middle(block: Blocks, player: Record) -> None:
-    """The nearest column to the middle where the player can stand; the middle is dug free where there is none."""
+    """Put the player on the column nearest to the middle where it can stand, or on the middle if there is none."""
     for ring in range(_MIDDLE - 4):
         for dx in range(-ring, ring + 1):
             for dz in range(-ring, ring + 1):
@@ -73,7 +73,7 @@ def _stand_near_middle(block: Blocks, player: Record) -> None:
 
 @kernel
 def _stand_beside(block: Blocks, player: Record, kind: int) -> bool:
-    """Stand two steps from the nearest block of a kind that is at the height of the eyes, and look at it."""
+    """Put the player two blocks from the nearest block of a kind at eye height, looking at it; False if none."""
     best, nearest = NOTHING, 1e9
     for x in range(4, SIZE - 4):
         for z in range(4, SIZE - 4):
@@ -96,7 +96,7 @@ def _stand_beside(block: Blocks, player: Record, kind: int) -> bool:
 
 @kernel
 def _ground_below(block: Blocks, x: int, y: int, z: int) -> int:
-    """Height at which a mob that appears at (x, y, z) comes to stand, NOTHING if that is no place for it."""
+    """Height at which a mob that appears at (x, y, z) would stand; NOTHING if it cannot stand there."""
     if not (1 <= x < SIZE - 1 and 1 <= z < SIZE - 1 and 1 <= y < HEIGHT):
         return NOTHING
     column = x * STRIDE_X + z * STRIDE_Z
@@ -122,7 +122,7 @@ def _touches_wall(block: Blocks, x: float, y: int, z: float, half: float) -> boo
 
 @kernel
 def _place_mob(block: Blocks, mob: Record, player: Record, x: float, y: float, z: float) -> None:
-    """On the ground below (x, y, z) if it is walkable and a few blocks below, otherwise on such ground as near."""
+    """Put a mob on the ground a few blocks below (x, y, z) if that is walkable, otherwise at random near the player."""
     i, k = math.floor(x), math.floor(z)
     height = _ground_below(block, i, math.floor(y), k)
     if height != NOTHING:
@@ -145,7 +145,7 @@ def _place_mob(block: Blocks, mob: Record, player: Record, x: float, y: float, z
 
 @kernel
 def summon(world: World, n: int, kind: int, x: float, y: float, z: float) -> None:
-    """A mob appears, unless all places for mobs are taken."""
+    """Add a mob, unless the world has no room for another."""
     player = world.player[n]
     for m in range(world.mob.shape[1]):
         mob = world.mob[n, m]
@@ -162,7 +162,7 @@ def summon(world: World, n: int, kind: int, x: float, y: float, z: float) -> Non
 
 @kernel
 def _fresh_player(block: Blocks, player: Record) -> None:
-    """A healthy player with no key pressed, where the land is open or beside what it is to start next to."""
+    """Reset the player: healthy, no key pressed, in the open or next to a block of kind `player.near`."""
     player.vx, player.vy, player.vz, player.pitch, player.fall = 0.0, RESTING_VY, 0.0, 0.0, 0.0
     player.yaw = 360.0 * uniform(player) - 180.0
     player.health, player.air, player.hurt, player.swing = FULL_HEALTH, FULL_AIR_TICKS, 0, 0
@@ -178,14 +178,14 @@ def _fresh_player(block: Blocks, player: Record) -> None:
 
 @kernel
 def empty_slots(slot: Records) -> None:
-    """Take away all that the player carries."""
+    """Remove all that the player carries."""
     for s in range(slot.shape[0]):
         slot[s].item, slot[s].count, slot[s].wear = NO_ITEM, 0, 0
 
 
 @kernel
 def remove_mobs(mobs: Records, kind: int) -> None:
-    """Mobs of a kind (-1: all) vanish without remains."""
+    """Remove the mobs of a kind (-1: all); they leave no remains."""
     for m in range(mobs.shape[0]):
         if kind < 0 or mobs[m].kind == kind:
             mobs[m].kind = -1
@@ -193,24 +193,24 @@ def remove_mobs(mobs: Records, kind: int) -> None:
 
 @kernel
 def remove_drops(drop: Records) -> None:
-    """What lies on the ground vanishes."""
+    """Remove all dropped items."""
     for d in range(drop.shape[0]):
         drop[d].item = NO_ITEM
 
 
 @kernel
 def remove_arrows(arrow: Records) -> None:
-    """Arrows vanish."""
+    """Remove all arrows."""
     for a in range(arrow.shape[0]):
         arrow[a].state = 0
 
 
 @kernel
 def arrive(world: World, n: int, land_seed: np.uint64, biome: int) -> None:
-    """New land of a biome (-1: any) from a seed, which also decides the player's random numbers from now on.
+    """Make new land of a biome (-1: any) from a seed, which also determines the world's random numbers from now on.
 
-    The player stands on it as when a mission begins; it keeps what it carries, and its counters. Who and what was
-    around stays behind.
+    The player starts on it as in a new mission, but keeps its inventory and counters. Mobs, dropped items and arrows
+    are removed.
     """
     block, player = world.block[n], world.player[n]
     player.rng = land_seed
@@ -224,6 +224,6 @@ def arrive(world: World, n: int, land_seed: np.uint64, biome: int) -> None:
 
 @kernel
 def be_reborn(world: World, n: int) -> None:
-    """The player begins a new life on the same land, with nothing."""
+    """Start the player's next life on the same land, with nothing."""
     empty_slots(world.slot[n])
     _fresh_player(world.block[n], world.player[n])

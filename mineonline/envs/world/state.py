@@ -1,4 +1,4 @@
-"""The state of N worlds: plain numpy arrays of records, so that a kernel takes a world's row of each and no more.
+"""The state of N worlds: plain numpy arrays of records, so that a kernel takes one world's entry of each and no more.
 
 Axes: N worlds, V blocks of a world, M mobs, D dropped items, A arrows, S inventory slots, K counters.
 """
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mineonline.envs.names import EVENTS
 
 SIZE = 64
-"""Blocks along x and along z; what lies outside is a wall that nobody sees."""
+"""Blocks along x and along z; outside is an invisible wall."""
 HEIGHT = 32
 VOLUME = SIZE * SIZE * HEIGHT
 STRIDE_X = SIZE * HEIGHT
@@ -21,7 +21,7 @@ STRIDE_Z = HEIGHT
 STRIDE_Y = 1
 
 TILE = 8
-"""Columns along each side of a tile, over which a ray can pass at once."""
+"""Columns along each side of a tile; a ray can pass over a tile in one step."""
 TILES = SIZE // TILE
 
 MAX_DROPS = 32
@@ -41,35 +41,35 @@ PLAYER = np.dtype(
     [
         ("x", "f8"),
         ("y", "f8"),
-        ("z", "f8"),  # the middle of the soles
+        ("z", "f8"),  # x, y, z: the middle of the feet
         ("vx", "f8"),
         ("vy", "f8"),
-        ("vz", "f8"),  # blocks a tick
+        ("vz", "f8"),  # blocks per tick
         ("yaw", "f8"),
         ("pitch", "f8"),  # degrees; yaw 0 looks to +z, 90 to -x; pitch 90 looks down
         ("fall", "f8"),  # blocks fallen so far
         ("rng", "u8"),
-        ("mission", "u8"),  # the seed of all land of a mission
+        ("mission", "u8"),  # the mission's seed, from which all its land follows
         ("target", "i8"),  # the block being mined, -1 none
         ("health", "f4"),
-        ("progress", "f4"),  # of the block being mined, 1 breaks it; float32 as in Minecraft, or dirt takes a tick more
+        ("progress", "f4"),  # of the block being mined, 1 breaks it; as float64, dirt would take a tick too many
         ("tick", "i4"),  # of the episode
         ("time_limit", "i4"),  # ticks
         ("biome", "i4"),
         ("near", "i4"),  # the block that the player starts next to, -1 none
-        ("top", "i4"),  # nothing stands at this height or above it
+        ("top", "i4"),  # no block is at this height or above
         ("ground", "i4"),  # the usual height of the ground
         ("hotbar", "i4"),
         ("jump_delay", "i4"),
         ("mine_delay", "i4"),
         ("since_blow", "i4"),  # ticks since the last blow
-        ("use_delay", "i4"),  # ticks until a use key that is held acts again
-        ("draw_slot", "i4"),  # of the bow that is being drawn, -1 none
-        ("draw_ticks", "i4"),  # for which it has been
+        ("use_delay", "i4"),  # ticks until a held use key acts again
+        ("draw_slot", "i4"),  # of the bow being drawn, -1 none
+        ("draw_ticks", "i4"),  # since it started being drawn
         ("swing", "i4"),  # ticks left of the arm's swing
         ("air", "i4"),  # ticks of breath
         ("hurt", "i4"),  # ticks left of the flash
-        ("mending", "i4"),  # ticks of being hurt since it last healed
+        ("mending", "i4"),  # ticks below full health since it last healed
         ("on_ground", "u1"),
         ("bumped", "u1"),  # walked into something
         ("in_water", "u1"),
@@ -97,7 +97,7 @@ MOB = np.dtype(
         ("stride", "f8"),  # phase of the legs, radians
         ("health", "f4"),
         ("last_blow", "f4"),  # hp of the last blow that counted
-        ("kind", "i4"),  # its place in names.MOBS, -1 none
+        ("kind", "i4"),  # index in names.MOBS, -1 none
         ("walk", "i4"),  # ticks left to walk
         ("panic", "i4"),  # ticks left to flee
         ("unhurtable", "i4"),  # ticks in which only a harder blow hurts
@@ -138,13 +138,13 @@ ARROW = np.dtype(
         ("z", "f8"),
         ("vx", "f8"),
         ("vy", "f8"),
-        ("vz", "f8"),  # blocks a tick
+        ("vz", "f8"),  # blocks per tick
         ("bearing", "f8"),
-        ("climb", "f8"),  # radians; where it points: from +x to +z, and up
-        ("cell", "i8"),  # the block that it sticks in
+        ("climb", "f8"),  # radians; bearing: from +x towards +z; climb: upwards
+        ("cell", "i8"),  # of the block that it sticks in
         ("age", "i4"),
         ("state", "i4"),  # 0 none, FLYING, STUCK
-        ("critical", "u1"),  # from a bow that was drawn all the way
+        ("critical", "u1"),  # from a fully drawn bow
     ],
     align=True,
 )
@@ -158,12 +158,12 @@ COUNTERS: dict[tuple[str, str], int] = {
 
 
 def first_column(event: str) -> int:
-    """Where the columns of an event begin; its objects follow in the order of `names.EVENTS`."""
+    """The column of an event's first object; the others follow in the order of `names.EVENTS`."""
     return COUNTERS[event, EVENTS[event][0]]
 
 
 class World(NamedTuple):
-    """N worlds, in which a mission has begun."""
+    """N worlds, each in a mission."""
 
     player: Records
     """[N] of PLAYER"""
@@ -178,15 +178,15 @@ class World(NamedTuple):
     block: NDArray[np.uint8]
     """[N, V] block ids at x * STRIDE_X + z * STRIDE_Z + y"""
     roof: NDArray[np.uint8]
-    """[N, SIZE * SIZE] height of the highest block of a column, at x * SIZE + z: what is lower lies in the shade"""
+    """[N, SIZE * SIZE] height of the highest block of a column, at x * SIZE + z: what is lower is in the shade"""
     tile_roof: NDArray[np.uint8]
-    """[N, TILES * TILES] no roof of a tile is higher; placing raises it, mining does not lower it"""
+    """[N, TILES * TILES] at least the highest roof of a tile; placing raises it, mining does not lower it"""
     counter: NDArray[np.float64]
-    """[N, K] cumulative in an episode"""
+    """[N, K] totals since the start of the episode"""
 
 
 def new_world(num_worlds: int, num_mobs: int) -> World:
-    """Arrays for N worlds in which nothing has begun."""
+    """Arrays for N worlds in which no mission has started."""
     mob = np.zeros((num_worlds, max(1, num_mobs)), MOB)
     mob["kind"] = -1
     return World(

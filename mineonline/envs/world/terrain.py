@@ -22,7 +22,7 @@ _SNOW, _CACTUS, _GRAVEL = BLOCK_ID["snow_block"], BLOCK_ID["cactus"], BLOCK_ID["
 _FIRST_LOG, _FIRST_LEAVES = BLOCK_ID["oak_log"], BLOCK_ID["oak_leaves"]
 _OAK, _BIRCH, _SPRUCE, _ACACIA, _CACTUS_TREE = range(5)
 
-# height of the ground over the sea, height of hills, their width in blocks, trees, their kind, top, under the top
+# ground above the sea, height of hills, their width (all in blocks), trees, their kind, top block, block below it
 _LAND = {
     "plains": (2.0, 2.5, 26, 6, _OAK, "grass_block", "dirt"),
     "forest": (2.4, 4.0, 20, 62, _OAK, "grass_block", "dirt"),
@@ -37,7 +37,7 @@ _SHAPE = np.array([_LAND[biome][:3] for biome in BIOMES])
 _TREES = np.array([_LAND[biome][3:5] for biome in BIOMES], np.int64)
 _COVER = np.array([[BLOCK_ID[name] for name in _LAND[biome][5:]] for biome in BIOMES], np.uint8)
 
-# ore, veins, blocks of a vein, highest place
+# ore, veins, blocks per vein, greatest height
 _ORES = np.array(
     [
         [BLOCK_ID["coal_ore"], 14, 8, 14],
@@ -104,7 +104,7 @@ def _bury_ores(block: NDArray[np.uint8], player: Record) -> None:
 
 @kernel
 def surface(block: NDArray[np.uint8], x: int, z: int) -> int:
-    """Height of the highest block of a column; that of the water where there is some."""
+    """Height of the highest block of a column, water included."""
     column = x * STRIDE_X + z * STRIDE_Z
     y = HEIGHT - 1
     while y > 0 and block[column + y] == AIR:
@@ -114,7 +114,7 @@ def surface(block: NDArray[np.uint8], x: int, z: int) -> int:
 
 @kernel
 def _put_leaves(block: NDArray[np.uint8], x: int, y: int, z: int, radius: int, wood: int, player: Record) -> None:
-    """A layer of leaves, its corners ragged."""
+    """A layer of leaves with ragged corners."""
     for dx in range(-radius, radius + 1):
         for dz in range(-radius, radius + 1):
             if abs(dx) == radius and abs(dz) == radius and uniform(player) < 0.7:
@@ -152,7 +152,7 @@ def _plant(block: NDArray[np.uint8], player: Record) -> None:
     for _ in range(trees):
         x, z = 4 + below(player, SIZE - 8), 4 + below(player, SIZE - 8)
         soil = block[x * STRIDE_X + z * STRIDE_Z + surface(block, x, z)]
-        # room to stand in the middle, where the player appears
+        # keep the middle free, where the player appears
         in_the_open = abs(x - SIZE // 2) <= 1 and abs(z - SIZE // 2) <= 1
         if (soil in (_GRASS, _SNOW) or (soil == _SAND and kind == _CACTUS_TREE)) and not in_the_open:
             _grow_tree(block, x, z, kind, player)
@@ -160,7 +160,7 @@ def _plant(block: NDArray[np.uint8], player: Record) -> None:
 
 @kernel
 def generate(block: NDArray[np.uint8], player: Record, biome: int) -> None:
-    """Fill a world's blocks with land of a biome (-1: any), drawing on `player.rng`."""
+    """Fill a world's blocks with land of a biome (-1: any), with random numbers from `player.rng`."""
     player.biome = biome if biome >= 0 else below(player, _SHAPE.shape[0])
     seed = mix(np.uint64(player.rng))
     _fill_columns(block, seed, player.biome)
@@ -171,7 +171,7 @@ def generate(block: NDArray[np.uint8], player: Record, biome: int) -> None:
 
 @kernel
 def survey(block: NDArray[np.uint8], roof: NDArray[np.uint8], tile_roof: NDArray[np.uint8], player: Record) -> None:
-    """Measure the land after a change: the roofs over columns and tiles, and the height that nothing reaches."""
+    """Measure the land after a change: the roofs of columns and tiles, and the height above all blocks."""
     tile_roof[:] = 0
     for x in range(SIZE):
         for z in range(SIZE):
@@ -186,7 +186,7 @@ def survey(block: NDArray[np.uint8], roof: NDArray[np.uint8], tile_roof: NDArray
 def measure_column(
     block: NDArray[np.uint8], roof: NDArray[np.uint8], tile_roof: NDArray[np.uint8], player: Record, x: int, z: int
 ) -> None:
-    """`survey` of one column after a block was put into it."""
+    """`survey` of one column after a block was placed in it."""
     y = surface(block, x, z)
     tile = x // TILE * TILES + z // TILE
     roof[x * SIZE + z] = y

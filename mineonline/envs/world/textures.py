@@ -111,7 +111,7 @@ def _cobble(name: str, colour: Colour) -> Picture:
 
 
 def _fringed(name: str, ground: Picture, fringe: Picture) -> Picture:
-    """A block's side with what grows on top hanging over its upper edge."""
+    """A block's side, with what grows on top hanging over its upper edge."""
     depth = _dice(name).integers(2, 5, 16)
     return np.where((np.arange(16)[:, None] < depth)[..., None], fringe, ground)
 
@@ -184,7 +184,7 @@ def _animals() -> dict[str, Picture]:
 
 
 def _pictures(biome: str) -> dict[str, Picture]:
-    """All textures of a biome by name."""
+    """All textures of a biome, by name."""
     stone, dirt = _speckled("stone", (126, 126, 126), 0.07), _speckled("dirt", (134, 96, 67), 0.14)
     grass = _speckled("grass", _GRASS_TINT[biome], 0.13)
     sand, snow = _speckled("sand", (219, 207, 160), 0.05), _speckled("snow", (240, 246, 248), 0.025)

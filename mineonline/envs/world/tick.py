@@ -1,4 +1,4 @@
-"""A tick of a world, and the decisions of N worlds: what one call of `WorldEnv.step` computes before it draws.
+"""One tick of a world, and one decision in N worlds: what a call of `WorldEnv.step` computes before it draws.
 
 Axes: N worlds, G groups of buttons, R reward rules, C counters of a rule, K counters.
 """
@@ -51,15 +51,15 @@ class Rules(NamedTuple):
     reward: NDArray[np.float64]
     """[R]"""
     most: NDArray[np.float64]
-    """[R] payments, or units, in an episode"""
+    """[R] most payments, or units, in an episode"""
     per_unit: NDArray[np.bool_]
     """[R]"""
     portal: bool
-    """Whether the portal score pays, too."""
+    """Whether the portal score pays as well."""
 
 
 class Scores(NamedTuple):
-    """What the decisions of an episode came to so far; the first three belong to the last decision alone."""
+    """Results of the current episodes so far; the first three fields are of the last decision only."""
 
     reward: NDArray[np.float32]
     """[N]"""
@@ -70,7 +70,7 @@ class Scores(NamedTuple):
     seen: NDArray[np.float64]
     """[N, R, C] the counters at the last tick"""
     paid: NDArray[np.float64]
-    """[N, R] payments, or units, of the episode"""
+    """[N, R] payments, or units, in the episode so far"""
     portal: NDArray[np.float64]
     """[N] the portal score at the last tick"""
 
@@ -106,7 +106,7 @@ def _suffer(player: Record, counter: Counter, hp: float) -> None:
 
 @kernel
 def _survive(block: Blocks, player: Record, counter: Counter) -> None:
-    """Falls and drowning hurt; time heals."""
+    """Apply damage from falls and drowning, and healing over time."""
     if player.on_ground or player.in_water:
         if player.fall > _SAFE_FALL:
             _suffer(player, counter, math.ceil(player.fall - _SAFE_FALL))
@@ -125,7 +125,7 @@ def _survive(block: Blocks, player: Record, counter: Counter) -> None:
 
 @kernel
 def _press_keys(slot: Records, drop: Records, player: Record, counter: Counter, choice: NDArray[np.int64]) -> None:
-    """The keys that act when they go down: inventory and drop."""
+    """The keys that act only when they are pressed down: inventory and drop."""
     if choice[_INVENTORY] == 1 and not player.inventory_down:
         player.gui_open = 1 - player.gui_open
     if choice[_DROP] == 1 and not player.drop_down and not player.gui_open:
@@ -138,7 +138,7 @@ def _attack(
     block: Blocks, roof: Blocks, mobs: Records, drop: Records, slot: Records, player: Record, counter: Counter,
     held_down: bool,
 ) -> None:  # fmt: skip
-    """The attack button: a blow or the begin of mining when it goes down, mining while it is down."""
+    """The attack button: when pressed down, it strikes or starts mining; while held, it mines."""
     cell, distance, _ = look_at_block(block, player, BLOCK_REACH)
     victim = NOTHING
     if held_down and not player.attack_down:
@@ -150,7 +150,7 @@ def _attack(
 
 @kernel
 def _walk(block: Blocks, player: Record, counter: Counter, choice: NDArray[np.int64], free: bool) -> None:
-    """The keys that move; they do nothing while the player is not free."""
+    """The movement keys; they do nothing unless the player is `free`."""
     x, z, stood = player.x, player.z, player.on_ground
     pace = 0.0 if not free else 1.0 if player.draw_slot == NOTHING else _DRAWING_PACE
     forward = pace if choice[_FORE_BACK] == 1 else -pace if choice[_FORE_BACK] == 2 else 0.0
@@ -163,7 +163,7 @@ def _walk(block: Blocks, player: Record, counter: Counter, choice: NDArray[np.in
 
 @kernel
 def tick(world: World, n: int, choice: NDArray[np.int64], pitch_degrees: float, yaw_degrees: float) -> None:
-    """A twentieth of a second of world n. `choice` is one choice a group of `actions.GROUPS`."""
+    """Run one tick, a twentieth of a second, of world n. `choice` holds one choice per group of `actions.GROUPS`."""
     block, roof, tile_roof = world.block[n], world.roof[n], world.tile_roof[n]
     mobs, drop, arrow, slot = world.mob[n], world.drop[n], world.arrow[n], world.slot[n]
     player, counter = world.player[n], world.counter[n]
@@ -176,7 +176,7 @@ def tick(world: World, n: int, choice: NDArray[np.int64], pitch_degrees: float, 
     if free:
         turn_camera(player, pitch_degrees, yaw_degrees)
         _steer(player, choice)
-    # who draws a bow cannot strike
+    # a player who is drawing a bow cannot strike
     attack = free and choice[_ATTACK] == 1 and player.draw_slot == NOTHING
     _attack(block, roof, mobs, drop, slot, player, counter, attack)
     use(block, roof, tile_roof, mobs, arrow, slot, player, counter, free and choice[_USE] == 1)
@@ -189,14 +189,14 @@ def tick(world: World, n: int, choice: NDArray[np.int64], pitch_degrees: float, 
 
 @kernel
 def live(world: World, n: int, choice: NDArray[np.int64], pitch_degrees: float, yaw_degrees: float, ticks: int) -> None:
-    """`tick` so many times, with the camera moving in each."""
+    """Run `tick` this many times; the camera moves in each."""
     for _ in range(ticks):
         tick(world, n, choice, pitch_degrees, yaw_degrees)
 
 
 @kernel
 def _pay(rules: Rules, counter: Counter, seen: NDArray[np.float64], paid: NDArray[np.float64]) -> float:
-    """What a tick earns by MineStudio's RewardsCallback: each rule looks at its counters in turn, and pays once."""
+    """The reward of a tick, as in MineStudio's RewardsCallback: a rule whose counters rose pays once, or per unit."""
     total = 0.0
     for r in range(rules.column.shape[0]):
         rise = 0.0
@@ -217,9 +217,9 @@ def advance(
     world: World, rules: Rules, scores: Scores, choice_NG: NDArray[np.int64], last_choice_NG: NDArray[np.int64],
     camera_N2: NDArray[np.float64], active_N: NDArray[np.bool_], first_tick: int, end_tick: int, repeat: int,
 ) -> None:  # fmt: skip
-    """Ticks `first_tick` to `end_tick` - 1 of a decision of `repeat` ticks, in every active world until it ends.
+    """Run ticks `first_tick` to `end_tick` - 1 of a decision of `repeat` ticks, in every active world until it ends.
 
-    The camera moves in a decision's first tick only; its last is made with `last_choice_NG`.
+    The camera moves in a decision's first tick only; its last tick uses `last_choice_NG`.
     """
     for n in range(active_N.shape[0]):
         if first_tick == 0:

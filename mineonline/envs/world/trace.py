@@ -1,6 +1,6 @@
-"""What a ray meets in the blocks.
+"""Finds the block that a ray hits.
 
-A ray is `d` from the eye, of any length, and distances along it are counted in that length.
+A ray starts at the eye and has the direction `d`, of any length; distances along it are in units of that length.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from mineonline.envs.world.physics import Blocks
 from mineonline.envs.world.state import HEIGHT, SIZE, TILE, TILES
 
 MISS = -1
-"""No cell."""
+"""In place of a cell: no block is hit."""
 DRY = -2.0
-"""No distance: no water."""
+"""In place of a distance: there is no water."""
 
 
 @inlined
 def _scan_column(
     block: Blocks, first_cell: int, peak: int, eye_y: float, dy: float, per_y: float, y_in: float, y_out: float
 ) -> tuple[int, float, float]:
-    """What a ray meets in a column that it crosses from height `y_in` to `y_out`, and whose highest block is `peak`.
+    """What a ray hits in a column that it crosses from height `y_in` to `y_out`, and whose highest block is at `peak`.
 
-    The cell or MISS; the distance, negative if it is met where the ray enters the column; the distance at which water
-    begins, DRY if there is none, negative likewise.
+    The cell or MISS; its distance, negative if it is hit where the ray enters the column; and the distance at which
+    water starts, DRY if there is none, negative likewise.
     """
     j, last, water, distance = int(y_in), int(max(0.0, y_out)), DRY, -1.0
     if dy < 0:
@@ -58,7 +58,7 @@ def _walk_tile(
     block: Blocks, roof: Blocks, eye: Vector, d: Vector, per: Vector, tile_x: int, tile_z: int,
     near: float, far: float, axis: int,
 ) -> tuple[int, float, int, float]:  # fmt: skip
-    """What a ray meets in a tile between two distances, column by column; see `trace`."""
+    """What a ray hits in a tile between two distances, column by column; see `trace`."""
     x, y, z = eye
     dx, dy, dz = d
     # rounding must not carry a ray into a column of another tile
@@ -92,11 +92,11 @@ def _walk_tile(
 def trace(
     block: Blocks, roof: Blocks, tile_roof: Blocks, top: int, eye: Vector, d: Vector, per: Vector, end: float
 ) -> tuple[int, float, int, float]:
-    """The block that a ray meets: its cell (MISS), distance, the axis of its face, and where water began (DRY).
+    """The block that a ray hits: its cell (or MISS), distance, the axis of its face, and where water starts (or DRY).
 
-    `per` is the distance between the cells along each axis, finite, `end` how far to look. The ray goes from tile to
-    tile, looks at the columns of a tile only where it is under the tile's roof, and into a column only where it is
-    under the column's. Nothing is at height `top` or above.
+    `per` is the finite distance between cells along each axis, `end` how far to look. The ray goes from tile to tile;
+    it looks at the columns of a tile only below the tile's roof, and into a column only below the column's. No block
+    is at height `top` or above.
     """
     x, y, z = eye
     dx, dy, dz = d
@@ -117,7 +117,7 @@ def trace(
             if dy > 0:
                 stop = min(far, (ceiling - y) * per[1])
             elif y_in > ceiling:
-                # it comes in from above, not through a side
+                # the ray enters from above, not through a side
                 start, axis = min(far, (y - ceiling) * per[1]), 1
             cell, distance, axis, wet = _walk_tile(block, roof, eye, d, per, tile_x, tile_z, start, stop, axis)
             water = wet if water == DRY else water

@@ -22,7 +22,7 @@ _TOUCH = 1e-7
 
 @kernel
 def _fills(body: Record, half_width: float, height: float, x: int, y: int, z: int) -> bool:
-    """Whether a body is in a cell; one that touches its side is not."""
+    """Whether a body is in a cell; touching its side does not count."""
     return bool(
         x - half_width + _TOUCH < body.x < x + 1 + half_width - _TOUCH
         and y - height + _TOUCH < body.y < y + 1 - _TOUCH
@@ -48,8 +48,8 @@ def _use_hands(
 ) -> None:
     """Use the main hand or, if that does nothing, the off hand.
 
-    A block goes before the face that is looked at. One for which there is no room does nothing, and the off hand
-    neither: so it is in Minecraft. The cell before a face is never solid, so it holds air or water.
+    A block goes in front of the face that the player looks at. If there is no room for it, nothing happens and the off
+    hand is not used either, as in Minecraft. The cell in front of a face is never solid: it holds air or water.
     """
     looked_at, distance, before = look_at_block(block, player, BLOCK_REACH)
     sees_face = looked_at != NOTHING and look_at_mob(mobs, player, min(distance, MOB_REACH)) == NOTHING
@@ -74,7 +74,7 @@ def use(
     block: Blocks, roof: Blocks, tile_roof: Blocks, mobs: Records, arrow: Records, slot: Records, player: Record,
     counter: Counter, held_down: bool,
 ) -> None:  # fmt: skip
-    """One tick of the use button: it acts when it goes down and every fourth tick after, but not while mining."""
+    """One tick of the use button: it acts when pressed down and every fourth tick after that, but not while mining."""
     fresh = held_down and not player.use_down
     player.use_down = held_down
     player.use_delay = max(0, player.use_delay - 1)

@@ -1,4 +1,4 @@
-"""What the player sees of the land: one ray a pixel through the blocks, with fog, shade and clear water."""
+"""What the player sees of the land: one ray per pixel through the blocks, with fog, shade and clear water."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ Depth = NDArray[np.float32]
 """[height, width] blocks from the eye to what a pixel shows"""
 
 VIEW = 48.0
-"""Blocks; what is farther is sky."""
+"""How far the player sees, in blocks; beyond is sky."""
 _FOG_FROM = 24.0
 _HEIGHT_BITS = HEIGHT.bit_length() - 1
 
 _ZENITH, _HORIZON = (116.0, 162.0, 250.0), (190.0, 212.0, 252.0)
 _WATER_COLOUR = (44.0, 82.0, 190.0)
 _SHADE = 0.74
-# the sides east and west, top and bottom, north and south
+# by axis of the face: east and west, top and bottom, north and south
 _FACE_LIGHT = (0.64, 1.0, 0.82)
 _BOTTOM_LIGHT = 0.5
-# beyond the edge of the world a plain of this colour goes on
+# the plain that is seen beyond the edge of the world has the colour of this texture
 _GROUND_TEXTURE = np.array(
     [
         TEXTURE_ID["sand" if biome == "desert" else "snow_block" if biome == "snowy_taiga" else "grass_top"]
         for biome in BIOMES
     ]
 )
-# where the copies of 16, 8, 4, 2 and 1 texels a side begin
+# where the copies of 16, 8, 4, 2 and 1 texels a side start
 _COPY_OFFSET = np.array([0, 256, 320, 336, 340])
 _CRACK_PRIMES = (73, 151)
 
@@ -51,21 +51,21 @@ Colour = tuple[float, float, float]
 @inlined
 def texel(atlas: Atlas, texture: int, u: float, v: float, texels_a_pixel: float) -> Colour:
     """Colour of a texture at (u, v) in [0, 1), from a copy that is no finer than the pixel."""
-    # a sum of comparisons: the processor would guess wrong at the branches of a search
+    # a sum of comparisons: the processor would mispredict the branches of a search
     copy = (
         int(texels_a_pixel > 1.4) + int(texels_a_pixel > 2.8) + int(texels_a_pixel > 5.6) + int(texels_a_pixel > 11.2)
     )
     size = 16 >> copy
-    place = texture * TEXELS + _COPY_OFFSET[copy] + int(v * size) * size + int(u * size)
-    return float(atlas[place, 0]), float(atlas[place, 1]), float(atlas[place, 2])
+    index = texture * TEXELS + _COPY_OFFSET[copy] + int(v * size) * size + int(u * size)
+    return float(atlas[index, 0]), float(atlas[index, 1]), float(atlas[index, 2])
 
 
 @inlined
 def _crack(progress: float, u: float, v: float) -> float:
-    """Darkening of a block that is being mined, more of it as it goes on."""
+    """Brightness of a point on a block that is being mined: the more progress, the more points are dark."""
     scattered = int(u * 16) * _CRACK_PRIMES[0] + int(v * 16) * _CRACK_PRIMES[1]
-    place = scattered * scattered >> 4 & 15
-    return 0.5 if place < 9.0 * progress else 1.0
+    index = scattered * scattered >> 4 & 15
+    return 0.5 if index < 9.0 * progress else 1.0
 
 
 @inlined
@@ -73,7 +73,7 @@ def _land_colour(
     block: Blocks, roof: Blocks, atlas: Atlas, cell: int, axis: int, looked_at: int, progress: float,
     point: Vector, d: Vector, slope: float, texels: float,
 ) -> Colour:  # fmt: skip
-    """Colour of a block's face at a point of it, without fog."""
+    """Colour of a block's face at a point, without fog."""
     u, v = point[0] - int(point[0]), point[2] - int(point[2])
     face, light, front = 2, _FACE_LIGHT[axis], cell
     if axis == 1:
@@ -132,7 +132,7 @@ def _pixel_colour(
     block: Blocks, roof: Blocks, tile_roof: Blocks, atlas: Atlas, player: Record, looked_at: int,
     eye: Vector, d: Vector, per: Vector, length: float, texels_at_one: float,
 ) -> tuple[Colour, float]:  # fmt: skip
-    """Colour along a ray of a length, and the distance of what is seen there."""
+    """Colour that is seen along a ray, and its distance in blocks. `length` is that of `d`."""
     cell, along, axis, water = trace(block, roof, tile_roof, player.top, eye, d, per, VIEW / length)
     distance, slope = along * length, d[1] / length
     if cell != MISS:
@@ -154,7 +154,7 @@ def _pixel_colour(
 
 @kernel
 def _skyline(tile_roof: Blocks, eye: Vector, axes: Axes, shape: Shape) -> NDArray[np.int64]:
-    """For each column of a picture the first row in which land can stand higher than the eye."""
+    """For each column of a picture, the first row in which land above the height of the eye can appear."""
     first_row = np.full(shape[1], shape[0])
     for tile in range(TILES * TILES):
         rise = tile_roof[tile] + 1 - eye[1]
@@ -168,9 +168,9 @@ def _skyline(tile_roof: Blocks, eye: Vector, axes: Axes, shape: Shape) -> NDArra
 
 @kernel
 def _aim(rays: NDArray[np.float64], axes: Axes, up: float) -> None:
-    """Rays through a row of the picture: x, z, the distances between the cells along x and z, and the length of each.
+    """Fill in the rays of a row of the picture: x, z, the distances between cells along x and along z, the length.
 
-    One loop over arrays without branches, which the compiler turns into vector instructions.
+    One loop over arrays, without branches, so that the compiler can vectorise it.
     """
     width = rays.shape[1]
     for column in range(width):
@@ -188,7 +188,7 @@ def draw_land(
     image: Image, depth: Depth, block: Blocks, roof: Blocks, tile_roof: Blocks, player: Record, atlas: Atlas,
     looked_at: int,
 ) -> None:  # fmt: skip
-    """Fill a picture with land, water and sky, and its depths. `looked_at` is the cell under the crosshair."""
+    """Draw land, water and sky, and fill in the depths. `looked_at` is the cell under the crosshair."""
     height, width = depth.shape
     eye, axes = eye_of(player), view_axes(player)
     texels_at_one = 16.0 * 2.0 * TAN_Y / height
@@ -197,7 +197,7 @@ def draw_land(
     for row in range(height):
         up = 1.0 - (row + 0.5) * 2.0 / height
         _aim(rays, axes, up)
-        # the view is never tilted: all rays of a row climb alike
+        # the view never rolls: all rays of a row have the same y
         y = axes[1] + up * axes[7]
         per_y = 1.0 / max(1e-9, abs(y))
         for column in range(width):

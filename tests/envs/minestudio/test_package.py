@@ -1,15 +1,16 @@
-"""MineStudio's modules are imported without what they do not use. Each in a process that has imported nothing."""
+"""MineStudio's modules are imported without the packages that they do not use. Each test runs in a fresh process."""
 
 import subprocess
 import sys
 
+from tests.helpers.programs import LIMIT_S
 from tests.helpers.settings import ROOT
 
 
 def output_of(program):
     """What a program prints, on either stream."""
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False, cwd=ROOT
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=LIMIT_S, check=False, cwd=ROOT
     )
     return (done.stdout + done.stderr).strip()
 

@@ -1,4 +1,4 @@
-"""Blows, and what animals make of them."""
+"""Blows, and how animals react to them."""
 
 import numpy as np
 import pytest
@@ -85,7 +85,7 @@ def test_each_decision_of_several_ticks_is_a_fresh_click():
         press(env, "attack")
         cow["x"], cow["y"], cow["z"] = MIDDLE + 0.5, GROUND, MIDDLE + 2.5
         healths.append(float(cow["health"]))
-    # the fist hits in the first and, after ten ticks without hurt, in the fourth
+    # the fist hits in the first decision and again in the fourth: for ten ticks after a hit nothing hurts
     assert healths[0] == healths[1] == 9
     assert healths[3] < 9
 
@@ -101,7 +101,7 @@ def test_a_missed_click_costs_the_strength_of_the_next_blow():
 
 @pytest.mark.parametrize(("ahead", "hit"), [(3.3, True), (3.4, False)])
 def test_a_blow_reaches_three_blocks(ahead, hit):
-    # along a view of 15 degrees downwards, to a box whose front is 0.45 nearer than its middle
+    # the view points 15 degrees down, and the front of the box is 0.45 nearer than its middle
     env, cow = hunter(ahead=ahead)
     press(env, "attack")
     assert (cow["health"] < 10) == hit

@@ -1,4 +1,4 @@
-"""Chat commands do to the embedded world what they do to Minecraft, and what it does not know it refuses."""
+"""Chat commands do to the embedded world what they do to Minecraft, and those that it does not know are refused."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def say(env, *commands):
 
 
 def slots(env):
-    """Slot -> item and count, of those that hold something."""
+    """Slot -> (item, count), for the slots that hold something."""
     inventory = env.infos()[0]["inventory"]
     return {s: (stack["type"], stack["quantity"]) for s, stack in inventory.items() if stack["type"] != "none"}
 
@@ -141,7 +141,7 @@ def state_after(env, *commands, ticks=0):
     say(env, *commands)
     press(env, decisions=ticks) if ticks else None
     player = env.world.player[0].copy()
-    # these go on counting through a mission
+    # these keep counting through a whole mission
     player["tick"] = player["time_limit"] = 0
     return env.world.block[0].copy(), player
 
@@ -156,7 +156,7 @@ def test_teleportbiome_gives_land_that_nothing_decides_but_the_mission_and_the_w
     np.testing.assert_array_equal(land, other_land)
     assert player == other_player
     assert fresh.infos()[0]["location_stats"]["biome_name"] == "desert"
-    # it keeps what it carries and what it did
+    # the player keeps its inventory and its counters
     assert slots(played) == {0: ("dirt", 5)}
     assert played.infos()[0]["custom"]["jump"] >= 1
     for command in ("/teleportbiome @a desert -312 ~0 78", "/teleportbiome @a desert -313 ~0 77",
@@ -210,7 +210,7 @@ WRONG = {
     "/gve @p bow": ["'/gve @p bow'", "/give @p ITEM [COUNT]", "/summon MOB"],
     "give @p bow": ["'give @p bow'", "/give @p ITEM"],
     "/": ["'/'", "/give"],
-    "/give @p minecraft:bwo": ["'minecraft:bwo'", "no item", "bow", "/give @p ITEM [COUNT]"],
+    "/give @p minecraft:bwo": ["'minecraft:bwo'", "not a known item", "bow", "/give @p ITEM [COUNT]"],
     "/give Steve bow": ["'Steve'", "@p, @s, @a"],
     "/give @p bow many": ["'many'", "whole number from 1"],
     "/give @p": ["two or three words", "/give @p ITEM [COUNT]"],
@@ -218,21 +218,21 @@ WRONG = {
     "/replaceitem entity @p hotbar.9 bow": ["'hotbar.9'", "hotbar.0 to 8"],
     "/replaceitem entity @p hotbar.1 bow 2": ["a stack of bow is 1 to 1, not 2"],
     "/replaceitem block 1 2 3 container.1 bow": ["'entity'"],
-    "/summon minecraft:zombie ~ ~ ~": ["'minecraft:zombie'", "no mob", "cow, pig, sheep"],
+    "/summon minecraft:zombie ~ ~ ~": ["'minecraft:zombie'", "not a known mob", "cow, pig, sheep"],
     "/summon cow ~ ~": ["a mob, its place"],
     "/summon cow ~ ~ ~ {Age:-100}": ["{Age:0}"],
-    "/summon cow ~x ~ ~": ["'~x'", "no x"],
-    "/setblock ~ ~ ~ lava": ["'lava'", "no block", "obsidian"],
-    "/setblock ~ ~0.5 1.5 stone": ["'1.5'", "no z"],
+    "/summon cow ~x ~ ~": ["'~x'", "not a valid x"],
+    "/setblock ~ ~ ~ lava": ["'lava'", "not a known block", "obsidian"],
+    "/setblock ~ ~0.5 1.5 stone": ["'1.5'", "not a valid z"],
     "/fill 1 2 3 4 5 stone": ["6 numbers"],
     "/fill 1 2 3 4 5 6 stone hollow": ["'replace' or 'keep'"],
     "/kill Steve": ["'Steve'", "@e[type=...]"],
     "/kill @e[type=zombie]": ["'zombie'", "type of entity", "item"],
     "/time set soon": ["'soon'"],
     "/weather snow": ["clear, rain or thunder"],
-    "/teleportbiome @a nether 1 ~0 1": ["'nether'", "no biome", "plains"],
+    "/teleportbiome @a nether 1 ~0 1": ["'nether'", "not a known biome", "plains"],
     "/teleportbiome @a plains 1 5 1": ["~0"],
-    "/effect give @p wither": ["'wither'", "no effect", "instant_health"],
+    "/effect give @p wither": ["'wither'", "not a known effect", "instant_health"],
     "/gamerule keepInventory true": ["'keepInventory'", "doDaylightCycle"],
     "/execute as @p run": ["'run' and a command"],
     "/execute as @p at @p run summon wolf": ["'wolf'", "cow"],

@@ -1,4 +1,4 @@
-"""Episodes: what decides them, how they end, what they pay, and what they tell."""
+"""Episodes: what determines them, how they end, what they pay, and what they report."""
 
 import itertools
 
@@ -42,7 +42,7 @@ def random_actions(decisions, num_envs, seed=0):
 
 
 def play(env, decisions=60, seed=0):
-    """Frames and rewards of each environment over a fixed random play: `[decisions, N, ...]`."""
+    """Frames and rewards of each environment over a fixed series of random actions: `[decisions, N, ...]`."""
     frames, rewards = [env.reset(all_of(env))["image"].copy()], []
     for action in random_actions(decisions, 8, seed):
         step = env.step({name: classes[: env.num_envs] for name, classes in action.items()}, all_of(env))
@@ -166,7 +166,7 @@ def test_a_player_can_start_at_a_trunk_and_looks_at_it():
 
 
 def minestudios_rewards(rules, infos):
-    """RewardsCallback of MineStudio 1.1.6 in plain Python, over the infos of successive ticks; with `per_unit`."""
+    """MineStudio 1.1.6's RewardsCallback in plain Python, plus `per_unit`, over the infos of successive ticks."""
     paid, total = [0.0] * len(rules), 0.0
     for before, now in itertools.pairwise(infos):
         for r, rule in enumerate(rules):
@@ -185,14 +185,14 @@ def test_rewards_are_what_minestudios_rule_gives_on_the_infos():
     env.reset(all_of(env))
     ticks.append(env.infos())
     returns = np.zeros(4)
-    # a rested player with an animal before its eyes, then one that digs: all rules pay and run out
+    # a rested player that faces an animal, then one that digs: every rule pays until its limit
     player, mob = env.world.player, env.world.mob[:, ::4]
     for action in random_actions(100, 4, seed=3):
         player["since_blow"], player["yaw"], player["pitch"] = 100, 0.0, 25.0
         mob["x"], mob["y"], mob["z"] = player["x"][:, None], player["y"][:, None], player["z"][:, None] + 1.4
         returns += env.step(action, all_of(env)).reward_N
     player["pitch"] = 80.0
-    # a block of earth breaks within the three ticks of a decision in which the button is down
+    # a block of dirt breaks within the three ticks of a decision in which the button is down
     env.world.slot[:, 0]["item"] = ITEM_ID["diamond_shovel"]
     for _ in range(40):
         returns += press(env, "attack").reward_N

@@ -1,4 +1,4 @@
-"""Blocks break after Minecraft's times, drop what they should, and wear the tool."""
+"""Blocks take as long to break as in Minecraft, drop what they should, and wear the tool."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ TIMES = [
 
 
 def facing(block, tool=None, task=None):
-    """A player with a block at the height of its eyes, one block away."""
+    """A player with a block at eye height, one block away."""
     env = flat_env(task, tool=tool if task is None else None)
     if task is not None and tool:
         give(env, tool)
@@ -50,7 +50,7 @@ def ticks_to_break(env, limit=2000):
 @pytest.mark.parametrize(("block", "tool", "seconds", "drops"), TIMES)
 def test_break_times_and_drops(block, tool, seconds, drops):
     env = facing(block, tool)
-    # the table is 1 / progress a tick; float32 sums reach 1 up to a tick later
+    # the table is 1 / progress per tick; float32 sums reach 1 up to a tick later
     assert abs(ticks_to_break(env) - seconds * 20) <= 1
     assert env.infos()[0]["mine_block"] == {block: 1}
     assert (env.world.drop[0]["item"] != 0).any() == drops
@@ -123,7 +123,7 @@ def test_a_decision_of_several_ticks_lets_go_of_the_block_at_its_end():
     env = facing("oak_log", "iron_axe", a_task(action_repeat=4))
     press(env, "attack", decisions=20)
     assert is_there(env)
-    # what breaks before its last tick does so: leaves take six
+    # a block that needs fewer ticks does break: leaves take six
     env = facing("oak_leaves", "iron_axe", a_task(action_repeat=7))
     press(env, "attack")
     assert not is_there(env)

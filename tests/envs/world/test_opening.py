@@ -1,4 +1,4 @@
-"""An episode opens with what MineStudio's callbacks say, and a session of raw keys is the same world as WorldEnv."""
+"""An episode opens with the commands of MineStudio's callbacks, and a session of raw keys is the same as WorldEnv."""
 
 import random
 from types import SimpleNamespace
@@ -23,13 +23,13 @@ MOBS = [{"name": "cow", "number": 3, "range_x": [-5, 5], "range_z": [2, 7]},
 
 @pytest.fixture(scope="module")
 def callbacks():
-    """MineStudio's own."""
+    """MineStudio's own callbacks."""
     np.unicode_ = np.str_  # its simulator was written for numpy 1
     return pytest.importorskip("minestudio.simulator.callbacks", reason="MineStudio is not installed")
 
 
 def a_simulator(s):
-    """What callbacks see of a simulator that was reset before, seeded with s, and what they said to it."""
+    """What callbacks see of a simulator that was reset before and seeded with s, and the commands that they send it."""
     said = []
     random.seed(s)
     np.random.seed(s & 0xFFFFFFFF)
@@ -43,7 +43,7 @@ def a_simulator(s):
     return sim, said
 
 
-# ---- what is said
+# ---- the commands that are sent
 
 
 @pytest.mark.parametrize("s", [0, 1, 2**32 + 5, 2**63 - 1])
@@ -84,7 +84,7 @@ def test_seeds_are_functions_of_seed_index_and_episode_and_fit_where_they_go():
 
 
 def opened(session, task, seed, episode):
-    """Say to a session what the first or a later episode of environment 0 begins with."""
+    """Send a session what an episode of environment 0, the first or a later one, starts with."""
     said = opening(task, episode_seed(seed, 0, episode))
     if episode == 0:
         session.begin(mission_seed=mission_seed(seed, 0), biome=task.biome)
@@ -98,7 +98,7 @@ def opened(session, task, seed, episode):
 
 
 def decide(session, task, button, camera):
-    """A decision as its ticks of raw keys; the infos after each."""
+    """Play a decision as ticks of raw keys; yields the info after each."""
     choice = masked_buttons(task.actions.forbid, task.actions.hold)[button]
     choice[DROP] = 0
     view = CAMERA_DEGREES[camera] if choice[CAMERA] else (0.0, 0.0)
@@ -130,7 +130,7 @@ def minestudios_callback(callbacks, task):
 
 def assert_same_world(env, session):
     player, other = env.world.player[0].copy(), session.world.player[0].copy()
-    # a session does not know when an episode begins
+    # a session does not know when an episode starts
     player["tick"] = player["time_limit"] = other["tick"] = other["time_limit"] = 0
     assert player == other
     np.testing.assert_array_equal(env.world.slot[0], session.world.slot[0])
@@ -160,7 +160,7 @@ def test_a_session_and_worldenv_are_the_same_world_and_pay_the_same_episode_afte
             step = env.step({"buttons": np.array([button]), "camera": np.array([camera])}, on)
             infos = list(decide(session, task, button, camera))
             assert_same_world(env, session)
-            if name != "hunt_cow":  # MineStudio has no reward for each hp
+            if name != "hunt_cow":  # MineStudio has no reward per hp
                 reward = sum(callback.after_step(None, {}, 0.0, False, False, info)[1] for info in infos)
                 assert step.reward_N[0] == pytest.approx(reward, abs=1e-6)
                 paid += abs(reward)

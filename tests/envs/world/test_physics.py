@@ -40,7 +40,7 @@ def test_paces_are_minecrafts(keys, metres_a_second):
 def test_left_and_right_are_where_a_player_sees_them():
     env = flat_env()
     press(env, "right", decisions=10)
-    # west is on the right of who looks south
+    # a player that looks south has west on its right
     assert env.world.player[0]["x"] < MIDDLE
     press(env, "left", decisions=30)
     assert env.world.player[0]["x"] > MIDDLE + 1
@@ -62,7 +62,7 @@ def test_a_wall_stops_and_a_jump_gets_onto_one_block_but_not_onto_two():
 
 
 def platform():
-    """The player stands on a pillar, five blocks over the ground."""
+    """The player stands on a pillar, five blocks above the ground."""
     env = flat_env()
     put_block(env, "stone", up=4)
     env.world.player[0]["y"] = GROUND + 5

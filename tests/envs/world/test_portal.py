@@ -1,4 +1,4 @@
-"""The portal score is MineStudio's, and pays by what it goes up."""
+"""The portal score is MineStudio's, and its rise is the reward."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ FRAME = [(a, u) for a in range(4) for u in range(5) if a in (0, 3) or u in (0, 4
 
 @pytest.fixture(scope="module")
 def minestudios():
-    """GateRewardsCallback of MineStudio."""
+    """MineStudio's GateRewardsCallback."""
     np.unicode_ = np.str_  # its simulator was written for numpy 1
     callbacks = pytest.importorskip("minestudio.simulator.callbacks", reason="MineStudio is not installed")
     return callbacks.GateRewardsCallback()
@@ -46,7 +46,7 @@ def test_a_whole_frame_is_worth_sixteen_less_a_tenth_a_block(along_x):
 
 
 def random_places(dice):
-    """Part of a frame, with some rubbish around."""
+    """Part of a frame, with stray blocks around it."""
     env = portal_env()
     kept = [place for place in FRAME if dice.random() < 0.8]
     at = dice.integers(-8, 6, 3) * [1, 0.5, 1]
@@ -117,7 +117,7 @@ def test_a_player_who_places_obsidian_in_a_row_is_paid_for_each_block():
     give(env, "obsidian", 64, OFF_HAND)
     player = env.world.player[0]
     paid = []
-    # the ground ahead, then a second row of it, then up against the second
+    # on the ground two blocks ahead, then one block ahead, then on top of that one
     for pitch in (40.0, 29.0, 25.0):
         player["pitch"] = pitch
         paid.append(press(env, "use").reward_N[0])

@@ -41,7 +41,7 @@ def test_a_block_goes_against_a_side():
 
 
 def before_a_wall():
-    """Room for three blocks, one before the other, at the height of the eyes."""
+    """Room for three blocks, one in front of another, at eye height."""
     env = builder()
     put_block(env, "stone", up=1, ahead=4)
     env.world.player[0]["pitch"] = 0.0
@@ -84,7 +84,7 @@ def test_no_block_is_placed_in_the_players_body():
     env.world.player[0]["pitch"] = 90.0
     press(env, "use", decisions=10)
     assert block_at(env) == BLOCK_ID["air"]
-    # but under it while it jumps high enough
+    # but one is placed under it while it jumps high enough
     press(env, "use", "jump", decisions=8)
     assert block_at(env) == BLOCK_ID["obsidian"]
 
@@ -93,7 +93,7 @@ def test_no_block_is_placed_in_an_animals_body():
     env = flat_env(mobs=1)
     give(env, "obsidian", 64)
     env.world.player[0]["pitch"] = 50.0
-    # its back is behind the place, its front in it, and the view passes below
+    # the front of its body is in the cell for the block, its back beyond, and the view passes below
     mob = put_mob(env, ahead=1.9)
     env.world.player[0]["sneaking"] = 1
     mob["y"] = GROUND + 0.9
@@ -194,7 +194,7 @@ def test_arrows_in_the_off_hand_are_shot_first():
 
 def test_a_bow_that_was_hardly_drawn_does_not_shoot():
     env = archer()
-    # a power of a tenth takes between two and three ticks
+    # reaching a power of a tenth takes between two and three ticks
     assert shoot(env, 2)["state"] == 0
     assert env.infos()[0]["inventory"][5]["quantity"] == 10
     assert shoot(env, 3)["state"] == FLYING
@@ -293,7 +293,7 @@ def test_a_fully_drawn_bow_kills_a_sheep_in_two_shots_at_most_and_is_paid_for():
 def test_the_hit_of_an_arrow_is_twice_its_speed_rounded_up():
     env = archer(mobs=1)
     sheep = put_mob(env, "sheep", ahead=2.5)
-    # ten ticks draw to five twelfths: 1.25 blocks a tick, which hurt by 3
+    # ten ticks draw to a power of five twelfths: 1.25 blocks per tick, which cost 3 hp
     shoot(env, 10)
     press(env, decisions=3)
     assert 8 - sheep["health"] == 3
@@ -327,7 +327,7 @@ def test_an_arrow_is_seen():
     arrow = shoot(env, 20)
     press(env, decisions=10)
     assert arrow["state"] == STUCK
-    # ahead of the crosshair, away from the hand
+    # around the crosshair, away from the hand
     changed = (env.render(0, 128, 128) != before).any(axis=-1)[40:90, 40:80]
     assert 3 < changed.sum() < 400
 
