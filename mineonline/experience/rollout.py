@@ -111,7 +111,7 @@ class Player:
             idle_N = self._truncated_N | self._waiting_N
             step = vector.step({k: v[:, 0].cpu().numpy() for k, v in action.items()}, ~idle_N.numpy())
             # after a death, reset at once; after a truncation, only after the row of its last observation
-            begins_N = torch.from_numpy(step.terminated_N) | self._truncated_N
+            reset_N = torch.from_numpy(step.terminated_N) | self._truncated_N
             row: dict[str, Any] = {
                 **decision,
                 "reward_BT": torch.from_numpy(step.reward_N),
@@ -124,9 +124,9 @@ class Player:
             for name, value in row.items():
                 tensors[name][:, t] = value
             self._truncated_N = torch.from_numpy(step.truncated_N.copy())
-            self._observation = vector.reset(begins_N.numpy()) if begins_N.any() else step.observation
+            self._observation = vector.reset(reset_N.numpy()) if reset_N.any() else step.observation
             waiting_N = torch.from_numpy(vector.waiting_N.copy())
-            self._first_N = (begins_N | self._waiting_N) & ~waiting_N
+            self._first_N = (reset_N | self._waiting_N) & ~waiting_N
             self._waiting_N = waiting_N
             env_s += time.perf_counter() - before
         self._write_observation(self._length)

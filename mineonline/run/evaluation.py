@@ -125,9 +125,9 @@ def play(env: VectorEnv, policy: Policy, episodes: int, *, best: bool, watch: Wa
             done.append(Episode(float(return_N[n]), int(length_N[n]), "", statistics, bool(step.crashed_N[n])))
         return_N[ended_N], length_N[ended_N] = 0.0, 0
         remaining_N -= ended_N
-        begins_N = ended_N & (remaining_N > 0)
-        observation = env.reset(begins_N) if begins_N.any() else step.observation
-        first_N = (begins_N | waiting_N) & ~env.waiting_N
+        reset_N = ended_N & (remaining_N > 0)
+        observation = env.reset(reset_N) if reset_N.any() else step.observation
+        first_N = (reset_N | waiting_N) & ~env.waiting_N
         waiting_N = env.waiting_N.copy()
     return done
 

@@ -284,7 +284,7 @@ class Config(Section, frozen=True):
     torch_threads: int
     """CPU threads of each trainer process. 0: the cores that collector workers leave free, at least one."""
     learner: dict[str, Any]
-    """Class of the learner, a LightningModule, as `{_target_: my_package.MyPPO}`: `mineonline.learning.module.PPO` or a
+    """Class of the learner, a LightningModule, as `{_target_: my_package.MyPPO}`: `mineonline.PPO` or a
     subclass of it."""
     callbacks: list[dict[str, Any]]
     """Lightning callbacks of your own, each `{_target_: my_package.MyCallback, ...}`; they run after the built-in
