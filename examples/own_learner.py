@@ -26,5 +26,5 @@ class PrintAdvantages(lightning.Callback):
     def on_train_batch_end(self, trainer, pl_module, outputs: IterationOutput, batch: Batch, batch_idx):
         if pl_module.iteration % self.every == 0 and trainer.is_global_zero:
             lag = sum(batch.lag_B) / len(batch.lag_B)
-            returns = outputs["return_BT"][~batch.fragments.final_BT]
+            returns = outputs["return_BT"][~batch.fragments.idle_BT]
             print(f"iteration {pl_module.iteration}: mean return to go {returns.mean():.2f}, lag {lag:.1f}", flush=True)

@@ -6,14 +6,14 @@ python -m mineonline.train policy=own policy._target_=examples.own_policy.Coarse
 from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from mineonline import ActionMask, EnvSpec, FactoredHead, Policy, PolicyOutput, ValueHead
+from mineonline import ActionMask, EnvSpec, FactoredHead, Policy, PolicyOutput, ValueHead, errors
 
 
 class CoarsePolicy(Policy):
     def __init__(self, spec: EnvSpec, width: int = 64, forbid=("hotbar", "use", "drop", "inventory")):
         super().__init__()  # with memory: super().__init__({"name": TensorSpec(shape, "float32")})
         if "image" not in spec.observation:
-            raise ValueError("CoarsePolicy sees pictures only")
+            raise errors.ConfigError("CoarsePolicy sees pictures: give env=world or env=minestudio.")
         self.body = nn.Sequential(nn.Linear(3 * 12 * 16, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
         self.head = FactoredHead(width, ActionMask(forbid=tuple(forbid)))
         self.value = ValueHead(width)

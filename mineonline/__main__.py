@@ -28,7 +28,7 @@ def main() -> None:
     if words and words[0] in COMMANDS:
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, "-m", f"mineonline.{words[0]}", *words[1:]])
-    if words[:1] in (["-sc"], ["--shell-completion"]):
+    if words[:1] == ["-sc"] and words[1:2] and words[1].startswith(("install=", "uninstall=", "query=")):
         _complete(words)
     elif words[:1] == ["--version"]:
         from mineonline import __version__
@@ -56,7 +56,7 @@ def _complete(words: list[str]) -> None:
     from mineonline.settings.command_line import run_hydra
 
     sys.argv[0] = "mineonline"
-    run_hydra(words, lambda settings: None)
+    run_hydra(words, lambda settings, overrides: None)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from mineonline.processes.stopping import exit_on_signals
+
+if __name__ == "__main__":
+    exit_on_signals()  # before the imports that take seconds
+
 from mineonline.errors import CollectorError, ConfigError, MineonlineError
 from mineonline.processes.lifetimes import show_run_dir
 from mineonline.processes.logs import log_to_stderr
@@ -37,7 +42,8 @@ def parse_arguments(words: list[str]) -> CollectArguments | RecordArguments:
     """The arguments in `words`. ConfigError says how to call the command."""
     if not words:
         raise ConfigError(COLLECT_USAGE)
-    if any(word.startswith("run=") for word in words):
+    keys = {word.partition("=")[0] for word in words}
+    if "run" in keys or not keys & {"checkpoint", "record", "fragments"}:
         return parse_words(words, CollectArguments, COLLECT_USAGE)
     arguments = parse_words(words, RecordArguments, COLLECT_USAGE)
     if arguments.fragments < 1:

@@ -11,6 +11,11 @@ from __future__ import annotations
 
 import sys
 
+from mineonline.processes.stopping import exit_on_signals
+
+if __name__ == "__main__":
+    exit_on_signals()  # before the imports that take seconds
+
 from mineonline.errors import ConfigError, EnvError
 from mineonline.run.readiness import download_engine, install, report
 from mineonline.settings.command_line import report_errors

@@ -5,22 +5,24 @@ python -m mineonline.evaluate checkpoint=runs/<...>/checkpoints/last.ckpt episod
 
 from __future__ import annotations
 
-import signal
 import sys
+
+from mineonline.processes.stopping import ORPHANED, exit_on_signals
+
+if __name__ == "__main__":
+    exit_on_signals()  # before the imports that take seconds
 
 from mineonline.errors import ConfigError
 from mineonline.processes.lifetimes import die_with_parent, parent_trainer
-from mineonline.processes.stopping import exit_on_signals
 from mineonline.settings.arguments import EVALUATE_USAGE, EvaluateArguments
 from mineonline.settings.command_line import parse_words, report_errors
 
 
 def main() -> None:
     """Play, print the scores, write the files. If a trainer started this process, it ends with that trainer."""
-    exit_on_signals(signal.SIGINT, signal.SIGTERM)
     parent = parent_trainer()
     if parent is not None:
-        die_with_parent(parent, signal.SIGTERM)
+        die_with_parent(parent, ORPHANED)
     arguments = parse_arguments(sys.argv[1:])
     # this import takes seconds: report a misspelt key first
     from mineonline.run.evaluation import evaluate

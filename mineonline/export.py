@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import sys
 
+from mineonline.processes.stopping import exit_on_signals
+
+if __name__ == "__main__":
+    exit_on_signals()  # before the imports that take seconds
+
 from mineonline.settings.arguments import EXPORT_USAGE, ExportArguments
 from mineonline.settings.command_line import parse_words, report_errors
 

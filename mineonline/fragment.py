@@ -2,7 +2,7 @@
 
 Axes: B fragments, T rows. `_BU` tensors have U = T + 1 rows: the last is what the last action led to.
 
-A row is one decision, with two exceptions, marked in `final_BT`: no action was taken there, and no loss reads them.
+A row is one decision, with two exceptions, marked in `idle_BT`: no action was taken there, and no loss reads them.
 First, when an episode is truncated (a time limit, a crash), its true last observation gets its own row: the truncated
 decision bootstraps from the value of that row, with the policy's memory of the whole episode. Second, until the next
 episode has started (Minecraft takes seconds), rows hold nothing. So a row always shows what the row before it led to,
@@ -11,7 +11,7 @@ unless that one terminated:
     row          t        t+1      t+2                    row          t           t+1
     decision     last     -        first of the next      decision     last        first of the next
     truncated    yes                                      terminated   yes
-    final                 yes
+    idle                  yes
     first                          yes                    first                    yes
 """
 
@@ -26,18 +26,18 @@ from torch import Tensor
 
 from mineonline.envs.contract import EnvSpec, TensorSpec
 
-TensorDict = dict[str, Tensor]
+Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Fragments:
     """B fragments of T rows, as the behaviour policy saw them when it acted."""
 
-    observation: TensorDict
+    observation: Tensors
     """Name -> (B, U, *shape)."""
     first_BU: Tensor
     """bool: the row is the first of an episode; memory is reset before it."""
-    action: TensorDict
+    action: Tensors
     """Name -> (B, T) int64: class of each action."""
     log_prob_BT: Tensor
     """float32: log-probability of the whole action under the behaviour policy, in nats."""
@@ -49,11 +49,11 @@ class Fragments:
     """bool: the episode ended for good; nothing bootstraps."""
     truncated_BT: Tensor
     """bool: the episode was cut; the next row holds its last observation."""
-    final_BT: Tensor
+    idle_BT: Tensor
     """bool: the row holds no decision."""
-    memory: TensorDict
+    memory: Tensors
     """Name -> (B, *shape): the policy's memory before row 0."""
-    reference_memory: TensorDict
+    reference_memory: Tensors
     """Name -> (B, *shape): the reference policy's memory; empty if there is no reference, or it has no memory."""
     version_B: Tensor
     """int64: version of the behaviour policy."""
@@ -77,7 +77,7 @@ class Fragments:
     def from_named_tensors(tensors: Mapping[str, Tensor]) -> Fragments:
         """The inverse of `named_tensors`."""
         flat: dict[str, Tensor] = {}
-        groups: dict[str, TensorDict] = {"observation": {}, "action": {}, "memory": {}, "reference_memory": {}}
+        groups: dict[str, Tensors] = {"observation": {}, "action": {}, "memory": {}, "reference_memory": {}}
         for name, tensor in tensors.items():
             group, dot, key = name.partition(".")
             if dot:
@@ -134,7 +134,7 @@ def fragment_schema(
         TensorField("reward_BT", "float32", rows),
         TensorField("terminated_BT", "bool", rows),
         TensorField("truncated_BT", "bool", rows),
-        TensorField("final_BT", "bool", rows),
+        TensorField("idle_BT", "bool", rows),
         *(TensorField(f"memory.{name}", s.dtype, s.shape) for name, s in memory.items()),
         *(TensorField(f"reference_memory.{name}", s.dtype, s.shape) for name, s in reference_memory.items()),
         TensorField("version_B", "int64", ()),
@@ -143,7 +143,7 @@ def fragment_schema(
     )
 
 
-def empty_fragments(schema: Sequence[TensorField], count: int) -> TensorDict:
+def empty_fragments(schema: Sequence[TensorField], count: int) -> Tensors:
     """Uninitialised tensors for `count` fragments, in shared memory, by name."""
     return {
         field.name: torch.empty((count, *field.shape), dtype=getattr(torch, field.dtype)).share_memory_()  # type: ignore[no-untyped-call]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from typing import Any
 
 from mineonline.processes.stopping import StopRequest
@@ -21,16 +20,15 @@ from mineonline.settings.parsing import parse_config
 
 def main() -> None:
     """Check the command line, then hand over to Hydra."""
-    words = with_config_dirs(sys.argv[1:])
+    words = with_saved_settings(with_config_dirs(sys.argv[1:]))
     if not any(word.startswith("-") for word in words):  # other flags are Hydra's
-        words = with_saved_settings(words)
         settings = compose_settings(words)
         parse_config(settings)
         show_run_dir(choose_run_dir(settings), "mineonline.train", words)
-    run_hydra(words, partial(_train, words))
+    run_hydra(words, _train)
 
 
-def _train(words: list[str], settings: dict[str, Any]) -> None:
+def _train(settings: dict[str, Any], overrides: list[str]) -> None:
     # these imports take seconds: report a misspelt key first
     import lightning
 
@@ -40,7 +38,7 @@ def _train(words: list[str], settings: dict[str, Any]) -> None:
 
     learner_class = user_class("learner", settings["learner"], PPO)
     callbacks = user_objects("callbacks", settings["callbacks"], lightning.Callback)
-    train(settings, _stop, overrides=words, learner_class=learner_class, callbacks=callbacks)
+    train(settings, _stop, overrides=overrides, learner_class=learner_class, callbacks=callbacks)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -13,6 +14,11 @@ import pytest
 import torch
 
 from tests.helpers.programs import Run
+
+
+def pytest_configure():
+    if importlib.util.find_spec("minestudio") is None:
+        raise pytest.UsageError("MineStudio is missing. Install it with  python -m mineonline.doctor --install")
 
 
 def pytest_collection_modifyitems(items):

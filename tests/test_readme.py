@@ -7,13 +7,15 @@ import subprocess
 
 import pytest
 
-from mineonline.settings.command_line import compose_settings
+from mineonline import collect, evaluate
+from mineonline.settings.arguments import ExportArguments, ReplayArguments
+from mineonline.settings.command_line import compose_settings, parse_words
 from mineonline.settings.parsing import parse_config
 from tests.helpers.settings import ROOT
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = [
-    shlex.split(re.split(r"\s{2,}", line.strip())[0])
+    shlex.split(re.sub(r"<[^>]*>", "x", re.split(r"\s{2,}", line.strip())[0]))
     for block in re.findall(r"```\n(.*?)```", README, re.DOTALL)
     for line in block.splitlines()
     if line.startswith("python -m ")
@@ -26,10 +28,16 @@ def test_there_are_commands_to_check():
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_names_a_program_and_settings_that_exist(command):
-    assert importlib.util.find_spec(command[2])
-    if command[2] == "mineonline.train" and "--help" not in command:
-        overrides = [argument for argument in command[3:] if not argument.startswith("checkpoint=")]
-        parse_config(compose_settings(overrides))
+    program, words = command[2], command[3:]
+    assert importlib.util.find_spec(program)
+    if program == "mineonline.train" and "--help" not in words:
+        parse_config(compose_settings([word for word in words if not word.startswith("checkpoint=")]))
+    elif program == "mineonline.collect":
+        collect.parse_arguments(words)
+    elif program == "mineonline.evaluate":
+        evaluate.parse_arguments(words)
+    elif program in ("mineonline.export", "mineonline.replay"):
+        parse_words(words, ExportArguments if program.endswith("export") else ReplayArguments, "")
 
 
 def test_every_file_that_is_linked_exists():

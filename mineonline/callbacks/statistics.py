@@ -93,7 +93,7 @@ class Statistics(IterationCallback):
             "fragments": float(len(batch.lag_B)),
             "lag": float(sum(batch.lag_B)),
             "reuse": float(sum(batch.reuse_B)),
-            "idle_rows": float(batch.fragments.final_BT.float().mean(1).sum()),
+            "idle_rows": float(batch.fragments.idle_BT.float().mean(1).sum()),
             "stale": float(arrivals.dropped["stale"]),
             "refused": float(arrivals.dropped["refused"]),
             "env_s": sum(t.env_s for t in arrivals.timings),

@@ -1,7 +1,4 @@
-"""What can be set for each environment, in the section `env` of a configuration.
-
-Settings common to all environments are in `mineonline/settings/config.py`.
-"""
+"""What can be set for each environment, in the section `env` of a configuration."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ class FragmentBuffer:
             arrivals = self._arrivals
             arrivals.full_s += time.monotonic() - started
             arrivals.fragments += 1
-            arrivals.env_steps += int((~fragment.final_BT).sum())
+            arrivals.env_steps += int((~fragment.idle_BT).sum())
             arrivals.episodes.extend(report.episodes)
             arrivals.env_failures += report.env_failures
             arrivals.timings.append(report.timing)

@@ -53,7 +53,8 @@ def collect(
 
     `newest_weights`: returns each version once, and None while there is no newer one. `alive`: called after every
     rollout, and at least every 0.1 s while this waits for room or for the next version. `rollouts_per_version`: play
-    this many with each version, then wait for the next; None never waits.
+    this many with each version, then wait for the next; None never waits. While it waits for the first weights only
+    `newest_weights` can end it.
     """
     rollouts = iter(workers)
     while (weights := newest_weights()) is None:
@@ -211,7 +212,7 @@ class FragmentSender:
         self._env_failures += int(rollout["report.crashed_BT"].sum())
         for n in range(len(rollout["env_B"])):
             episodes = self._episodes.finished(rollout, n)
-            if bool(rollout["final_BT"][n].all()):
+            if bool(rollout["idle_BT"][n].all()):
                 continue  # its environment waited for an episode throughout: there is nothing to learn from
             report = Report(self._collector_id, episodes, self._env_failures, timing)
             self._env_failures = 0

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from mineonline.errors import ConfigError
-from mineonline.fragment import Fragments, TensorDict, TensorField
+from mineonline.fragment import Fragments, TensorField, Tensors
 
 _ALIGNMENT = 64
 """Bytes; every tensor starts at a multiple of it."""
@@ -29,7 +29,7 @@ class DiskStorage:
     def __init__(self, folder: Path, schema: Sequence[TensorField], capacity: int) -> None:
         total = sum(_aligned(capacity * field.nbytes) for field in schema)
         file = torch.frombuffer(_nameless_file(folder, total, capacity), dtype=torch.uint8)
-        self._tensors: TensorDict = {}
+        self._tensors: Tensors = {}
         start = 0
         for field in schema:
             size = capacity * field.nbytes

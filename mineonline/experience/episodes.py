@@ -22,7 +22,7 @@ class EpisodeScores:
     def finished(self, rollout: dict[str, Tensor], n: int) -> tuple[Episode, ...]:
         """Episodes that ended in fragment `n` of a rollout, which is environment n's. Call it once per fragment."""
         reward_T = rollout["reward_BT"][n].numpy().astype(np.float64)
-        decided_T = ~rollout["final_BT"][n].numpy()
+        decided_T = ~rollout["idle_BT"][n].numpy()
         ended_T = (rollout["terminated_BT"][n] | rollout["truncated_BT"][n]).numpy()
         episodes = []
         start = 0

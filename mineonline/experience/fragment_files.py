@@ -29,7 +29,7 @@ from mineonline.envs.contract import EnvSpec
 from mineonline.errors import DECODE_ERRORS, ConfigError
 from mineonline.fragment import Fragments, TensorField, concatenate
 
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
 SUFFIX = ".safetensors"
 
 _DTYPES = {
@@ -79,7 +79,8 @@ class RecordedFragments:
     The fragments may differ in length from the run's.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: str | Path) -> None:
+        folder = Path(folder)
         self._folder = folder
         if not folder.is_dir():
             raise ConfigError(f"{folder}: there is no such folder of recorded fragments.")

@@ -117,7 +117,7 @@ class Player:
                 "reward_BT": torch.from_numpy(step.reward_N),
                 "terminated_BT": torch.from_numpy(step.terminated_N),
                 "truncated_BT": torch.from_numpy(step.truncated_N),
-                "final_BT": idle_N,
+                "idle_BT": idle_N,
                 "report.statistics_BTK": torch.from_numpy(step.statistics_NK),
                 "report.crashed_BT": torch.from_numpy(step.crashed_N),
             }

@@ -19,7 +19,7 @@ _FORBIDDEN = -1e6
 
 
 class FragmentSet(Protocol):
-    """Recorded fragments, for example `mineonline.experience.fragment_files.RecordedFragments`."""
+    """Recorded fragments, for example `mineonline.RecordedFragments`."""
 
     def __len__(self) -> int: ...
 
@@ -44,9 +44,9 @@ class Cloning:
         observation = {name: tensor[:, :-1] for name, tensor in drawn.observation.items()}
         output = policy(observation, drawn.first_BU[:, :-1], policy.initial_memory(len(drawn)))
         log_prob_BT = policy.head.log_prob(output.logits, drawn.action)
-        if bool((log_prob_BT[~drawn.final_BT] < _FORBIDDEN).any()):
+        if bool((log_prob_BT[~drawn.idle_BT] < _FORBIDDEN).any()):
             raise ConfigError(
                 "offline.folder: recorded actions are forbidden by this run's task (task.actions). Give the task that "
                 "they were recorded with, or record new fragments."
             )
-        return -self._coef * log_prob_BT[~drawn.final_BT].mean()
+        return -self._coef * log_prob_BT[~drawn.idle_BT].mean()

@@ -166,7 +166,7 @@ class PPO(lightning.LightningModule):
                 losses.append(each)
                 norms.append(self._norm)
         self._end_iteration()
-        decided_BT = ~fragments.final_BT
+        decided_BT = ~fragments.idle_BT
         self._log(losses, norms, skipped, prepared.value_BU[:, :-1][decided_BT], prepared.return_BT[decided_BT])
         return {
             "advantage_BT": prepared.advantage_BT, "return_BT": prepared.return_BT, "value_BU": prepared.value_BU,
@@ -177,7 +177,7 @@ class PPO(lightning.LightningModule):
         """Everything that is computed before the first optimiser step; also updates the statistics of the returns."""
         found, logits = self._look_at(fragments)
         advantage_BT, return_BT = self.targets(fragments, found)
-        decided_BT = ~fragments.final_BT
+        decided_BT = ~fragments.idle_BT
         if self.objective.normalize_advantage:
             mean, mean_square = self._moments(advantage_BT[decided_BT])
             deviation = (mean_square - mean**2).clamp(min=0).sqrt()

@@ -54,9 +54,9 @@ def advantages(
     """`gae` of every fragment; the trace continues into the environment's next fragment, if it is in the batch.
 
     A gap in the sequence numbers of an environment stops the trace; the bootstrap at the fragment's last row remains.
-    Rows marked in `final_BT` hold no decision: their advantage means nothing.
+    Rows marked in `idle_BT` hold no decision: their advantage means nothing.
     """
-    ended_BT = fragments.terminated_BT | fragments.truncated_BT | fragments.final_BT
+    ended_BT = fragments.terminated_BT | fragments.truncated_BT | fragments.idle_BT
     successor_B = _successors(fragments)
     result_BT = torch.zeros_like(fragments.reward_BT)
     next_advantage_B = torch.zeros_like(fragments.reward_BT[:, 0])

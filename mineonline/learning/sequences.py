@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mineonline.fragment import Fragments, TensorDict
+from mineonline.fragment import Fragments, Tensors
 from mineonline.policies.policy import Memory, Policy
 
 
@@ -20,13 +20,13 @@ from mineonline.policies.policy import Memory, Policy
 class Sequences:
     """S sequences of C rows; a minibatch is a subset."""
 
-    observation: TensorDict
+    observation: Tensors
     """Name -> (S, C, *shape)."""
     first_BT: Tensor
     """bool: memory is reset before the row."""
-    memory: TensorDict
+    memory: Tensors
     """Name -> (S, *shape): the policy's memory before the first row, under the weights at the iteration's start."""
-    action: TensorDict
+    action: Tensors
     """Name -> (S, C) int64."""
     behaviour_log_prob_BT: Tensor
     """Under the behaviour policy, in nats."""
@@ -69,7 +69,7 @@ class FirstPass(NamedTuple):
     value_BU: Tensor
     log_prob_BT: Tensor
     """Of the recorded actions."""
-    memory: TensorDict
+    memory: Tensors
     """Name -> (B, K, *shape): before each sequence of the fragment."""
 
 
@@ -137,6 +137,6 @@ def cut(
         value_BT=split(found.value_BU[:, :-1]),
         return_BT=split(return_BT),
         advantage_BT=split(advantage_BT),
-        decided_BT=~split(fragments.final_BT),
+        decided_BT=~split(fragments.idle_BT),
         reference_logits=None if reference_logits is None else split(reference_logits),
     )

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-TensorDict = dict[str, Tensor]
+from mineonline.fragment import Tensors
+
 IMPOSSIBLE = -1e9  # instead of -inf, whose product with probability 0 is NaN
 
 
@@ -32,15 +33,15 @@ class Head(nn.Module):
         """(..., D) -> logits (..., *)."""
         raise NotImplementedError
 
-    def sample(self, logits: Tensor) -> TensorDict:
+    def sample(self, logits: Tensor) -> Tensors:
         """One random action for each entry of the leading axes."""
         raise NotImplementedError
 
-    def best(self, logits: Tensor) -> TensorDict:
+    def best(self, logits: Tensor) -> Tensors:
         """The most probable choice of every component."""
         raise NotImplementedError
 
-    def log_prob(self, logits: Tensor, action: TensorDict) -> Tensor:
+    def log_prob(self, logits: Tensor, action: Tensors) -> Tensor:
         """Log-probability of whole actions, in nats."""
         raise NotImplementedError
 
@@ -97,16 +98,16 @@ class CategoricalHead(GroupedHead):
             possible[row, :size] = True
         super().__init__(features, possible)
 
-    def _action(self, choice: Tensor) -> TensorDict:
+    def _action(self, choice: Tensor) -> Tensors:
         return {name: choice[..., group] for group, name in enumerate(self._names)}
 
-    def sample(self, logits: Tensor) -> TensorDict:
+    def sample(self, logits: Tensor) -> Tensors:
         return self._action(self._choose(logits, random=True))
 
-    def best(self, logits: Tensor) -> TensorDict:
+    def best(self, logits: Tensor) -> Tensors:
         return self._action(self._choose(logits, random=False))
 
-    def log_prob(self, logits: Tensor, action: TensorDict) -> Tensor:
+    def log_prob(self, logits: Tensor, action: Tensors) -> Tensor:
         choice = torch.stack([action[name] for name in self._names], -1)
         return self._group_log_prob(logits, choice).sum(-1)
 

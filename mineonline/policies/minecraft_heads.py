@@ -20,7 +20,8 @@ from mineonline.envs.actions import (
     legal_buttons,
 )
 from mineonline.envs.tasks import ActionMask
-from mineonline.policies.heads import IMPOSSIBLE, GroupedHead, Head, TensorDict, orthogonal_
+from mineonline.fragment import Tensors
+from mineonline.policies.heads import IMPOSSIBLE, GroupedHead, Head, orthogonal_
 
 _CAMERA_BINS = 11
 _CAMERA_GROUP = GROUP_NAMES.index("camera")
@@ -51,19 +52,19 @@ class FactoredHead(GroupedHead):
             bias_GK = self.linear.bias.view(self.groups, self.classes)
             bias_GK[[_PITCH_GROUP, _YAW_GROUP]] = -0.5 * ((bins - _CAMERA_BINS // 2) / 1.5) ** 2
 
-    def _action(self, choice: Tensor) -> TensorDict:
+    def _action(self, choice: Tensor) -> Tensors:
         product_class = (choice[..., :_INVENTORY_GROUP] * self.strides).sum(-1)
         opens = choice[..., _INVENTORY_GROUP] == 1
         camera = choice[..., _PITCH_GROUP] * _CAMERA_BINS + choice[..., _YAW_GROUP]
         return {"buttons": torch.where(opens, INVENTORY, product_class), "camera": camera}
 
-    def sample(self, logits: Tensor) -> TensorDict:
+    def sample(self, logits: Tensor) -> Tensors:
         return self._action(self._choose(logits, random=True))
 
-    def best(self, logits: Tensor) -> TensorDict:
+    def best(self, logits: Tensor) -> Tensors:
         return self._action(self._choose(logits, random=False))
 
-    def log_prob(self, logits: Tensor, action: TensorDict) -> Tensor:
+    def log_prob(self, logits: Tensor, action: Tensors) -> Tensor:
         buttons = self.table[action["buttons"]]
         camera = action["camera"]
         pitch_yaw = torch.stack([camera // _CAMERA_BINS, camera % _CAMERA_BINS], -1)
@@ -89,10 +90,10 @@ class FactoredHead(GroupedHead):
 class _FlatHead(Head):
     """One categorical over the button classes and one over the camera classes, concatenated in the logits."""
 
-    def sample(self, logits: Tensor) -> TensorDict:
+    def sample(self, logits: Tensor) -> Tensors:
         return self.best(logits - torch.empty_like(logits).exponential_().log_())
 
-    def best(self, logits: Tensor) -> TensorDict:
+    def best(self, logits: Tensor) -> Tensors:
         return {"buttons": logits[..., :NUM_BUTTONS].argmax(-1), "camera": logits[..., NUM_BUTTONS:].argmax(-1)}
 
 
@@ -116,7 +117,7 @@ class JointHead(_FlatHead):
         buttons = logits[..., :NUM_BUTTONS].masked_fill(~self.possible, IMPOSSIBLE).log_softmax(-1)
         return torch.cat([buttons, logits[..., NUM_BUTTONS:].log_softmax(-1)], -1)
 
-    def log_prob(self, logits: Tensor, action: TensorDict) -> Tensor:
+    def log_prob(self, logits: Tensor, action: Tensors) -> Tensor:
         buttons, camera = _chosen(logits, action)
         return buttons + torch.where(self.moves[action["buttons"]], camera, 0.0)
 
@@ -153,7 +154,7 @@ class VptHead(_FlatHead):
         parts = [(linear(features) / self.temperature).float() for linear in (self.buttons, self.camera)]
         return torch.cat([part.log_softmax(-1) for part in parts], -1)
 
-    def log_prob(self, logits: Tensor, action: TensorDict) -> Tensor:
+    def log_prob(self, logits: Tensor, action: Tensors) -> Tensor:
         buttons, camera = _chosen(logits, action)
         return buttons + camera
 
@@ -164,7 +165,7 @@ class VptHead(_FlatHead):
         return (logits.exp() * (logits - other)).sum(-1)
 
 
-def _chosen(logits: Tensor, action: TensorDict) -> tuple[Tensor, Tensor]:
+def _chosen(logits: Tensor, action: Tensors) -> tuple[Tensor, Tensor]:
     """Log-probabilities of the button class and of the camera class."""
     buttons = logits.gather(-1, action["buttons"].unsqueeze(-1)).squeeze(-1)
     camera = logits.gather(-1, NUM_BUTTONS + action["camera"].unsqueeze(-1)).squeeze(-1)

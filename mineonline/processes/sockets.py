@@ -17,7 +17,7 @@ import msgspec
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
-from mineonline.errors import ConfigError
+from mineonline.errors import DECODE_ERRORS, ConfigError
 from mineonline.processes.lifetimes import folder_for_sockets
 
 KEYS_FILE = "keys.json"
@@ -34,7 +34,12 @@ class Keys(msgspec.Struct, frozen=True):
     @staticmethod
     def load(file: Path) -> Keys | None:
         """The keys of a run, or None if `file` does not exist: the run listens only on its own machine."""
-        return msgspec.json.decode(file.read_bytes(), type=Keys) if file.exists() else None
+        if not file.exists():
+            return None
+        try:
+            return msgspec.json.decode(file.read_bytes(), type=Keys)
+        except (*DECODE_ERRORS, OSError) as error:
+            raise ConfigError(f"{file} is not the {KEYS_FILE} of a run ({error}).") from None
 
     @staticmethod
     def load_or_make(run_dir: Path) -> Keys:
@@ -106,7 +111,8 @@ class Network:
     def close(self) -> None:
         """Close the sockets that are still open, free the context and remove the socket folder.
 
-        Threads must have stopped using their sockets. Never waits: a socket left open would block the context forever.
+        Threads must have stopped using their sockets. Waits 0.5 s at most, for what a publisher sent last: a
+        socket left open would block the context forever.
         """
         if self._authenticator is not None:
             self._authenticator.stop()

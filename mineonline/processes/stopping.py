@@ -44,19 +44,27 @@ class StopRequest:
             raise SystemExit(128 + number)
 
 
-def exit_on_signals(*numbers: signal.Signals) -> None:
-    """The first of these signals ends this process through its `finally` blocks; a later SIGINT or SIGTERM, at once."""
+ORPHANED = signal.SIGHUP
+"""The signal that the kernel sends to what a trainer has started, when the trainer dies."""
 
-    def leave(number: int, frame: FrameType | None) -> None:
-        # a dying parent sends its signal once per thread, and later ones would interrupt the clean-up
-        for each in numbers:
-            signal.signal(each, signal.SIG_IGN)
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, _leave_at_once)
-        raise SystemExit(128 + number)
 
-    for number in numbers:
-        signal.signal(number, leave)
+def exit_on_signals() -> None:
+    """SIGINT, SIGTERM and SIGHUP end this process through its `finally` blocks; a later SIGINT or SIGTERM, at once.
+
+    A SIGHUP that is ignored, as under nohup, stays ignored. Call it before the imports that take seconds.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _leave)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    # a dying parent sends SIGHUP once per thread, and later ones would interrupt the clean-up
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, _leave_at_once)
+    raise SystemExit(128 + number)
 
 
 def _leave_at_once(number: int, frame: FrameType | None) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -30,7 +29,7 @@ from mineonline.policies.build import build_actor
 from mineonline.processes.join import DONE_FILE, JOIN_FILE, RunComplete, TrainerGone, Welcome, join
 from mineonline.processes.lifetimes import die_with_parent, own_temporary_folder, parent_trainer
 from mineonline.processes.sockets import KEYS_FILE, Keys
-from mineonline.processes.stopping import exit_on_signals
+from mineonline.processes.stopping import ORPHANED
 from mineonline.processes.supervisor import LOG_VARIABLE
 from mineonline.settings.arguments import CollectArguments
 from mineonline.settings.config import Config
@@ -43,13 +42,9 @@ log = logging.getLogger("mineonline.collect")
 JOIN_PATIENCE_S = 600.0
 """How long to keep trying to join when no trainer answers."""
 
-ORPHANED = signal.SIGHUP
-"""The signal that the kernel sends when the trainer that started this collector dies."""
-
 
 def settle_in() -> None:
-    """Make this process a collector: its signals, the parent that it ends with, its temporary folder."""
-    exit_on_signals(signal.SIGINT, signal.SIGTERM, ORPHANED)
+    """Make this process a collector: the parent that it ends with, and its temporary folder."""
     # MineStudio's default is in the temporary folder, which is about to become private to this process
     os.environ.setdefault(FOLDER_VARIABLE, str(home()))
     parent = parent_trainer()
@@ -74,7 +69,7 @@ def collect_for_run(arguments: CollectArguments) -> None:
                 log.warning("%s; joining again", reason)
                 time.sleep(1.0)
     except SystemExit as leaving:
-        if leaving.code == 128 + ORPHANED and arguments.run.startswith("ipc://"):
+        if parent_trainer() is not None and leaving.code == 128 + ORPHANED and arguments.run.startswith("ipc://"):
             # the trainer was killed, so it cannot remove its socket folder
             shutil.rmtree(Path(arguments.run.removeprefix("ipc://")).parent, ignore_errors=True)
         raise
@@ -164,6 +159,8 @@ def find_trainer(arguments: CollectArguments) -> tuple[str, Keys | None]:
     run = arguments.run
     if "://" in run:
         keys = Keys.load(Path(arguments.keys)) if arguments.keys else None
+        if arguments.keys and keys is None:
+            raise ConfigError(f"keys={arguments.keys}: there is no such file.")
         if run.startswith("tcp://") and keys is None:
             raise ConfigError(
                 f"run={run}: add keys=<{KEYS_FILE} of the run folder>; without them the trainer does not answer."

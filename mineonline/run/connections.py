@@ -146,8 +146,8 @@ def _callbacks(
     return [
         statistics,
         AnnounceRun(receiver.address, announce),
+        checkpoints,  # before collectors are told that the run is complete
         *([PublishWeights(rank_zero.publisher, stop)] if rank_zero else []),
-        checkpoints,
         Progress(statistics, run_dir / "logs", joined=lambda: rank_zero.joined if rank_zero else 0),
         RecordVideos(run_dir, run_dir / CONFIG_FILE, config.video.every, stop),
         StopOnSignal(stop),  # last: at the end of training, a signal must not cut the others short

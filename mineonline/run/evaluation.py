@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ import torch
 from mineonline.envs.build import build_env, env_spec
 from mineonline.envs.contract import VectorEnv
 from mineonline.envs.settings import GymEnvConfig
+from mineonline.errors import ConfigError
 from mineonline.fragment import Episode
 from mineonline.policies.build import build_policy
 from mineonline.policies.policy import Policy
@@ -43,6 +45,10 @@ class Score(NamedTuple):
 def evaluate(arguments: EvaluateArguments) -> None:
     """Play the episodes that `arguments` ask for, print their scores, and write the scores and the video."""
     checkpoint = find_checkpoint(arguments.checkpoint, arguments.run_dir)
+    iteration = read_iteration(checkpoint)
+    for key, file in {"video": arguments.video, "json": arguments.json}.items():
+        if file is not None:
+            _check_output(key, Path(file))
     config = read_config(checkpoint, Path(arguments.config) if arguments.config else None)
     check_device("device", arguments.device)
     if arguments.seed is not None:
@@ -62,7 +68,7 @@ def evaluate(arguments: EvaluateArguments) -> None:
             camera = camera_on(config, env)
             watch = Recording(camera, stack.enter_context(VideoFile(Path(arguments.video), camera.fps))).watch
         episodes = play(env, policy, arguments.episodes, best=arguments.best, watch=watch)
-    report(arguments, checkpoint, config.seed, read_iteration(checkpoint), episodes)
+    report(arguments, checkpoint, config.seed, iteration, episodes)
 
 
 def report(arguments: EvaluateArguments, checkpoint: Path, seed: int, iteration: int, episodes: list[Episode]) -> None:
@@ -87,7 +93,6 @@ def report(arguments: EvaluateArguments, checkpoint: Path, seed: int, iteration:
             "crashed": crashed,
             "scores": {name: score._asdict() for name, score in scores.items()},
         }
-        Path(arguments.json).absolute().parent.mkdir(parents=True, exist_ok=True)
         Path(arguments.json).write_text(json.dumps(results, indent=2) + "\n")
     if arguments.video is not None:
         print(f"video: {arguments.video}")
@@ -145,6 +150,16 @@ def scores_of(episodes: list[Episode]) -> dict[str, Score]:
         )
         for name, column in columns.items()
     }
+
+
+def _check_output(key: str, file: Path) -> None:
+    """ConfigError, before anything is played, if `file` cannot be written."""
+    try:
+        file.absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{key}={file}: its folder cannot be created ({error.strerror}).") from None
+    if file.is_dir() or not os.access(file.absolute().parent, os.W_OK):
+        raise ConfigError(f"{key}={file}: cannot be written. Give a file in a folder that you may write to.")
 
 
 def _build_env(config: Config, *, num_envs: int, filmed: bool) -> VectorEnv:

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from mineonline.errors import CheckpointError, ConfigError
+from mineonline.processes.join import DONE_FILE
 from mineonline.processes.lifetimes import RUN_DIR_VARIABLE, is_shown
 from mineonline.settings.config import Config
 from mineonline.settings.parsing import parse_config
@@ -85,7 +86,7 @@ def create_run_dir(folder: Path, config: dict[str, object], overrides: list[str]
         raise ConfigError(f"run_dir={folder} already holds a run. Give another run_dir, or {cure}.")
     for name in ("checkpoints", "logs", "videos"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    (folder / "done").unlink(missing_ok=True)
+    (folder / DONE_FILE).unlink(missing_ok=True)
     if not ours:
         (folder / WANDB_ID_FILE).unlink(missing_ok=True)
     (folder / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False))

@@ -51,7 +51,7 @@ class _Written:
         file = write(self.folder, self.files, fragments, env=env, actions=actions)
         self.files += 1
         self.fragments += len(fragments)
-        self.decisions += int((~fragments.final_BT).sum())
+        self.decisions += int((~fragments.idle_BT).sum())
         self.megabytes += file.stat().st_size / 1e6
 
     def summary(self) -> str:
@@ -105,7 +105,7 @@ def _play(config: Config, spec: EnvSpec, actor: Actor, written: _Written, wanted
         workers = stack.enter_context(Workers(build, actor, settings, workers=collector.workers))
         for rollout in workers:
             watchdog.feed(collector.batch_timeout_s)
-            played_N = ~rollout["final_BT"].all(1)  # the others only waited for an episode to start
+            played_N = ~rollout["idle_BT"].all(1)  # the others only waited for an episode to start
             if played_N.any():
                 fragments = Fragments.from_named_tensors({name: rollout[name][played_N] for name in names})
                 written.add(fragments, env=label_of(msgspec.to_builtins(config)), actions=spec.action)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mineonline.errors import ConfigError
 from mineonline.run.checkpoint import find_checkpoint
 from mineonline.run.folder import saved_overrides
-from mineonline.settings.command_line import merge_overrides
+from mineonline.settings.command_line import merge_overrides, overrides_in, with_overrides
 
 
 def with_saved_settings(words: Sequence[str]) -> list[str]:
@@ -15,8 +16,12 @@ def with_saved_settings(words: Sequence[str]) -> list[str]:
     The result names the checkpoint by its file: the newest one changes over time, and other ranks are started with
     these words too. MineonlineError if there is no such checkpoint.
     """
-    typed = dict(word.partition("=")[::2] for word in words)
+    overrides = overrides_in(words)
+    typed = dict(word.partition("=")[::2] for word in overrides)
     if "checkpoint" not in typed:
         return list(words)
+    if not typed["checkpoint"]:
+        raise ConfigError("checkpoint=: give a checkpoint file, a run folder, or latest.")
     checkpoint = find_checkpoint(typed["checkpoint"], typed.get("run_dir"))
-    return merge_overrides(saved_overrides(checkpoint), merge_overrides(words, [f"checkpoint={checkpoint}"]))
+    merged = merge_overrides(overrides, [f"checkpoint={checkpoint}"])
+    return with_overrides(words, merge_overrides(saved_overrides(checkpoint), merged))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mineonline.run.folder import METRICS_FILE
 from mineonline.run.metrics import read_metrics
 
 _PANELS_A_ROW = 4
@@ -11,9 +12,11 @@ _PANELS_A_ROW = 4
 
 def print_summary(run_dir: Path, iteration: int, wall_s: float, *, stopped: bool) -> None:
     """Print how the run went and where its files are, and draw `curve.png`."""
-    file = run_dir / "metrics.csv"
+    file = run_dir / METRICS_FILE
     rows = read_metrics(file) if file.exists() else []
-    print(f"\n{'stopped' if stopped else 'finished'} after {iteration} iterations in {_duration(wall_s)}")
+    print(
+        f"\n{'stopped' if stopped else 'finished'} after {iteration} iterations; this session took {_duration(wall_s)}"
+    )
     if rows:
         last = rows[-1]
         print(f"  {float(last['env_steps']):,.0f} decisions in {float(last['episodes']):,.0f} episodes")

@@ -60,6 +60,9 @@ def train(
     spec = env_spec(config.env, config.task)
     learner = build_learner(config, spec, bad_batch_file=run_dir / f"bad_batch-{rank}.pt", learner_class=learner_class)
     resume_at = _check_resume(config, learner)
+    if resume_at >= config.iterations:
+        print(f"{run_dir}: the run is complete ({resume_at} iterations). Give iterations=<more> to continue it.")
+        return
     _settle_in(config, run_dir, overrides, rank)
     trainer.loggers = build_loggers(config, run_dir, resume_at) if rank == 0 else []
     started = time.monotonic()

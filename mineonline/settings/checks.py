@@ -17,6 +17,8 @@ _PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed")
 
 def check_config(config: Config) -> None:
     """ConfigError if a number is out of range, or if settings that are legal alone cannot work together."""
+    if config.run_dir == "":
+        raise ConfigError("run_dir=: give a folder, or null for a new one under runs/.")
     _check_numbers(config)
     context = config.optimizer.context_length
     if context and config.fragment.length % context:

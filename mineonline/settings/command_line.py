@@ -1,4 +1,4 @@
-"""Turns a command line into settings, with errors that say what to type. Only the commands use it."""
+"""Turns a command line into settings, with errors that say what to type. Used by the commands and for resuming."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import hydra
 import msgspec
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -41,8 +42,8 @@ def parse_words(words: Sequence[str], kind: type[Words], usage: str) -> Words:
             raise ConfigError(f"{word}: arguments are key=value.\n{usage}")
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
-            hint = f"Did you mean {close[0]}?" if close else f"\n{usage}"
-            raise ConfigError(f"{key}: there is no such key. {hint}")
+            hint = f" Did you mean {close[0]}?" if close else f"\n{usage}"
+            raise ConfigError(f"{key}: there is no such key.{hint}")
         values[key] = value
     for field in msgspec.structs.fields(kind):
         if field.required and not values.get(field.name):
@@ -70,16 +71,42 @@ def with_config_dirs(words: Sequence[str]) -> list[str]:
         given = value if equals else next(remaining, "")
         if not Path(given or "-").is_dir():
             raise ConfigError(f"{flag} {given}: there is no such folder.")
-        folders.append(f"file://{Path(given).absolute()}")
-    return merge_overrides(rest, [f"hydra.searchpath=[{','.join(folders)}]"]) if folders else rest
+        folders.append(_quoted(f"file://{Path(given).absolute()}"))
+    return with_overrides(rest, [f"hydra.searchpath=[{','.join(folders)}]", *overrides_in(rest)]) if folders else rest
 
 
-def run_hydra(overrides: Sequence[str], run: Callable[[dict[str, Any]], None]) -> None:
-    """Compose `conf/` with `overrides`, which may hold Hydra's own flags, and call `run` with the settings."""
-    sys.argv[1:] = open_trainer(overrides)
-    # errors are reported here: Hydra would print a traceback
-    main = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")
-    main(lambda composed: report_errors(lambda: run(settings_of(composed))))()
+def overrides_in(words: Sequence[str]) -> list[str]:
+    """The key=value words of a command line that may hold Hydra's flags too."""
+    return [word for word in words if "=" in word and not word.startswith("-")]
+
+
+def with_overrides(words: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """`words` with `overrides` in place of its own: side by side, since Hydra does not take flags between them."""
+    old = overrides_in(words)
+    before = words.index(old[0]) if old else 0
+    return [*words[:before], *overrides, *(word for word in words[before:] if word not in old)]
+
+
+def _quoted(text: str) -> str:
+    """As a string in Hydra's grammar, whatever characters it has."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def run_hydra(words: Sequence[str], run: Callable[[dict[str, Any], list[str]], None]) -> None:
+    """Compose `conf/` with `words`, which may hold Hydra's flags, and call `run` for each job that they ask for.
+
+    `run` is given the job's settings, and the overrides that lead to them, without flags.
+    """
+
+    def start(composed: DictConfig) -> None:
+        used = HydraConfig.get().overrides
+        folders = [override for override in used.hydra if override.startswith("hydra.searchpath=")]
+        # errors are reported here: Hydra would print a traceback
+        report_errors(lambda: run(settings_of(composed), [*folders, *used.task]))
+
+    sys.argv[1:] = open_trainer(words)
+    hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(start)()
 
 
 def settings_of(composed: DictConfig) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""Classes of the user's own, named in the settings by `_target_`."""
+"""What users bring along: classes that settings name by `_target_`."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -13,19 +14,24 @@ Base = TypeVar("Base")
 
 
 def user_class(key: str, setting: Mapping[str, Any], base: type[Base]) -> Callable[..., Base]:
-    """The class that `setting` names, with its arguments bound. ConfigError if it is not a subclass of `base`."""
+    """The class that `setting` names, with the arguments in it. ConfigError if it is no subclass of `base`."""
     made = _instantiate(key, setting, _partial_=True)
+    named = f"{key}._target_={setting['_target_']}"
     if not (isinstance(made.func, type) and issubclass(made.func, base)):
-        raise ConfigError(f"{key}._target_={setting['_target_']}: must be a subclass of {_public_name(base)}.")
+        raise ConfigError(f"{named}: must be a subclass of {_public_name(base)}.")
+    taken = inspect.signature(made.func).parameters
+    unknown = [name for name in made.keywords if name not in taken]
+    if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+        raise ConfigError(f"{key}.{unknown[0]}: {setting['_target_']} takes no such argument.")
     return made  # type: ignore[no-any-return]
 
 
 def user_objects(key: str, settings: Sequence[Mapping[str, Any]], base: type[Base]) -> list[Base]:
-    """The objects that `settings` name. ConfigError if one is not a `base`."""
+    """The objects that `settings` name. ConfigError if one is no `base`."""
     objects = [_instantiate(key, setting) for setting in settings]
     for made, setting in zip(objects, settings, strict=True):
         if not isinstance(made, base):
-            raise ConfigError(f"{key}: {setting['_target_']} is not a {_public_name(base)}.")
+            raise ConfigError(f"{key}: {setting['_target_']} is no {_public_name(base)}.")
     return objects
 
 
@@ -34,7 +40,12 @@ def _public_name(base: type) -> str:
 
 
 def _instantiate(key: str, setting: Mapping[str, Any], **options: Any) -> Any:
+    target = setting.get("_target_")
+    if not target:
+        raise ConfigError(f"{key}: {dict(setting)} names no class. Add _target_: my_package.MyClass.")
     try:
         return hydra.utils.instantiate(setting, **options)
     except hydra.errors.InstantiationException as error:
-        raise ConfigError(f"{key}: {str(error).splitlines()[0]}. Is its package installed?") from None
+        cause = error.__cause__ or error  # Hydra's own text ends in advice about its stack traces
+        hint = " Is its package installed?" if isinstance(cause, ImportError) else ""
+        raise ConfigError(f"{key}: {target} cannot be used ({' '.join(str(cause).split())}).{hint}") from None

@@ -112,7 +112,6 @@ class WeightsPublisher:
         self._refresh_s = refresh_s
         self._newest: _Newest | None = None
         self.published = 0
-        self.joined = 0
         self._lock = threading.Lock()
         self._wake_out: zmq.Socket[bytes] = network.context.socket(zmq.PAIR)
         self._wake_in: zmq.Socket[bytes] = network.context.socket(zmq.PAIR)
@@ -180,7 +179,6 @@ class WeightsPublisher:
         subscribed, topic = event[:1] == b"\x01", event[1:]
         if subscribed and topic.startswith(JOIN) and len(topic) == len(TOPIC) and newest is not None:
             self._socket.send(newest.message(topic, newest.moving, newest.constant), copy=False)
-            self.joined += 1
 
 
 def _part(state: Mapping[str, Tensor]) -> _Part:

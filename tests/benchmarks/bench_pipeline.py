@@ -86,7 +86,7 @@ class Player:
             first_BU=torch.zeros(n, length + 1, dtype=torch.bool),
             action={name: torch.zeros(n, length, dtype=torch.int64) for name in env.spec.action},
             log_prob_BT=zeros, value_BT=zeros.clone(), reward_BT=zeros.clone(), terminated_BT=flags,
-            truncated_BT=flags.clone(), final_BT=flags.clone(), memory={}, reference_memory={},
+            truncated_BT=flags.clone(), idle_BT=flags.clone(), memory={}, reference_memory={},
             version_B=torch.zeros(n, dtype=torch.int64),
             env_B=torch.arange(n), sequence_B=torch.zeros(n, dtype=torch.int64),
         )  # fmt: skip
@@ -113,7 +113,7 @@ class Player:
             b.reward_BT[:, t] = torch.from_numpy(step.reward_N)
             b.terminated_BT[:, t] = torch.from_numpy(step.terminated_N)
             b.truncated_BT[:, t] = torch.from_numpy(step.truncated_N)
-            b.final_BT[:, t] = self.final
+            b.idle_BT[:, t] = self.final
             self.first = b.terminated_BT[:, t] | self.final
             self.final = b.truncated_BT[:, t].clone()
             begins = self.first.numpy()
@@ -128,7 +128,7 @@ def learn(config: Config, policy: Policy, optimizer: torch.optim.Optimizer, batc
         value = torch.cat([policy(batch[i].observation, batch[i].first_BU, batch[i].memory).value_BT for i in parts])
     advantage = advantages(batch, value, discount=config.objective.discount, trace=config.objective.trace)
     target = advantage + value[:, :-1]
-    decided = ~batch.final_BT
+    decided = ~batch.idle_BT
     advantage = (advantage - advantage[decided].mean()) / (advantage[decided].std() + 1e-8)
     for _ in range(config.optimizer.epochs):
         for i in torch.randperm(len(batch)).chunk(config.optimizer.minibatches):
@@ -141,7 +141,7 @@ def learn(config: Config, policy: Policy, optimizer: torch.optim.Optimizer, batc
                 - config.objective.entropy_coef * policy.head.entropy(output.logits)
             )
             optimizer.zero_grad()
-            loss[~part.final_BT].mean().backward()
+            loss[~part.idle_BT].mean().backward()
             torch.nn.utils.clip_grad_norm_(policy.parameters(), config.optimizer.max_grad_norm)
             optimizer.step()
 

@@ -28,7 +28,7 @@ def storage(request, tmp_path):
     return MemoryStorage() if request.param == "memory" else DiskStorage(tmp_path, SCHEMA, 4)
 
 
-def test_what_is_kept_comes_back_as_it_was_and_its_place_can_be_used_again(storage):
+def test_what_is_kept_comes_back_as_it_was_and_its_slot_can_be_used_again(storage):
     parts = [random_fragments(1, seed) for seed in range(7)]
     slots = [storage.keep(part) for part in parts[:4]]
     assert len(storage) == 4

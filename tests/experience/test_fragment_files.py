@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from mineonline.envs.contract import EnvSpec, TensorSpec
 from mineonline.errors import ConfigError
-from mineonline.experience.fragment_files import RecordedFragments, write
+from mineonline.experience.fragment_files import FORMAT_VERSION, RecordedFragments, write
 from mineonline.fragment import Fragments, concatenate, fragment_schema
 
 SPEC = EnvSpec(observation={"image": TensorSpec((4, 6, 3), "uint8")}, action={"buttons": 8641, "camera": 121})
@@ -113,9 +113,9 @@ def test_a_file_of_another_program_is_named(tmp_path):
     file = tmp_path / "model.safetensors"
     save_file({"weight": torch.zeros(2)}, file)
     assert f"{file} is not a file of recorded fragments" in complaint(RecordedFragments, tmp_path)
-    save_file({"weight": torch.zeros(2)}, file, metadata={"format": "1", "schema": "[", "actions": "{}"})
+    save_file({"weight": torch.zeros(2)}, file, metadata={"format": FORMAT_VERSION, "schema": "[", "actions": "{}"})
     assert f"{file} does not say what its fragments are" in complaint(RecordedFragments, tmp_path)
-    save_file({"weight": torch.zeros(2)}, file, metadata={"format": "1", "schema": "[]", "actions": "{}"})
+    save_file({"weight": torch.zeros(2)}, file, metadata={"format": FORMAT_VERSION, "schema": "[]", "actions": "{}"})
     assert f"{file} is broken: its tensors are not those" in complaint(RecordedFragments, tmp_path)
 
 

@@ -95,7 +95,7 @@ def test_rows_follow_one_another_over_deaths_time_limits_waits_and_fragments(del
         state = torch.cat([part.observation["state"][n, :-1] for part in parts])
         column = {
             name: torch.cat([getattr(part, name)[n] for part in parts])
-            for name in ("reward_BT", "terminated_BT", "truncated_BT", "final_BT")
+            for name in ("reward_BT", "terminated_BT", "truncated_BT", "idle_BT")
         }
         first = torch.cat([part.first_BU[n, :-1] for part in parts])
         expected = [(0, 0, 0.0, False, False, True, False)] * delay
@@ -115,7 +115,7 @@ def test_rows_follow_one_another_over_deaths_time_limits_waits_and_fragments(del
             assert float(column["reward_BT"][row]) == reward
             assert bool(column["terminated_BT"][row]) == dies
             assert bool(column["truncated_BT"][row]) == cut
-            assert bool(column["final_BT"][row]) == final
+            assert bool(column["idle_BT"][row]) == final
             assert bool(first[row]) == begins
 
 

@@ -51,7 +51,7 @@ def recorded(number: int, rank: int = 0) -> Batch:
     fragments = Fragments(
         observation={"image": image}, first_BU=first, action=action, log_prob_BT=log_prob,
         value_BT=output.value_BT[:, :-1], reward_BT=torch.randn(B, T, generator=g), terminated_BT=terminated,
-        truncated_BT=none, final_BT=none, memory=memory, reference_memory=reference_memory,
+        truncated_BT=none, idle_BT=none, memory=memory, reference_memory=reference_memory,
         version_B=torch.zeros(B, dtype=torch.int64), env_B=torch.arange(B), sequence_B=torch.full((B,), number),
     )  # fmt: skip
     return fresh(fragments)

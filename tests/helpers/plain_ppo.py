@@ -55,7 +55,7 @@ class PlainPPO:
     def advantages(self, fragments: dict[str, Tensor], value: Tensor) -> Tensor:
         """By the definition: the discounted sum of TD errors, to the end of the episode or of the known fragments."""
         reward, terminated = fragments["reward_BT"], fragments["terminated_BT"]
-        ended = terminated | fragments["truncated_BT"] | fragments["final_BT"]
+        ended = terminated | fragments["truncated_BT"] | fragments["idle_BT"]
         count, length = reward.shape
         index = {
             (int(env), int(sequence)): b
@@ -86,7 +86,7 @@ class PlainPPO:
             value = self.value(fragments["observation.state"])
         advantage = self.advantages(fragments, value)
         target = advantage + value[:, :-1]
-        decided = ~fragments["final_BT"]
+        decided = ~fragments["idle_BT"]
         advantage = (advantage - advantage[decided].mean()) / (advantage[decided].std(correction=0) + 1e-8)
         for minibatch in minibatches:
             self.step(fragments, minibatch, advantage, target, decided)

@@ -82,7 +82,7 @@ class Synchronous:
 
     def _note_returns(self, fragments: Fragments) -> None:
         ended_BT = fragments.terminated_BT | fragments.truncated_BT
-        reward_BT = fragments.reward_BT * ~fragments.final_BT
+        reward_BT = fragments.reward_BT * ~fragments.idle_BT
         for t in range(reward_BT.shape[1]):
             self._return += reward_BT[:, t].numpy()
             ended = ended_BT[:, t].numpy()

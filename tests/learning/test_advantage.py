@@ -14,7 +14,7 @@ def fragments(reward, terminated, truncated, final, env, sequence):
     return Fragments(
         observation={}, first_BU=torch.zeros(b, t + 1, dtype=torch.bool), action={},
         log_prob_BT=torch.zeros(b, t), value_BT=torch.zeros(b, t), reward_BT=reward,
-        terminated_BT=terminated, truncated_BT=truncated, final_BT=final, memory={}, reference_memory={},
+        terminated_BT=terminated, truncated_BT=truncated, idle_BT=final, memory={}, reference_memory={},
         version_B=torch.zeros(b, dtype=torch.int64), env_B=torch.tensor(env), sequence_B=torch.tensor(sequence),
     )  # fmt: skip
 

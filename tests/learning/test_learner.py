@@ -68,12 +68,12 @@ def test_what_stands_in_a_row_without_a_decision_changes_nothing(tmp_path, field
     def cut(value):
         def change(batch):
             f = batch.fragments
-            truncated, final = f.truncated_BT.clone(), f.final_BT.clone()
+            truncated, final = f.truncated_BT.clone(), f.idle_BT.clone()
             truncated[:, 4], final[:, 5] = True, True
             terminated = f.terminated_BT & ~truncated & ~final
             noted = getattr(f, field).clone()
             noted[:, 5] = value
-            fields = {"terminated_BT": terminated, "truncated_BT": truncated, "final_BT": final, field: noted}
+            fields = {"terminated_BT": terminated, "truncated_BT": truncated, "idle_BT": final, field: noted}
             return replace(batch, fragments=replace(f, **fields))
 
         return change

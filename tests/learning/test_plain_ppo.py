@@ -64,7 +64,7 @@ def test_losses_gradients_and_weights_equal_those_of_plain_ppo(tmp_path, accumul
     settings = [*SETTINGS, f"optimizer.accumulate={accumulate}"]
     config = config_of(*settings)
     batches = recorded(settings, tmp_path)
-    assert all(b.truncated_BT.any() and b.terminated_BT.any() and b.final_BT.any() for b in batches)
+    assert all(b.truncated_BT.any() and b.terminated_BT.any() and b.idle_BT.any() for b in batches)
     learner = Synchronous(config, learner_class=Noted, folder=tmp_path).learner
     objective, optimizer = config.objective, config.optimizer
     simple = PlainPPO(

@@ -162,7 +162,7 @@ def played(policy, rows=T):
     return Fragments(
         observation={"image": image}, first_BU=no_first(rows + 1), action=action,
         log_prob_BT=policy.head.log_prob(logits[:, :rows], action), value_BT=values[:, :rows],
-        reward_BT=torch.randn(B, rows), terminated_BT=none, truncated_BT=none, final_BT=none, memory=before,
+        reward_BT=torch.randn(B, rows), terminated_BT=none, truncated_BT=none, idle_BT=none, memory=before,
         reference_memory=before, version_B=torch.zeros(B, dtype=torch.int64), env_B=torch.arange(B),
         sequence_B=torch.zeros(B, dtype=torch.int64),
     )  # fmt: skip

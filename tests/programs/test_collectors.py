@@ -74,6 +74,18 @@ def test_collectors_join_a_run_that_started_none_and_leave_when_it_is_complete(s
     assert leaves_nothing(run_dir)
 
 
+def test_a_collector_that_a_user_started_removes_no_folder_when_its_terminal_closes(start, tmp_path):
+    """One that the trainer started removes the trainer's socket folder: here that would be somebody else's."""
+    folder = tmp_path / "victim"
+    folder.mkdir()
+    (folder / "precious").touch()
+    collector = start(f"run=ipc://{folder}/join", module="mineonline.collect")
+    collector.wait_for(lambda: "no answer from" in collector.output)
+    collector.send(signal.SIGHUP)
+    assert collector.wait() == 128 + signal.SIGHUP, collector.output
+    assert (folder / "precious").exists()
+
+
 @pytest.mark.slow
 def test_the_trainer_gives_its_own_collectors_the_keys_for_tcp(start, tmp_path):
     run_dir = tmp_path / "run"

@@ -41,7 +41,7 @@ def test_what_a_checkpoint_does_is_recorded_without_a_trainer(start, tmp_path):
     torch.testing.assert_close(log_prob_BT, fragments.log_prob_BT, rtol=0, atol=1e-5)
     size_mb = sum(file.stat().st_size for file in (tmp_path / "sets" / "one").iterdir()) / 1e6
     summary = run.output.splitlines()[-1]
-    decisions = int((~fragments.final_BT).sum())
+    decisions = int((~fragments.idle_BT).sum())
     assert summary.startswith(f"sets/one: 24 fragments, {decisions} decisions, ")
     assert "complete episodes, mean return " in summary
     assert summary.endswith(f"{size_mb:.1f} MB")

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mineonline.run.metrics import read_metrics
 from tests.helpers.programs import leaves_nothing, processes_of, rows, weights
@@ -82,6 +83,10 @@ def test_a_finished_run_goes_on_when_it_is_given_more_iterations(start, tmp_path
     run = start(*QUICK, "iterations=3", "run_dir=here")
     assert run.wait() == 0, run.output
     (tmp_path / "elsewhere").mkdir()
+    again = start(f"checkpoint={tmp_path}/here")
+    assert again.wait() == 0, again.output
+    assert "the run is complete (3 iterations). Give iterations=<more> to continue it." in again.output
+    assert rows(tmp_path / "here") == 3
     more = start(f"checkpoint={tmp_path}/here/checkpoints/last.ckpt", "+trainer.max_time=00:00:10:00", "iterations=6")
     assert more.wait() == 0, more.output
     assert rows(tmp_path / "here") == 6
@@ -102,6 +107,16 @@ def test_the_latest_run_goes_on_as_the_same_run_of_wandb_which_asks_nothing(star
     sessions = sorted(folder.name for folder in (run_dir / "wandb").glob("offline-run-*"))
     assert len(sessions) == 2
     assert {name.rpartition("-")[2] for name in sessions} == {(run_dir / "wandb_id").read_text()}
+
+
+def test_every_job_of_a_sweep_can_be_resumed_with_its_own_settings(start, tmp_path):
+    run = start("-m", *QUICK, "iterations=1", "seed=1,2", "trainer.max_time=00:00:10:00")
+    assert run.wait() == 0, run.output
+    first, second = sorted((tmp_path / "runs" / "CartPole-v1").iterdir())
+    more = start(f"checkpoint={second}", "iterations=2")
+    assert more.wait() == 0, more.output
+    assert (rows(first), rows(second)) == (1, 2)
+    assert yaml.safe_load((second / "config.yaml").read_text())["seed"] == 2
 
 
 @pytest.mark.slow

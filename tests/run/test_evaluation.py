@@ -206,10 +206,17 @@ def test_files_that_cannot_be_used_are_named(tmp_path):
     other = checkpoint_of(tmp_path / "other", *CARTPOLE, "policy.hidden_sizes=[32]")
     config = tmp_path / "run" / "config.yaml"
     assert "is of another policy" in error_of(CheckpointError, f"checkpoint={other}", f"config={config}")
-    other.write_bytes(other.read_bytes()[:1000])
-    assert "cannot be read" in error_of(CheckpointError, f"checkpoint={other}")
     (tmp_path / "other" / "config.yaml").unlink()
     assert "Give config=<file>" in error_of(ConfigError, f"checkpoint={other}")
+    other.write_bytes(other.read_bytes()[:1000])
+    assert "cannot be read" in error_of(CheckpointError, f"checkpoint={other}")
+    assert "json=/proc/no/scores.json: its folder cannot be created" in error_of(
+        ConfigError, f"checkpoint={checkpoint}", "json=/proc/no/scores.json"
+    )
+    (tmp_path / "taken.mp4").mkdir()
+    assert f"video={tmp_path}/taken.mp4: cannot be written" in error_of(
+        ConfigError, f"checkpoint={checkpoint}", f"video={tmp_path}/taken.mp4"
+    )
 
 
 def test_an_environment_without_pictures_says_so_and_leaves_no_file(tmp_path):

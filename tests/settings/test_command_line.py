@@ -98,9 +98,13 @@ def test_a_folder_with_settings_of_ones_own_is_kept_as_an_override(tmp_path):
     (tmp_path / "task").mkdir()
     (tmp_path / "task" / "mine.yaml").write_text((CONF_DIR / "task" / "hunt_cow.yaml").read_text())
     words = with_config_dirs(["task=mine", "--config-dir", str(tmp_path), "seed=1"])
-    assert words == ["task=mine", "seed=1", f"hydra.searchpath=[file://{tmp_path}]"]
-    assert with_config_dirs([f"--config-dir={tmp_path}", "seed=1"])[-1] == words[-1]
+    assert words == [f"hydra.searchpath=['file://{tmp_path}']", "task=mine", "seed=1"]
+    assert with_config_dirs(["--help", f"--config-dir={tmp_path}", "seed=1"]) == ["--help", words[0], "seed=1"]
     assert config_of(*words).task.name == "hunt_cow"
+    odd = tmp_path / "a, b (it's c)"
+    odd.mkdir()
+    (tmp_path / "task").rename(odd / "task")
+    assert config_of(*with_config_dirs(["task=mine", "--config-dir", str(odd)])).task.name == "hunt_cow"
     with pytest.raises(ConfigError, match="--config-dir nowhere: there is no such folder"):
         with_config_dirs(["--config-dir", "nowhere"])
 

@@ -391,7 +391,7 @@ def test_only_so_many_engines_of_a_host_start_at_once(tmp_path):
         "    print(time.monotonic(), flush=True); time.sleep(0.5); print(time.monotonic(), flush=True)"
     )
     children = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(5)]
-    spans = [tuple(map(float, child.communicate(timeout=60)[0].split())) for child in children]
+    spans = [tuple(map(float, child.communicate(timeout=LIMIT_S)[0].split())) for child in children]
     most = max(sum(begin <= moment < end for begin, end in spans) for moment, _ in spans)
     assert most <= 2  # it is less if this user starts engines on this host at the same time
     with turn_to_start(1, waits=lambda: None):
@@ -488,7 +488,7 @@ def test_a_recording_has_no_fragment_in_which_nothing_was_played(start, tmp_path
     assert run.wait() == 0, run.output
     found = RecordedFragments(tmp_path / "set")
     assert len(found) >= 6
-    assert not found[torch.arange(len(found))].final_BT.all(1).any()
+    assert not found[torch.arange(len(found))].idle_BT.all(1).any()
 
 
 def test_the_settings_are_read_back_from_a_run_folder():

@@ -1,5 +1,6 @@
 """An episode opens with the commands of MineStudio's callbacks, and a session of raw keys is the same as WorldEnv."""
 
+import importlib
 import random
 from types import SimpleNamespace
 
@@ -25,7 +26,7 @@ MOBS = [{"name": "cow", "number": 3, "range_x": [-5, 5], "range_z": [2, 7]},
 def callbacks():
     """MineStudio's own callbacks."""
     np.unicode_ = np.str_  # its simulator was written for numpy 1
-    return pytest.importorskip("minestudio.simulator.callbacks", reason="MineStudio is not installed")
+    return importlib.import_module("minestudio.simulator.callbacks")
 
 
 def a_simulator(s):
