@@ -45,6 +45,7 @@ def imported_by(*arguments):
     return packages
 
 
+@pytest.mark.program
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -70,6 +71,7 @@ def mineonline_command(*words):
     )
 
 
+@pytest.mark.program
 def test_every_command_can_be_typed_as_a_subcommand():
     listed = mineonline_command("--help").stdout
     for command in COMMANDS:
@@ -84,6 +86,7 @@ def test_every_command_can_be_typed_as_a_subcommand():
     assert wrong.stderr == "error: trian: there is no such command. Did you mean train?\n"
 
 
+@pytest.mark.program
 @pytest.mark.parametrize(
     ("line", "expected"),
     [

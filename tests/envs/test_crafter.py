@@ -136,6 +136,7 @@ def test_it_composes_with_the_policies_for_pictures_and_no_other():
     assert env.step({"action": np.array([NOOP])}, everything(1)).truncated_N.all()
 
 
+@pytest.mark.program
 def test_without_its_package_the_error_says_what_to_type(tmp_path):
     (tmp_path / "crafter.py").write_text("raise ModuleNotFoundError('No module named crafter', name='crafter')\n")
     found = subprocess.run(
