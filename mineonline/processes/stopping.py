@@ -12,6 +12,8 @@ import signal
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from mineonline.processes.lifetimes import parent_trainer
+
 if TYPE_CHECKING:  # takes seconds to import, and the handlers must be set before
     import lightning
 
@@ -51,11 +53,12 @@ ORPHANED = signal.SIGHUP
 def exit_on_signals() -> None:
     """SIGINT, SIGTERM and SIGHUP end this process through its `finally` blocks; a later SIGINT or SIGTERM, at once.
 
-    A SIGHUP that is ignored, as under nohup, stays ignored. Call it before the imports that take seconds.
+    A SIGHUP that is ignored, as under nohup, stays ignored, unless a trainer started this process: it inherits that
+    and must still end when the trainer dies. Call it before the imports that take seconds.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+    if parent_trainer() is not None or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, _leave)
 
 
