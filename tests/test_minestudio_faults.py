@@ -132,6 +132,7 @@ def test_fault_6_the_reference_remembers_the_whole_episode_not_only_the_fragment
         first_env=0,
         seed=0,
         device="cpu",
+        precision="32-true",
         torch_threads=1,
         collector_log=None,
     )

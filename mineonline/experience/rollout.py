@@ -30,6 +30,7 @@ from mineonline.envs.contract import EnvSpec, Observation, VectorEnv
 from mineonline.errors import MineonlineError
 from mineonline.fragment import TensorField, empty_fragments
 from mineonline.policies.actor import Actor
+from mineonline.policies.precision import autocast
 from mineonline.processes.lifetimes import die_with_parent
 from mineonline.processes.logs import log_to_stderr, send_output_to, worker_log
 
@@ -49,6 +50,8 @@ class RolloutSettings:
     """Global index of the collector's first environment."""
     seed: int
     device: str
+    precision: str
+    """`trainer.precision`: the policy acts under the same autocast as in the learner."""
     torch_threads: int
     collector_log: Path | None
     """The collector's log file; each worker's is next to it. None leaves stdout and stderr alone."""
@@ -80,6 +83,7 @@ class Player:
         self._vector = vector
         self._actor = actor
         self._length = settings.length
+        self._precision = settings.precision
         n = vector.num_envs
         self.tensors = empty_fragments((*settings.schema(actor), *settings.report_schema()), n)
         """Name -> (N, *shape): the newest rollout, in shared memory."""
@@ -140,10 +144,11 @@ class Player:
         device = policy.version.device
         observation = {name: tensor.to(device) for name, tensor in self._write_observation(t).items()}
         first_NT = self._first_N.unsqueeze(1).to(device)
-        output = policy(observation, first_NT, self._memory)
-        self._memory = output.memory
-        if reference is not None:
-            self._reference_memory = reference(observation, first_NT, self._reference_memory).memory
+        with autocast(self._precision, device):
+            output = policy(observation, first_NT, self._memory)
+            self._memory = output.memory
+            if reference is not None:
+                self._reference_memory = reference(observation, first_NT, self._reference_memory).memory
         action = policy.head.sample(output.logits)
         return action, {
             "log_prob_BT": policy.head.log_prob(output.logits, action)[:, 0],

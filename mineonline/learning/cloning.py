@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mineonline.errors import ConfigError
 from mineonline.fragment import Fragments
+from mineonline.learning.objective import Rows
 from mineonline.policies.policy import Policy
 
 _FORBIDDEN = -1e6
@@ -27,26 +28,28 @@ class FragmentSet(Protocol):
 
 
 class Cloning:
-    """Draws `fragments` recorded fragments for each optimiser step."""
+    """Draws `fragments` recorded fragments for each optimiser step; `coef` weighs their loss."""
 
     def __init__(self, recorded: FragmentSet, *, coef: float, fragments: int) -> None:
         self._recorded = recorded
-        self._coef = coef
+        self.coef = coef
         self._fragments = fragments
 
-    def loss(self, policy: Policy, generator: torch.Generator) -> Tensor:
-        """`coef` x mean of -log π(recorded action), in nats, over the decisions of the drawn fragments.
+    def draw(self, generator: torch.Generator) -> Fragments:
+        """What an optimiser step clones."""
+        return self._recorded[torch.randint(len(self._recorded), (self._fragments,), generator=generator)]
+
+    def loss(self, policy: Policy, part: Fragments, rows: Rows) -> Tensor:
+        """What a part of the drawn fragments, on the policy's device, adds to the mean of -log π(action), in nats.
 
         Memory starts empty in each fragment: the memory of the recording policy means nothing to this one.
         """
-        index = torch.randint(len(self._recorded), (self._fragments,), generator=generator)
-        drawn = self._recorded[index].to(policy.version.device)
-        observation = {name: tensor[:, :-1] for name, tensor in drawn.observation.items()}
-        output = policy(observation, drawn.first_BU[:, :-1], policy.initial_memory(len(drawn)))
-        log_prob_BT = policy.head.log_prob(output.logits, drawn.action)
-        if bool((log_prob_BT[~drawn.idle_BT] < _FORBIDDEN).any()):
+        observation = {name: tensor[:, :-1] for name, tensor in part.observation.items()}
+        output = policy(observation, part.first_BU[:, :-1], policy.initial_memory(len(part)))
+        log_prob_BT = policy.head.log_prob(output.logits, part.action)
+        if bool((log_prob_BT[rows.decided_BT] < _FORBIDDEN).any()):
             raise ConfigError(
                 "offline.folder: recorded actions are forbidden by this run's task (task.actions). Give the task that "
                 "they were recorded with, or record new fragments."
             )
-        return -self._coef * log_prob_BT[~drawn.idle_BT].mean()
+        return rows.mean(-log_prob_BT)

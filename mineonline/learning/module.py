@@ -1,15 +1,18 @@
 """The learner: one `training_step` is one PPO iteration on a rank's batch of fragments.
 
     fragments -> first pass (values, proximal log-probabilities, reference logits) -> advantages -> sequences
-              -> epochs x minibatches: losses, gradient, clip, step -> version + 1
+              -> epochs x minibatches: losses, gradient, clip, step -> auxiliary phase, if it is due -> version + 1
 
 Axes: B fragments or sequences, T rows, U = T + 1 rows. Consumes a batch; waits only for the other ranks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypedDict
 
@@ -28,13 +31,22 @@ from mineonline.learning.objective import (
     advantages,
     clamped_exp,
     clipped_surrogate,
+    estimated_kl,
     importance_weight,
     value_loss,
 )
-from mineonline.learning.sequences import FirstPass, Sequences, cut, first_pass, reference_logits
+from mineonline.learning.optimizer import build_optimizer, check_groups, freeze, set_rates
+from mineonline.learning.ranks import mean_over_ranks, sum_over_ranks
+from mineonline.learning.sequences import FirstPass, Sequences, cut, first_pass, logits_of, reference_logits
 from mineonline.policies.actor import Actor, ActorState
 from mineonline.policies.policy import Policy
-from mineonline.settings.config import ObjectiveConfig, OptimizerConfig, ReferenceConfig
+from mineonline.settings.config import AuxiliaryConfig, ObjectiveConfig, OptimizerConfig, ReferenceConfig
+
+log = logging.getLogger(__name__)
+
+_STEEP = 100.0
+_STEEP_ITERATIONS = 10
+"""A warning comes when the gradient's norm has been `_STEEP` times its limit for this many iterations in a row."""
 
 
 class HasFragments(Protocol):
@@ -65,6 +77,17 @@ class Prepared(NamedTuple):
     value_BU: Tensor
 
 
+class Steps(NamedTuple):
+    """What the optimiser did in an iteration."""
+
+    tried: list[Losses]
+    """Of each step, those whose gradient was not finite included; the first always counts."""
+    losses: list[Losses]
+    """Of each step that was taken."""
+    norms: list[Tensor]
+    """Of their gradients, before they were clipped."""
+
+
 class PPO(lightning.LightningModule):
     """Proximal policy optimisation (Schulman et al. 2017) with manual optimisation.
 
@@ -83,6 +106,7 @@ class PPO(lightning.LightningModule):
         *,
         objective: ObjectiveConfig,
         optimizer: OptimizerConfig,
+        auxiliary: AuxiliaryConfig,
         reference_settings: ReferenceConfig,
         cloning: Cloning | None,
         iterations: int,
@@ -92,6 +116,7 @@ class PPO(lightning.LightningModule):
         """`seed` decides the order of minibatches; fragments whose gradients stay non-finite go to `bad_batch_file`."""
         super().__init__()
         self.automatic_optimization = False
+        freeze(policy, optimizer.frozen)
         self.policy = policy
         self.reference = reference
         if reference is not None:
@@ -99,6 +124,7 @@ class PPO(lightning.LightningModule):
         self.iteration = 0
         self.objective = objective
         self.optimizer = optimizer
+        self.auxiliary = auxiliary
         self.iterations = iterations
         self.seed = seed
         self._reference_settings = reference_settings
@@ -107,6 +133,9 @@ class PPO(lightning.LightningModule):
         self._bad_steps_in_a_row = 0
         self._bad_parameters: list[str] = []
         self._norm = torch.zeros(())
+        self._steep_in_a_row = 0
+        self._reference_scale = 1.0
+        """What `reference.kl_target` has made of the reference's weight."""
 
     @property
     def version(self) -> int:
@@ -129,63 +158,106 @@ class PPO(lightning.LightningModule):
         return self.iteration // every if every else 0
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        settings = self.optimizer
-        return torch.optim.AdamW(
-            self.policy.parameters(), lr=settings.learning_rate, eps=settings.eps, weight_decay=settings.weight_decay
-        )
+        return build_optimizer(self.policy, self.optimizer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let a finished run be resumed too: otherwise Lightning would consider its only epoch complete."""
         checkpoint["iteration"] = self.iteration
+        checkpoint["reference_scale"] = self._reference_scale
         loop = checkpoint["loops"]["fit_loop"]
         loop["epoch_loop.batch_progress"]["is_last_batch"] = False
         loop["epoch_progress"]["current"].update(processed=0, completed=0)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue counting iterations."""
+        """Continue counting iterations. CheckpointError if the optimiser's groups are others."""
         self.iteration = checkpoint["iteration"]
+        self._reference_scale = checkpoint["reference_scale"]
+        check_groups(checkpoint, build_optimizer(self.policy, self.optimizer))
 
     def training_step(self, batch: HasFragments, batch_idx: int) -> IterationOutput:
         fragments = batch.fragments
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
-        self._set_optimizer(optimizer)
+        set_rates(optimizer.param_groups, self.optimizer, self.iteration, self.iterations)
         prepared = self.prepare(fragments)
-        sequences = prepared.sequences
-        losses, norms, skipped = [], [], 0
         generator = self._generator()
-        for index in self._minibatches(len(sequences), generator):
-            optimizer.zero_grad()
-            each = self._backward(optimizer, sequences, index, generator)
-            optimizer.step()
-            if not self._norm.isfinite():
-                skipped += 1
-                self._note_bad_step(fragments)
-            else:
-                self._bad_steps_in_a_row = 0
-                losses.append(each)
-                norms.append(self._norm)
-        self._end_iteration()
-        decided_BT = ~fragments.idle_BT
-        self._log(losses, norms, skipped, prepared.value_BU[:, :-1][decided_BT], prepared.return_BT[decided_BT])
+        self.policy.value.cut_off = self._value_is_cut_off
+        steps = self._policy_phase(optimizer, prepared.sequences, fragments, generator)
+        self.policy.value.cut_off = False
+        if self.auxiliary.every and (self.iteration + 1) % self.auxiliary.every == 0 and not self.warms_up:
+            self._auxiliary_phase(optimizer, prepared.sequences, fragments, generator)
+        self._log(steps, prepared, ~fragments.idle_BT)
+        self._end_iteration(steps.losses)
         return {
             "advantage_BT": prepared.advantage_BT, "return_BT": prepared.return_BT, "value_BU": prepared.value_BU,
-            "losses": losses,
+            "losses": steps.losses,
         }  # fmt: skip
+
+    def _policy_phase(
+        self, optimizer: LightningOptimizer, sequences: Sequences, fragments: Fragments, generator: torch.Generator
+    ) -> Steps:
+        steps = Steps([], [], [])
+        for index, decisions in self._minibatches_and_decisions(sequences, generator):
+            optimizer.zero_grad()
+            each = self._backward(optimizer, sequences, index, decisions, generator)
+            limit = self.optimizer.target_kl
+            if limit and float(mean_over_ranks(each.update_kl)) > limit:
+                break
+            steps.tried.append(each)
+            if self._step(optimizer, fragments):
+                steps.losses.append(each)
+                steps.norms.append(self._norm)
+        return steps
+
+    def _auxiliary_phase(
+        self, optimizer: LightningOptimizer, sequences: Sequences, fragments: Fragments, generator: torch.Generator
+    ) -> None:
+        """Train the value with all that it depends on, and keep the policy where it is (Cobbe et al. 2021, eq. 3)."""
+        settings = self.auxiliary
+        with torch.no_grad():
+            chunks = torch.arange(len(sequences)).chunk(self.optimizer.minibatches * self.optimizer.accumulate)
+            before = torch.cat([logits_of(self.policy, sequences[index].to(self.device)) for index in chunks])
+        sequences = replace(sequences, reference_logits=before)
+        for index, decisions in self._minibatches_and_decisions(sequences, generator, epochs=settings.epochs):
+            optimizer.zero_grad()
+            parts = index.chunk(self.optimizer.accumulate)
+            self._accumulate(optimizer, [partial(self._auxiliary_loss, sequences[part], decisions) for part in parts])
+            self._step(optimizer, fragments)
+
+    def _auxiliary_loss(self, part: Sequences, decisions: Tensor) -> Tensor:
+        part = part.to(self.device)
+        rows = Rows(part.decided_BT, decisions)
+        output = self.policy(part.observation, part.first_BT, part.memory)
+        assert part.reference_logits is not None
+        value = value_loss(output.value_BT, part.return_BT, part.value_BT, self.policy.value.deviation, 0)
+        kl = self.policy.head.kl(part.reference_logits, output.logits)
+        return self.objective.value_coef * rows.mean(value) + self.auxiliary.kl_coef * rows.mean(kl)
+
+    @property
+    def _value_is_cut_off(self) -> bool:
+        """In a network that policy and value share, phases take turns (Cobbe et al. 2021, section 3.4)."""
+        own = {id(parameter) for parameter in self.policy.value.parameters()}
+        return self.auxiliary.every > 0 and {id(p) for p in self.policy.value_parameters()} == own
 
     def prepare(self, fragments: Fragments) -> Prepared:
         """Everything that is computed before the first optimiser step; also updates the statistics of the returns."""
+        settings = self.objective
+        if settings.reward_scale != 1 or settings.reward_clip:
+            reward_BT = settings.reward_scale * fragments.reward_BT
+            limit = settings.reward_clip or float("inf")
+            fragments = replace(fragments, reward_BT=reward_BT.clamp(-limit, limit))
         found, logits = self._look_at(fragments)
         advantage_BT, return_BT = self.targets(fragments, found)
         decided_BT = ~fragments.idle_BT
-        if self.objective.normalize_advantage:
+        if settings.normalize_advantage:
             mean, mean_square = self._moments(advantage_BT[decided_BT])
-            deviation = (mean_square - mean**2).clamp(min=0).sqrt()
-            advantage_BT = ((advantage_BT - mean) / (deviation + 1e-8)).float()
-        if self.objective.normalize_value:
+            # rounding errors are no advantages: below this fraction, differences mean nothing
+            deviation = (mean_square - mean**2).clamp(min=1e-12 * mean_square).sqrt()
+            advantage_BT = ((advantage_BT - mean) / torch.where(deviation > 0, deviation, 1.0)).float()
+        if settings.normalize_value:
             moments = self._moments(return_BT[decided_BT])
             if all(moment.isfinite() for moment in moments):  # over all ranks, so all decide alike
-                self.policy.value.update(*moments, decay=self.objective.value_decay)
+                self.policy.value.update(*moments, decay=settings.value_decay)
         sequences = cut(
             fragments, self._context(fragments), found,
             return_BT=return_BT, advantage_BT=advantage_BT, reference_logits=logits,
@@ -236,22 +308,26 @@ class PPO(lightning.LightningModule):
         entropy = rows.mean(head.entropy(output.logits))
         kl = torch.zeros_like(value)
         if part.reference_logits is not None:
-            kl = rows.mean(head.kl(output.logits, part.reference_logits))
+            pair = output.logits, part.reference_logits
+            forward = self._reference_settings.direction == "reference_policy"
+            kl = rows.mean(head.kl(*(pair[::-1] if forward else pair)))
         others = settings.policy_coef * policy - settings.entropy_coef * entropy + self.reference_coef * kl
         if self.warms_up:
             others = 0.0 * others  # the gradients must exist, even if 0, for ranks to share them
         with torch.no_grad():
-            log_ratio_BT = log_prob_BT - part.behaviour_log_prob_BT
-            approximate_kl = rows.mean(clamped_exp(log_ratio_BT, settings.log_ratio_max) - 1 - log_ratio_BT)
+            approximate_kl, update_kl = (
+                rows.mean(estimated_kl(log_prob_BT - old_BT, settings.log_ratio_max))
+                for old_BT in (part.behaviour_log_prob_BT, part.proximal_log_prob_BT)
+            )
             clip_fraction = rows.mean(((ratio_BT - 1).abs() > settings.clip).float())
         total = settings.value_coef * value + others
-        return Losses(total, policy, value, entropy, kl, torch.zeros_like(kl), approximate_kl, clip_fraction)
+        return Losses(total, policy, value, entropy, kl, torch.zeros_like(kl), approximate_kl, update_kl, clip_fraction)
 
     @property
     def reference_coef(self) -> float:
         """Weight of the reference's KL in this iteration."""
         settings = self._reference_settings
-        return float(settings.kl_coef * settings.kl_decay**self.iteration)
+        return float(self._reference_scale * settings.kl_coef * settings.kl_decay**self.iteration)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip the gradients, or remove them if they are not finite, so that the optimiser does nothing."""
@@ -264,26 +340,52 @@ class PPO(lightning.LightningModule):
             _forget_gradients(self.policy.parameters())
 
     def _backward(
-        self, optimizer: LightningOptimizer, sequences: Sequences, index: Tensor, generator: torch.Generator
-    ) -> Losses:
-        """Gradient of a minibatch, part by part; the last part's backward pass shares it with the other ranks."""
-        decisions = sequences.decided_BT[index].sum().to(self.device)
-        cloning = torch.zeros((), device=self.device)
-        if self.cloning is not None and not self.warms_up:
-            with optimizer.toggle_model(sync_grad=False):
-                cloning = self.cloning.loss(self.policy, generator)
-                self.manual_backward(cloning)
-        part_losses = []
-        parts = index.chunk(self.optimizer.accumulate)
-        for number, chosen in enumerate(parts, 1):
+        self, optimizer: LightningOptimizer, sequences: Sequences, index: Tensor, decisions: Tensor,
+        generator: torch.Generator,
+    ) -> Losses:  # fmt: skip
+        """Gradient of a minibatch that holds this many decisions, part by part."""
+        found: list[Losses] = []
+        cloned: list[Tensor] = []
+
+        def learn(chosen: Tensor) -> Tensor:
             part = sequences[chosen].to(self.device)
             losses = self.losses(part, Rows(part.decided_BT, decisions))
-            last = number == len(parts)
-            with nullcontext() if last else optimizer.toggle_model(sync_grad=False):
-                self.manual_backward(losses.total)
-            part_losses.append(losses.detach())
-        losses = Losses(*(torch.stack(column).sum() for column in zip(*part_losses, strict=True)))
-        return losses._replace(cloning=cloning.detach(), total=losses.total + cloning.detach())
+            found.append(losses.detach())
+            return losses.total
+
+        def clone(part: Fragments) -> Tensor:
+            assert self.cloning is not None
+            part = part.to(self.device)
+            loss = self.cloning.coef * self.cloning.loss(self.policy, part, Rows(~part.idle_BT, cloned_decisions))
+            cloned.append(loss.detach())
+            return loss
+
+        work: list[Callable[[], Tensor]] = []
+        if self.cloning is not None and not self.warms_up:
+            drawn = self.cloning.draw(generator)
+            cloned_decisions = mean_over_ranks((~drawn.idle_BT).sum().float().to(self.device))
+            chunks = torch.arange(len(drawn)).chunk(self.optimizer.accumulate)
+            work += [partial(clone, drawn[chunk]) for chunk in chunks]
+        work += [partial(learn, chosen) for chosen in index.chunk(self.optimizer.accumulate)]
+        self._accumulate(optimizer, work)
+        losses = Losses(*(torch.stack(column).sum() for column in zip(*found, strict=True)))
+        cloning = torch.stack(cloned).sum() if cloned else torch.zeros_like(losses.total)
+        return losses._replace(cloning=cloning, total=losses.total + cloning)
+
+    def _accumulate(self, optimizer: LightningOptimizer, work: Sequence[Callable[[], Tensor]]) -> None:
+        """Add up the gradients of losses, one after the other; the last backward pass shares the sum with the ranks."""
+        for number, loss in enumerate(work, 1):
+            with nullcontext() if number == len(work) else optimizer.toggle_model(sync_grad=False):
+                self.manual_backward(loss())
+
+    def _step(self, optimizer: LightningOptimizer, fragments: Fragments) -> bool:
+        """Step, unless the gradient is not finite. LearningError after too many such steps in a row."""
+        optimizer.step()
+        if self._norm.isfinite():
+            self._bad_steps_in_a_row = 0
+            return True
+        self._note_bad_step(fragments)
+        return False
 
     def _note_bad_step(self, fragments: Fragments) -> None:
         """LearningError after too many in a row."""
@@ -324,45 +426,74 @@ class PPO(lightning.LightningModule):
         state = np.random.SeedSequence((self.seed, self.trainer.global_rank, self.iteration)).generate_state(1)
         return torch.Generator().manual_seed(int(state[0]))
 
-    def _minibatches(self, count: int, generator: torch.Generator) -> Iterator[Tensor]:
-        for _ in range(self.optimizer.epochs):
+    def _minibatches(self, count: int, generator: torch.Generator, epochs: int) -> Iterator[Tensor]:
+        for _ in range(epochs):
             yield from torch.randperm(count, generator=generator).chunk(self.optimizer.minibatches)
+
+    def _minibatches_and_decisions(
+        self, sequences: Sequences, generator: torch.Generator, *, epochs: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Indices of sequences, and the number of decisions in the minibatch on average over the ranks."""
+        minibatches = list(self._minibatches(len(sequences), generator, epochs or self.optimizer.epochs))
+        counts = torch.stack([sequences.decided_BT[index].sum() for index in minibatches])
+        return zip(minibatches, mean_over_ranks(counts.float().to(self.device)), strict=True)
 
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and mean square over all ranks, float64 on the CPU."""
         x = x.double()
-        sums = torch.stack([x.sum(), (x * x).sum(), torch.tensor(x.numel(), dtype=torch.float64)]).to(self.device)
-        if torch.distributed.is_initialized():
-            torch.distributed.all_reduce(sums)
-        total, squares, count = sums.cpu()
+        sums = torch.stack([x.sum(), (x * x).sum(), torch.tensor(x.numel(), dtype=torch.float64)])
+        total, squares, count = sum_over_ranks(sums.to(self.device)).cpu()
         return total / count, squares / count
 
-    def _set_optimizer(self, optimizer: LightningOptimizer) -> None:
-        """Use the current settings, not those in the checkpoint of a resumed run."""
-        settings = self.optimizer
-        left = max(0.0, 1 - self.iteration / self.iterations) if settings.anneal else 1.0
-        for group in optimizer.param_groups:
-            group.update(lr=left * settings.learning_rate, eps=settings.eps, weight_decay=settings.weight_decay)
-
-    def _end_iteration(self) -> None:
+    def _end_iteration(self, losses: list[Losses]) -> None:
+        settings = self._reference_settings
+        if settings.kl_target and losses and not self.warms_up:
+            kl = float(mean_over_ranks(torch.stack([each.reference_kl for each in losses]).mean()))
+            # Ziegler et al. 2019, section 2.2
+            self._reference_scale *= 1 + 0.1 * min(0.2, max(-0.2, kl / settings.kl_target - 1))
         if not self.warms_up:
             self.policy.version += 1
         self.iteration += 1
-        every = self._reference_settings.refresh_every
-        if self.reference is not None and every and self.iteration % every == 0:
+        if self.reference is not None and settings.refresh_every and self.iteration % settings.refresh_every == 0:
             self.reference.load_state_dict(self.policy.state_dict())
 
-    def _log(self, losses: list[Losses], norms: list[Tensor], skipped: int, value: Tensor, target: Tensor) -> None:
-        columns = zip(*losses, strict=True) if losses else [[torch.tensor(float("nan"))]] * len(Losses._fields)
+    def _log(self, steps: Steps, prepared: Prepared, decided_BT: Tensor) -> None:
+        value, target = prepared.value_BU[:, :-1][decided_BT], prepared.return_BT[decided_BT]
+        columns = (
+            zip(*steps.losses, strict=True) if steps.losses else [[torch.tensor(float("nan"))]] * len(Losses._fields)
+        )
         metrics: dict[str, Any] = {
             f"loss/{name}": torch.stack(list(column)).mean()
             for name, column in zip(Losses._fields, columns, strict=True)
         }
-        metrics["loss/gradient_norm"] = torch.stack(norms).mean() if norms else float("nan")
-        metrics["loss/skipped_steps"] = float(skipped)
+        first = steps.tried[0]
+        norm = torch.stack(steps.norms).mean() if steps.norms else torch.tensor(float("nan"))
         variance = target.var()
-        metrics["loss/explained_variance"] = 1 - (target - value).var() / variance if variance > 0 else variance
+        metrics |= {
+            # without lag nothing has changed since the actions were chosen: more than 0 shows that the collectors'
+            # policy is not the learner's
+            "loss/first_clip_fraction": first.clip_fraction,
+            "loss/first_approximate_kl": first.approximate_kl,
+            "loss/gradient_norm": norm,
+            "loss/optimizer_steps": float(len(steps.norms)),
+            "loss/skipped_steps": float(len(steps.tried) - len(steps.norms)),
+            "loss/explained_variance": 1 - (target - value).var() / variance if variance > 0 else variance,
+        }
+        if self.reference is not None:
+            metrics["loss/reference_coef"] = self.reference_coef
         self.log_dict(metrics, batch_size=1, sync_dist=self.trainer.world_size > 1)
+        self._warn_if_steep(float(norm))
+
+    def _warn_if_steep(self, norm: float) -> None:
+        limit = self.optimizer.max_grad_norm
+        self._steep_in_a_row = self._steep_in_a_row + 1 if norm > _STEEP * limit else 0
+        if self._steep_in_a_row == _STEEP_ITERATIONS:
+            log.warning(
+                "the gradient's norm (%.3g) has been over %.0f times optimizer.max_grad_norm=%g for %d iterations: "
+                "one loss drowns the others. If rewards are large or small, set objective.normalize_value=true or "
+                "objective.reward_scale; otherwise raise optimizer.max_grad_norm.",
+                norm, _STEEP, limit, _STEEP_ITERATIONS,
+            )  # fmt: skip
 
 
 def _forget_gradients(parameters: Iterator[torch.nn.Parameter]) -> None:

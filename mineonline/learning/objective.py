@@ -95,11 +95,13 @@ class Losses(NamedTuple):
     entropy: Tensor
     """Nats."""
     reference_kl: Tensor
-    """KL(policy || reference), nats; 0 without a reference."""
+    """Between policy and reference in the direction that is set, nats; 0 without a reference."""
     cloning: Tensor
     """On recorded fragments, times its coefficient; 0 without cloning."""
     approximate_kl: Tensor
     """KL(behaviour || policy), estimated as mean(ratio - 1 - log ratio) (Schulman 2020, k3), nats."""
+    update_kl: Tensor
+    """The same for KL(proximal || policy): how far this iteration has moved the policy so far."""
     clip_fraction: Tensor
     """Fraction of rows whose ratio left the clip range."""
 
@@ -115,11 +117,17 @@ class Rows:
     decided_BT: Tensor
     """bool."""
     decisions: Tensor
-    """In the whole minibatch."""
+    """In the whole minibatch, on average over the ranks: their gradients are averaged, and one rank may hold fewer."""
 
     def mean(self, x_BT: Tensor) -> Tensor:
-        """What this part adds to the minibatch's mean: summed over all parts, it is that mean."""
-        return torch.where(self.decided_BT, x_BT, 0.0).sum() / self.decisions.clamp(min=1)
+        """What this part adds to the minibatch's mean: summed over parts and averaged over ranks, it is that mean."""
+        total = torch.where(self.decided_BT, x_BT, 0.0).sum()
+        return total / torch.where(self.decisions > 0, self.decisions, 1.0)
+
+
+def estimated_kl(log_ratio_BT: Tensor, limit: float) -> Tensor:
+    """KL of every row, in nats, from log(new / old) of actions that the old policy chose (Schulman 2020, k3)."""
+    return clamped_exp(log_ratio_BT, limit) - 1 - log_ratio_BT
 
 
 def clamped_exp(log_ratio_BT: Tensor, limit: float) -> Tensor:
@@ -144,6 +152,7 @@ def value_loss(value_BT: Tensor, return_BT: Tensor, old_value_BT: Tensor, deviat
     With `clip`, in units of their deviation: the larger of this and the error of the value clamped to within `clip` of
     the old one, so that moving further gains nothing (Schulman et al., value clipping in OpenAI's baselines).
     """
+    deviation = torch.where(deviation > 0, deviation, 1.0)  # 0 while every return was 0, and so is every value
     error_BT = ((value_BT - return_BT) / deviation) ** 2
     if clip:
         near_BT = old_value_BT + (value_BT - old_value_BT).clamp(-clip * deviation, clip * deviation)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mineonline.fragment import Tensors
+from mineonline.policies.precision import FullPrecisionLinear
 
 IMPOSSIBLE = -1e9  # instead of -inf, whose product with probability 0 is NaN
 
@@ -62,12 +63,12 @@ class GroupedHead(Head):
     def __init__(self, features: int, possible_GK: Tensor, *, gain: float = 0.01) -> None:
         super().__init__()
         self.groups, self.classes = possible_GK.shape
-        self.linear = nn.Linear(features, self.groups * self.classes)
+        self.linear = FullPrecisionLinear(features, self.groups * self.classes)
         orthogonal_(self.linear, gain)
         self.register_buffer("possible_GK", possible_GK, persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        logits = self.linear(features).unflatten(-1, (self.groups, self.classes)).float()
+        logits = self.linear(features).unflatten(-1, (self.groups, self.classes))
         masked: Tensor = logits.masked_fill(~self.possible_GK, IMPOSSIBLE)
         return masked.log_softmax(-1)
 

@@ -22,6 +22,7 @@ from mineonline.envs.actions import (
 from mineonline.envs.tasks import ActionMask
 from mineonline.fragment import Tensors
 from mineonline.policies.heads import IMPOSSIBLE, GroupedHead, Head, orthogonal_
+from mineonline.policies.precision import FullPrecisionLinear
 
 _CAMERA_BINS = 11
 _CAMERA_GROUP = GROUP_NAMES.index("camera")
@@ -105,7 +106,7 @@ class JointHead(_FlatHead):
 
     def __init__(self, features: int, mask: ActionMask, *, gain: float = 0.01) -> None:
         super().__init__()
-        self.linear = nn.Linear(features, NUM_BUTTONS + NUM_CAMERA)
+        self.linear = FullPrecisionLinear(features, NUM_BUTTONS + NUM_CAMERA)
         orthogonal_(self.linear, gain)
         possible = torch.from_numpy(legal_buttons(mask.forbid, mask.hold))
         moves = torch.from_numpy(BUTTON_TABLE[:, _CAMERA_GROUP] == 1)
@@ -113,7 +114,7 @@ class JointHead(_FlatHead):
         self.register_buffer("moves", moves, persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        logits = self.linear(features).float()
+        logits = self.linear(features)
         buttons = logits[..., :NUM_BUTTONS].masked_fill(~self.possible, IMPOSSIBLE).log_softmax(-1)
         return torch.cat([buttons, logits[..., NUM_BUTTONS:].log_softmax(-1)], -1)
 
@@ -142,8 +143,8 @@ class VptHead(_FlatHead):
     def __init__(self, features: int, temperature: float) -> None:
         super().__init__()
         self.temperature = temperature
-        self.buttons = nn.Linear(features, NUM_BUTTONS)
-        self.camera = nn.Linear(features, NUM_CAMERA)
+        self.buttons = FullPrecisionLinear(features, NUM_BUTTONS)
+        self.camera = FullPrecisionLinear(features, NUM_CAMERA)
         with torch.no_grad():
             for linear in (self.buttons, self.camera):
                 # weights of norm 0.01 per class: nearly uniform at first, as in MineStudio
@@ -151,7 +152,7 @@ class VptHead(_FlatHead):
                 nn.init.zeros_(linear.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        parts = [(linear(features) / self.temperature).float() for linear in (self.buttons, self.camera)]
+        parts = [linear(features) / self.temperature for linear in (self.buttons, self.camera)]
         return torch.cat([part.log_softmax(-1) for part in parts], -1)
 
     def log_prob(self, logits: Tensor, action: Tensors) -> Tensor:

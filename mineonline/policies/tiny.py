@@ -68,13 +68,18 @@ class TinyPolicy(Policy):
 
 
 def _gru(gru: nn.GRU, x_BTD: Tensor, first_BT: Tensor, state_BD: Tensor) -> tuple[Tensor, Tensor]:
-    """Run over T rows, zeroing the state before each row marked in `first_BT`: one call per stretch without resets."""
+    """Run over T rows, zeroing the state before each row marked in `first_BT`: one call per stretch without resets.
+
+    In full precision, also under autocast: the state's rounding errors would add up over an episode.
+    """
     rows = first_BT.shape[1]
     starts = sorted({0, *first_BT.any(0).nonzero().squeeze(1).tolist()})
     outputs = []
     state = state_BD.unsqueeze(0)
-    for start, stop in zip(starts, [*starts[1:], rows], strict=True):
-        state = state * ~first_BT[:, start].unsqueeze(1)
-        output, state = gru(x_BTD[:, start:stop], state)
-        outputs.append(output)
+    with torch.autocast(x_BTD.device.type, enabled=False):
+        x_BTD = x_BTD.to(state_BD.dtype)
+        for start, stop in zip(starts, [*starts[1:], rows], strict=True):
+            state = state * ~first_BT[:, start].unsqueeze(1)
+            output, state = gru(x_BTD[:, start:stop], state)
+            outputs.append(output)
     return torch.cat(outputs, 1), state.squeeze(0)

@@ -136,6 +136,7 @@ def rollout_settings(config: Config, spec: EnvSpec, *, first_env: int, collector
         first_env=first_env,
         seed=config.seed,
         device=collector.device,
+        precision=str(config.trainer.get("precision", "32-true")),
         torch_threads=collector.torch_threads,
         collector_log=collector_log,
     )

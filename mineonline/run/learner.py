@@ -25,6 +25,8 @@ def build_learner(
     policy = build_policy(config, spec)
     resumes = config.checkpoint is not None
     if not resumes:
+        if config.objective.normalize_value:
+            policy.value.forget_scale()
         load_policy_weights(policy, config)
     if config.init_from is not None and not resumes:
         _load(policy, config.init_from, "init_from")
@@ -36,8 +38,8 @@ def build_learner(
             _load(reference, config.reference.checkpoint, "reference.checkpoint")
     return learner_class(
         policy, reference,
-        objective=config.objective, optimizer=config.optimizer, reference_settings=config.reference,
-        cloning=_cloning(config, spec),
+        objective=config.objective, optimizer=config.optimizer, auxiliary=config.auxiliary,
+        reference_settings=config.reference, cloning=_cloning(config, spec),
         iterations=config.iterations, seed=config.seed, bad_batch_file=bad_batch_file,
     )  # fmt: skip
 

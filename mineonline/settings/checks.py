@@ -10,7 +10,14 @@ import msgspec
 
 from mineonline.envs.settings import IDLE_S, CrafterEnvConfig, GymEnvConfig, MineStudioEnvConfig
 from mineonline.errors import ConfigError
-from mineonline.settings.config import Config, MlpPolicyConfig, OwnPolicyConfig, TinyPolicyConfig, VptPolicyConfig
+from mineonline.settings.config import (
+    Config,
+    MlpPolicyConfig,
+    OwnPolicyConfig,
+    ReferenceConfig,
+    TinyPolicyConfig,
+    VptPolicyConfig,
+)
 
 _PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed")
 
@@ -28,6 +35,7 @@ def check_config(config: Config) -> None:
         )
     _check_policy_fits(config)
     _check_minestudio(config)
+    _check_reference(config.reference)
     _check_lockstep(config)
     _check_trainer(config.trainer)
 
@@ -36,18 +44,20 @@ _AT_LEAST_1 = (
     "iterations", "collector.workers", "collector.envs_per_worker", "collector.torch_threads", "collector.max_failures",
     "fragment.length", "buffer.fragments_per_iteration", "buffer.max_reuse", "optimizer.epochs",
     "optimizer.minibatches", "optimizer.accumulate", "offline.fragments", "optimizer.max_bad_steps",
-    "checkpointing.every",
+    "checkpointing.every", "auxiliary.epochs",
 )  # fmt: skip
 _AT_LEAST_0 = (
     "collector.count", "seed", "objective.value_warmup", "objective.value_clip", "objective.policy_coef",
     "objective.value_coef", "optimizer.context_length", "reference.kl_coef", "reference.kl_decay",
     "reference.refresh_every", "offline.coef", "torch_threads", "buffer.capacity", "buffer.max_staleness",
     "objective.entropy_coef", "optimizer.learning_rate", "optimizer.eps", "optimizer.weight_decay",
-    "checkpointing.keep_every", "video.every",
+    "checkpointing.keep_every", "video.every", "auxiliary.every", "auxiliary.kl_coef", "reference.kl_target",
+    "optimizer.warmup", "optimizer.target_kl", "objective.reward_clip",
 )  # fmt: skip
 _SECONDS = ("buffer.silence_s", "collector.batch_timeout_s", "collector.start_timeout_s")
 _0_TO_1 = ("objective.discount", "objective.trace")
-_POSITIVE = ("objective.clip", "objective.weight_max", "objective.log_ratio_max", "optimizer.max_grad_norm")
+_POSITIVE = ("objective.clip", "objective.weight_max", "objective.log_ratio_max", "objective.reward_scale",
+             "optimizer.max_grad_norm")  # fmt: skip
 
 
 def _check_numbers(config: Config) -> None:
@@ -62,6 +72,8 @@ def _check_numbers(config: Config) -> None:
         _require(key, 0 <= (number := _number(config, key)) <= 1, number, "must be between 0 and 1")
     for key in _POSITIVE:
         _require(key, (number := _number(config, key)) > 0, number, "must be more than 0")
+    for pattern, rate in config.optimizer.learning_rates.items():
+        _require(f"optimizer.learning_rates.{pattern}", rate >= 0, rate, "must be 0 or more")
     decay = config.objective.value_decay
     _require("objective.value_decay", 0 <= decay < 1, decay, "must be 0 or more, and less than 1")
 
@@ -158,6 +170,16 @@ def _check_vpt(policy: VptPolicyConfig, init_from: str | None) -> None:
             "policy.weights and init_from both say which weights the policy starts with. Give policy.weights=null, or "
             "init_from=null."
         )
+
+
+def _check_reference(reference: ReferenceConfig) -> None:
+    if reference.kl_target and reference.kl_decay != 1:
+        raise ConfigError(
+            f"reference.kl_target={reference.kl_target:g} adapts the reference's weight, and reference.kl_decay="
+            f"{reference.kl_decay:g} lowers it. Set reference.kl_decay=1, or reference.kl_target=0."
+        )
+    if reference.kl_target and not reference.kl_coef:
+        raise ConfigError("reference.kl_target needs a weight to start with. Give reference.kl_coef, for example 0.2.")
 
 
 def _check_trainer(settings: Mapping[str, Any]) -> None:

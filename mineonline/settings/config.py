@@ -132,6 +132,11 @@ class ObjectiveConfig(Section, frozen=True):
     taken against the behaviour policy. `decoupled`: it is taken against the proximal policy (the weights at the start
     of the iteration), and the loss is weighted by the ratio of the proximal to the behaviour policy (Hilton et al.
     2022). `vtrace`: as `decoupled`, and advantages and returns are corrected too (Espeholt et al. 2018)."""
+    reward_scale: float
+    """What the learner multiplies every reward by; usually 1, as `normalize_value` copes with any scale. What is
+    reported (`episode/return`) stays as it is."""
+    reward_clip: float
+    """Rewards, once scaled, are clipped to ± this; usually 1 or 10 (Mnih et al. 2015 clip to 1). 0: no limit."""
     discount: float
     """γ, 0 to 1: what a reward one decision later is worth now."""
     trace: float
@@ -153,7 +158,8 @@ class ObjectiveConfig(Section, frozen=True):
     """Iterations at the start that train only the value, and only the parameters that nothing else depends on. The
     policy does not change, and only the first weights are published."""
     normalize_value: bool
-    """Predict values in units of the returns' running standard deviation (PopArt: van Hasselt et al. 2016)."""
+    """Predict values in units of the returns' running standard deviation (PopArt: van Hasselt et al. 2016): rewards of
+    any scale learn alike. Off: the value loss grows with the square of the rewards, and drowns the policy loss."""
     value_decay: float
     """Decay of these statistics per iteration, 0 (the newest returns alone) to less than 1; usually 0.9 to 0.99."""
     entropy_coef: float
@@ -167,6 +173,13 @@ class OptimizerConfig(Section, frozen=True):
 
     learning_rate: float
     """Step size of AdamW, usually 1e-5 (large pre-trained) to 1e-3 (small, from scratch)."""
+    learning_rates: dict[str, float]
+    """Learning rates of parts of the policy, by pattern of their parameters' names (`fnmatch`, the first that matches
+    counts), for example `{net.*: 1e-5}`. The others have `learning_rate`."""
+    frozen: list[str]
+    """Patterns of the parameters that are not trained, for example `[net.img_process.*]`."""
+    warmup: int
+    """Iterations at the start in which all learning rates rise linearly; usually 0 to 100."""
     anneal: bool
     """Lower the learning rate linearly, to 0 at the end of the run."""
     eps: float
@@ -180,6 +193,9 @@ class OptimizerConfig(Section, frozen=True):
     the memory that the one before left. A divisor of `fragment.length`; 0 is the whole fragment."""
     epochs: int
     """Passes over the batch in each iteration."""
+    target_kl: float
+    """An iteration ends, on all ranks, before an optimiser step whose minibatch shows that the policy has moved further
+    than this since the iteration began: estimated KL in nats, usually 0.01 to 0.05. 0: no limit."""
     minibatches: int
     """Optimiser steps per epoch: each rank splits the sequences of its batch into this many minibatches."""
     accumulate: int
@@ -188,11 +204,33 @@ class OptimizerConfig(Section, frozen=True):
     """Optimiser steps whose gradient is not finite are skipped; this many in a row end the run."""
 
 
+class AuxiliaryConfig(Section, frozen=True):
+    """Phasic policy gradient (Cobbe et al. 2021), as in VPT's reinforcement learning (Baker et al. 2022, appendix G).
+
+    After some iterations, an auxiliary phase trains the value further on the iteration's batch, while a KL term keeps
+    the policy. Where policy and value share a network, the value's gradient reaches what they share in these phases
+    only (Cobbe et al., section 3.4).
+    """
+
+    every: int
+    """Iterations between two auxiliary phases, usually 1 to 32. 0: none."""
+    epochs: int
+    """Passes over the iteration's batch in each phase, usually 1 to 6."""
+    kl_coef: float
+    """Weight of KL(policy before the phase || policy), usually 1. The value's weight is `objective.value_coef`."""
+
+
 class ReferenceConfig(Section, frozen=True):
     """A frozen policy that the learner's policy is kept close to."""
 
     kl_coef: float
-    """ρ, the weight of KL(policy || reference), usually 0.01 to 1. 0: no reference policy."""
+    """ρ, the weight of the KL divergence from the reference, usually 0.01 to 1. 0: no reference policy."""
+    direction: Literal["policy_reference", "reference_policy"]
+    """`policy_reference`: KL(policy || reference), as in MineStudio; the policy avoids what the reference would not do.
+    `reference_policy`: KL(reference || policy), as in VPT's paper; it keeps all that the reference would do."""
+    kl_target: float
+    """ρ is raised or lowered by up to 2 % an iteration, to bring the divergence to this many nats (Ziegler et al.
+    2019, section 2.2). 0: ρ is not adapted."""
     kl_decay: float
     """ρ is multiplied by this after each iteration, usually 0.999 to 1."""
     checkpoint: str | None
@@ -273,6 +311,7 @@ class Config(Section, frozen=True):
     buffer: BufferConfig
     objective: ObjectiveConfig
     optimizer: OptimizerConfig
+    auxiliary: AuxiliaryConfig
     reference: ReferenceConfig
     offline: OfflineConfig
     network: NetworkConfig

@@ -66,8 +66,8 @@ N, T = 3, 11
 
 def settings(spec, length=T, envs=N):
     return RolloutSettings(
-        env_spec=spec, length=length, envs_per_worker=envs, first_env=0, seed=0, device="cpu", torch_threads=1,
-        collector_log=None,
+        env_spec=spec, length=length, envs_per_worker=envs, first_env=0, seed=0, device="cpu", precision="32-true",
+        torch_threads=1, collector_log=None,
     )  # fmt: skip
 
 

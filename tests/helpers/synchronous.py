@@ -38,6 +38,7 @@ class Synchronous:
         self._folder = folder
         self._rollouts = config.buffer.fragments_per_iteration // (config.collector.workers * per_worker)
         self._iterations = config.iterations
+        self._precision = str(config.trainer["precision"])
         self._lag = lag
         self._published: deque[dict[str, torch.Tensor]] = deque(maxlen=lag + 1)
         self._actor = build_actor(config, spec)
@@ -46,7 +47,8 @@ class Synchronous:
         for first_env in range(0, config.collector.workers * per_worker, per_worker):
             settings = RolloutSettings(
                 env_spec=spec, length=config.fragment.length, envs_per_worker=per_worker, first_env=0,
-                seed=config.seed, device="cpu", torch_threads=1, collector_log=None,
+                seed=config.seed, device="cpu", precision=self._precision, torch_threads=1,
+                collector_log=None,
             )  # fmt: skip
             env = build_env(config.env, config.task, seed=config.seed, num_envs=per_worker, first_index=first_env)
             observation = env.reset(np.ones(per_worker, np.bool_))
@@ -56,7 +58,7 @@ class Synchronous:
 
     def run(self) -> PPO:
         """Run all iterations; returns the learner."""
-        return fit(self.learner, self.play, self._iterations, self._folder)
+        return fit(self.learner, self.play, self._iterations, self._folder, precision=self._precision)
 
     def play(self) -> Batch:
         """The batch of an iteration: equally many fragments of each environment, sorted by environment."""

@@ -15,7 +15,8 @@ from tests.helpers.synchronous import Synchronous
 SETTINGS = [
     *CARTPOLE, "+env.kwargs.max_episode_steps=12", "policy.hidden_sizes=[8,8]", "collector.workers=1",
     "collector.envs_per_worker=6", "fragment.length=14", "buffer.fragments_per_iteration=6", "optimizer.minibatches=2",
-    "optimizer.weight_decay=0.01", "objective.entropy_coef=0.02", "iterations=3", "seed=5",
+    "optimizer.weight_decay=0.01", "objective.entropy_coef=0.02", "objective.normalize_value=false", "iterations=3",
+    "seed=5",
 ]  # fmt: skip
 NAMES = {
     "head.linear.weight": "head.weight", "head.linear.bias": "head.bias",
@@ -34,8 +35,8 @@ class Noted(PPO):
         self.gradients.append({plain(n): p.grad.clone() for n, p in self.policy.named_parameters()})
         super().on_before_optimizer_step(optimizer)
 
-    def _minibatches(self, count, generator):
-        for index in super()._minibatches(count, generator):
+    def _minibatches(self, count, generator, epochs):
+        for index in super()._minibatches(count, generator, epochs):
             self.order.append(index.tolist())
             yield index
 
