@@ -19,6 +19,7 @@ from mineonline.run.learner import build_learner
 from mineonline.settings.checks import check_ranks
 from tests.helpers.learning_set import ALL_OPTIONS, SETTINGS, SPEC, B, T, learn, recorded
 from tests.helpers.settings import config_of
+from tests.helpers.uneven_ranks import gradients
 
 
 def same_weights(one, other):
@@ -60,6 +61,16 @@ def test_two_ranks_agree_and_resume_bit_for_bit(start, tmp_path):
     whole = run("whole", 6)
     run("half", 3)
     same_weights(whole, run("half", 6, tmp_path / "half" / "last.ckpt"))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_two_ranks_are_one_rank_where_fragments_hold_unequally_many_decisions(start, tmp_path, accumulate):
+    program = start(str(tmp_path), f"optimizer.accumulate={accumulate}", module="tests.helpers.uneven_ranks")
+    assert program.wait() == 0, program.output
+    two_ranks = torch.load(tmp_path / "gradients.pt", weights_only=True)
+    one_rank = gradients(tmp_path, 1)
+    for name, gradient in one_rank.items():
+        torch.testing.assert_close(two_ranks[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize("field", ["reward_BT", "log_prob_BT"])
