@@ -17,6 +17,8 @@ from mineonline.envs import names
 from mineonline.envs.actions import BUTTON_NAMES, GROUPS, group_of
 from mineonline.errors import ConfigError
 
+TICK_S = 0.05
+"""How long a tick of the game lasts for its player, in seconds."""
 ARMOUR_SLOTS = ("feet", "legs", "chest", "head", "offhand")
 """Slots 36 to 40, in this order."""
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from mineonline.envs.settings import IDLE_S, CrafterEnvConfig, GymEnvConfig, MineStudioEnvConfig
+from mineonline.envs.tasks import Task
 from mineonline.errors import ConfigError
 from mineonline.settings.config import (
     Config,
@@ -54,7 +55,7 @@ _AT_LEAST_0 = (
     "checkpointing.keep_every", "video.every", "auxiliary.every", "auxiliary.kl_coef", "reference.kl_target",
     "optimizer.warmup", "optimizer.target_kl", "objective.reward_clip",
 )  # fmt: skip
-_SECONDS = ("buffer.silence_s", "collector.batch_timeout_s", "collector.start_timeout_s")
+_SECONDS = ("objective.horizon_s", "buffer.silence_s", "collector.batch_timeout_s", "collector.start_timeout_s")
 _0_TO_1 = ("objective.discount", "objective.trace")
 _POSITIVE = ("objective.clip", "objective.weight_max", "objective.log_ratio_max", "objective.reward_scale",
              "optimizer.max_grad_norm")  # fmt: skip
@@ -122,6 +123,7 @@ def _check_policy_fits(config: Config) -> None:
         return  # the class itself knows what it can play
     if isinstance(config.policy, VptPolicyConfig):
         _check_vpt(config.policy, config.init_from)
+        _check_pace(config.policy, config.task)
         return
     sizes = config.policy.hidden_sizes if isinstance(config.policy, MlpPolicyConfig) else [config.policy.hidden_size]
     if not sizes or min(sizes) < 1:
@@ -169,6 +171,16 @@ def _check_vpt(policy: VptPolicyConfig, init_from: str | None) -> None:
         raise ConfigError(
             "policy.weights and init_from both say which weights the policy starts with. Give policy.weights=null, or "
             "init_from=null."
+        )
+
+
+def _check_pace(policy: VptPolicyConfig, task: Task | None) -> None:
+    repeat = task.action_repeat if task is not None else 1
+    if policy.weights is not None and repeat > 1 and not policy.any_pace:
+        raise ConfigError(
+            f"policy.weights={policy.weights}: published VPTs decide once a tick, but task.action_repeat={repeat} "
+            f"makes each action last {repeat} ticks. Set task.action_repeat=1 (experiment=minestudio_hunt_cow does), "
+            "or policy.any_pace=true for weights that were trained so."
         )
 
 

@@ -57,6 +57,8 @@ class VptPolicyConfig(Section, frozen=True, tag="vpt", tag_field="kind"):
     """What logits are divided by. None: the `.model` file's temperature, or 2."""
     zero_initial_value: bool
     """Start with value 0 everywhere, even if `weights` holds a value head."""
+    any_pace: bool
+    """Play `weights` also with `task.action_repeat` > 1, a pace at which they were never trained."""
 
 
 class OwnPolicyConfig(Section, frozen=True, tag="own", tag_field="kind"):
@@ -138,7 +140,10 @@ class ObjectiveConfig(Section, frozen=True):
     reward_clip: float
     """Rewards, once scaled, are clipped to ± this; usually 1 or 10 (Mnih et al. 2015 clip to 1). 0: no limit."""
     discount: float
-    """γ, 0 to 1: what a reward one decision later is worth now."""
+    """γ, 0 to 1: what a reward one decision later is worth now. Null: from `horizon_s`."""
+    horizon_s: float
+    """How far ahead rewards count, in seconds of the game: γ is 1 - (seconds between decisions / horizon), whatever
+    `task.action_repeat` is. Unused where `discount` is given."""
     trace: float
     """λ of generalised advantage estimation, 0 (one-step) to 1 (Monte Carlo)."""
     clip: float

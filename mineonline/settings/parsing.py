@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from mineonline.envs.tasks import parse_task
+from mineonline.envs.tasks import TICK_S, Task, parse_task
 from mineonline.errors import ConfigError
 from mineonline.settings.checks import check_config
 from mineonline.settings.config import Config
@@ -23,14 +23,32 @@ def parse_config(data: Mapping[str, Any]) -> Config:
         values["logger"] = [values["logger"]]
     task = values.pop("task", None)
     env_kind = (values.get("env") or {}).get("kind")
+    parsed_task = parse_task(task or {}) if env_kind in ("world", "minestudio") else None
+    values["objective"] = _with_discount(values.get("objective"), parsed_task)
     try:
         config = msgspec.convert({**values, "task": None}, Config, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(str(error), values)) from None
-    if env_kind in ("world", "minestudio"):
-        config = msgspec.structs.replace(config, task=parse_task(task or {}))
+    config = msgspec.structs.replace(config, task=parsed_task)
     check_config(config)
     return config
+
+
+def _with_discount(objective: Any, task: Task | None) -> Any:
+    """The section `objective` with a discount in place of null."""
+    if not isinstance(objective, Mapping) or objective.get("discount", 0) is not None:
+        return objective
+    horizon_s = objective.get("horizon_s")
+    if not isinstance(horizon_s, int | float):
+        return objective
+    if task is None:
+        raise ConfigError("objective.discount=null: this environment has no clock. Give a number, for example 0.99.")
+    step_s = task.action_repeat * TICK_S
+    if not horizon_s >= step_s:
+        raise ConfigError(
+            f"objective.horizon_s={horizon_s:g}: must be at least the {step_s:g} s between two decisions."
+        )
+    return {**objective, "discount": 1 - step_s / horizon_s}
 
 
 def _explain(message: str, values: Mapping[str, Any]) -> str:

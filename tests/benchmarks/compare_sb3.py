@@ -185,6 +185,7 @@ def overrides_of(case: Case, seed: int) -> list[str]:
         f"objective.trace={case.trace}",
         f"objective.clip={case.clip}",
         f"objective.value_coef={2 * case.value}",
+        "objective.normalize_value=false",
         f"objective.entropy_coef={case.entropy}",
         f"optimizer.learning_rate={case.learning_rate}",
         f"optimizer.anneal={case.anneal}",

@@ -39,6 +39,21 @@ def test_gym_composes_and_brings_no_task():
     assert config.task is None
 
 
+def test_a_horizon_in_seconds_gives_each_pace_its_discount():
+    assert config_of().objective.discount == pytest.approx(0.98)  # 10 s, an action lasts 4 ticks of 0.05 s
+    assert config_of("task.action_repeat=1").objective.discount == pytest.approx(0.995)
+    assert config_of("objective.horizon_s=50", "task.action_repeat=1").objective.discount == pytest.approx(0.999)
+    assert config_of("objective.discount=0.9").objective.discount == 0.9
+    assert config_of(*CARTPOLE).objective.discount == 0.98
+
+
+def test_published_weights_are_not_played_at_another_pace_unless_told():
+    weights = ["policy=vpt", "policy.weights=2x.weights", "env.image_size=[128,128]"]
+    assert "task.action_repeat=4 makes each action last 4 ticks. Set task.action_repeat=1" in complaint(*weights)
+    config_of(*weights, "task.action_repeat=1")
+    config_of(*weights, "policy.any_pace=true")
+
+
 def test_logger_takes_one_name_or_several():
     assert config_of("logger=tensorboard").logger == ["tensorboard"]
     assert config_of("logger=[csv,wandb]").logger == ["csv", "wandb"]
@@ -53,6 +68,8 @@ def test_logger_takes_one_name_or_several():
         (["collector.workers=two"], "collector.workers='two'"),
         (["collector.workers=0"], "collector.workers=0: must be at least 1."),
         (["objective.discount=1.5"], "objective.discount=1.5: must be between 0 and 1."),
+        (["objective.horizon_s=0.1"], "objective.horizon_s=0.1: must be at least the 0.2 s between two decisions."),
+        ([*CARTPOLE, "objective.discount=null"], "objective.discount=null: this environment has no clock."),
         (["seed=-1"], "seed=-1: must be 0 or more."),
         (["policy.hidden_size=0"], "hidden sizes are [0]"),
         (["buffer.silence_s=-5"], "must be more than 0 seconds"),
