@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from mineonline.atomic import written_whole
 from mineonline.errors import CheckpointError, ConfigError
 from mineonline.processes.join import DONE_FILE
 from mineonline.processes.lifetimes import RUN_DIR_VARIABLE, is_shown
@@ -60,44 +61,88 @@ def read_config(checkpoint: Path, file: Path | None = None) -> Config:
         file = run_dir_of(checkpoint) / CONFIG_FILE
         if not file.is_file():
             raise ConfigError(f"checkpoint={checkpoint}: there is no {file} to say what is played. Give config=<file>.")
-    try:
-        data = yaml.safe_load(file.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"config={file}: cannot be read ({error}).") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"config={file}: holds no settings.")
-    return parse_config(data)
+    return parse_config(_read_settings(file))
+
+
+def saved_settings(checkpoint: Path) -> dict[str, Any] | None:
+    """The settings of the checkpoint's run as they were saved, unchecked; None if it has no `config.yaml`.
+
+    ConfigError if that cannot be read.
+    """
+    file = run_dir_of(checkpoint) / CONFIG_FILE
+    return _read_settings(file) if file.is_file() else None
 
 
 def saved_overrides(checkpoint: Path) -> list[str]:
-    """The command line that started the checkpoint's run, so that it continues with the same settings."""
+    """The command line that started the checkpoint's run, so that it continues with the same settings.
+
+    ConfigError if the file that holds it cannot be read.
+    """
     file = run_dir_of(checkpoint) / OVERRIDES_FILE
-    saved = list(yaml.safe_load(file.read_text())) if file.exists() else []
+    saved = _read_yaml(file) if file.exists() else []
+    if not isinstance(saved, list) or not all(isinstance(override, str) for override in saved):
+        raise ConfigError(f"{file}: must be a list of key=value words. Repair it, or delete it and type them again.")
     # a resumed run uses the checkpoint's folder, whatever was typed at its start
     return [override for override in saved if not override.startswith(("run_dir=", "checkpoint="))]
 
 
+def _read_settings(file: Path) -> dict[str, Any]:
+    data = _read_yaml(file)
+    if not isinstance(data, dict):
+        raise ConfigError(f"{file}: holds no settings.")
+    return data
+
+
+def _read_yaml(file: Path) -> Any:
+    try:
+        return yaml.safe_load(file.read_text())
+    except OSError as error:
+        reason = error.strerror
+    except UnicodeDecodeError:
+        reason = "it is not text"
+    except yaml.MarkedYAMLError as error:
+        reason = f"line {error.problem_mark.line + 1}: {error.problem}" if error.problem_mark else error.problem
+    except yaml.YAMLError as error:
+        reason = str(error).splitlines()[0]
+    raise ConfigError(f"{file}: cannot be read ({reason}). Repair it, or delete it if you can do without.")
+
+
 def create_run_dir(folder: Path, config: dict[str, object], overrides: list[str], checkpoint: str | None) -> None:
-    """Create the folder and write its configuration. ConfigError if it holds a run other than the one resumed."""
+    """Create the folder and write its configuration.
+
+    ConfigError if it holds a run other than the one resumed, or cannot be written.
+    """
     last = folder / "checkpoints" / "last.ckpt"
     ours = checkpoint is not None and run_dir_of(Path(checkpoint)) == folder
     if (folder / METRICS_FILE).exists() and not ours:
         cure = f"checkpoint={last} to continue it" if last.exists() else "delete it"
         raise ConfigError(f"run_dir={folder} already holds a run. Give another run_dir, or {cure}.")
-    for name in ("checkpoints", "logs", "videos"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    (folder / DONE_FILE).unlink(missing_ok=True)
-    if not ours:
-        (folder / WANDB_ID_FILE).unlink(missing_ok=True)
-    (folder / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False))
-    (folder / OVERRIDES_FILE).write_text(yaml.safe_dump(overrides))
+    try:
+        for name in ("checkpoints", "logs", "videos"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / DONE_FILE).unlink(missing_ok=True)
+        if not ours:
+            (folder / WANDB_ID_FILE).unlink(missing_ok=True)
+        for partial in (folder / "checkpoints").glob(".*.ckpt.*"):  # of a trainer that was killed while it saved
+            partial.unlink(missing_ok=True)
+        _write_yaml(folder / CONFIG_FILE, config)
+        _write_yaml(folder / OVERRIDES_FILE, overrides)
+    except OSError as error:
+        raise ConfigError(
+            f"run_dir={folder}: {error.filename or 'a file in it'} cannot be written ({error.strerror}). "
+            "Give a folder that can be written, on a disk with room."
+        ) from None
+
+
+def _write_yaml(file: Path, data: object) -> None:
+    with written_whole(file) as partial:
+        partial.write_text(yaml.safe_dump(data, sort_keys=False))
 
 
 def wandb_id(folder: Path) -> str:
     """The id of the folder's run at Weights & Biases: made once, so that a resumed run continues under the same id."""
     file = folder / WANDB_ID_FILE
     if not file.exists():
-        partial = file.with_name(f".{file.name}.{os.getpid()}")
-        partial.write_text(secrets.token_hex(8))
-        partial.replace(file)
+        with written_whole(file) as partial:
+            partial.write_text(secrets.token_hex(8))
     return file.read_text()
