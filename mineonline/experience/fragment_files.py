@@ -177,14 +177,14 @@ def _examine(file: Path) -> tuple[_Description, int]:
         )
     except DECODE_ERRORS as error:
         raise ConfigError(f"{file} does not say what its fragments are ({error}).") from None
-    if metadata.get(_CHECKSUM) != _checksum_of({name: metadata[name] for name in metadata if name != _CHECKSUM}):
-        raise ConfigError(
-            f"{file} is damaged: its metadata do not match their checksum. Delete it to use the rest of the set."
-        )
     promised = {field.name: field for field in (*description.schema, TensorField(_CHECKSUM, "int64", ()))}
     counts = {count for _, count in found.values()}
     if {name: tensor for name, (tensor, _) in found.items()} != promised or len(counts) != 1 or 0 in counts:
         raise ConfigError(f"{file} is broken: its tensors are not those that its schema names.")
+    if metadata.get(_CHECKSUM) != _checksum_of({name: metadata[name] for name in metadata if name != _CHECKSUM}):
+        raise ConfigError(
+            f"{file} is damaged: its metadata do not match their checksum. Delete it to use the rest of the set."
+        )
     return description, counts.pop()
 
 

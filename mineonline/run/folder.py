@@ -5,10 +5,12 @@ config.yaml  overrides.yaml  metrics.csv  checkpoints/last.ckpt  logs/<process>.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,13 @@ from mineonline.errors import CheckpointError, ConfigError
 from mineonline.processes.join import DONE_FILE
 from mineonline.processes.lifetimes import RUN_DIR_VARIABLE, is_shown
 from mineonline.settings.config import Config
-from mineonline.settings.parsing import parse_config
+from mineonline.settings.parsing import parse_config, why_unreadable
 
 CONFIG_FILE = "config.yaml"
 OVERRIDES_FILE = "overrides.yaml"
 METRICS_FILE = "metrics.csv"
 WANDB_ID_FILE = "wandb_id"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 def choose_run_dir(settings: Mapping[str, Any]) -> Path:
@@ -96,41 +99,46 @@ def _read_settings(file: Path) -> dict[str, Any]:
 def _read_yaml(file: Path) -> Any:
     try:
         return yaml.safe_load(file.read_text())
-    except OSError as error:
-        reason = error.strerror
-    except UnicodeDecodeError:
-        reason = "it is not text"
-    except yaml.MarkedYAMLError as error:
-        reason = f"line {error.problem_mark.line + 1}: {error.problem}" if error.problem_mark else error.problem
-    except yaml.YAMLError as error:
-        reason = str(error).splitlines()[0]
-    raise ConfigError(f"{file}: cannot be read ({reason}). Repair it, or delete it if you can do without.")
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"{file}: cannot be read ({why_unreadable(error)}). Repair it, or delete it if you can do without."
+        ) from None
 
 
 def create_run_dir(folder: Path, config: dict[str, object], overrides: list[str], checkpoint: str | None) -> None:
     """Create the folder and write its configuration.
 
-    ConfigError if it holds a run other than the one resumed, or cannot be written.
+    ConfigError if it holds a run other than the one resumed; OSError if it cannot be written.
     """
     last = folder / "checkpoints" / "last.ckpt"
     ours = checkpoint is not None and run_dir_of(Path(checkpoint)) == folder
     if (folder / METRICS_FILE).exists() and not ours:
         cure = f"checkpoint={last} to continue it" if last.exists() else "delete it"
         raise ConfigError(f"run_dir={folder} already holds a run. Give another run_dir, or {cure}.")
+    for name in ("checkpoints", "logs", "videos"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / DONE_FILE).unlink(missing_ok=True)
+    if not ours:
+        (folder / WANDB_ID_FILE).unlink(missing_ok=True)
+    for partial in (folder / "checkpoints").glob(".*.ckpt.*"):  # of a trainer that was killed while it saved
+        partial.unlink(missing_ok=True)
+    _write_yaml(folder / CONFIG_FILE, config)
+    _write_yaml(folder / OVERRIDES_FILE, overrides)
+
+
+@contextmanager
+def explained(run_dir: Path) -> Iterator[None]:
+    """Turns the errors of a full disk, and of files in `run_dir`, into a ConfigError that names the file."""
     try:
-        for name in ("checkpoints", "logs", "videos"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        (folder / DONE_FILE).unlink(missing_ok=True)
-        if not ours:
-            (folder / WANDB_ID_FILE).unlink(missing_ok=True)
-        for partial in (folder / "checkpoints").glob(".*.ckpt.*"):  # of a trainer that was killed while it saved
-            partial.unlink(missing_ok=True)
-        _write_yaml(folder / CONFIG_FILE, config)
-        _write_yaml(folder / OVERRIDES_FILE, overrides)
+        yield
     except OSError as error:
+        file = error.filename
+        inside = isinstance(file, str) and Path(file).is_relative_to(run_dir)
+        if not inside and error.errno not in _NO_ROOM:
+            raise
         raise ConfigError(
-            f"run_dir={folder}: {error.filename or 'a file in it'} cannot be written ({error.strerror}). "
-            "Give a folder that can be written, on a disk with room."
+            f"{file if inside else run_dir}: cannot be used ({error.strerror}). A run needs a folder that can be "
+            "written, on a disk with room: run_dir=<folder>."
         ) from None
 
 

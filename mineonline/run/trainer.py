@@ -25,7 +25,7 @@ from mineonline.processes.stopping import StopRequest
 from mineonline.run.checkpoint import check_resumes, read_iteration, read_policy_state
 from mineonline.run.connections import connect
 from mineonline.run.export import check_exported
-from mineonline.run.folder import choose_run_dir, create_run_dir
+from mineonline.run.folder import choose_run_dir, create_run_dir, explained
 from mineonline.run.learner import build_learner
 from mineonline.run.lightning_trainer import build_loggers, build_trainer
 from mineonline.run.resume import check_same_play
@@ -69,15 +69,16 @@ def train(
     if resume_at >= config.iterations:
         print(f"{run_dir}: the run is complete ({resume_at} iterations). Give iterations=<more> to continue it.")
         return
-    _settle_in(config, run_dir, overrides, rank)
-    trainer.loggers = build_loggers(config, run_dir, resume_at) if rank == 0 else []
-    started = time.monotonic()
-    with ExitStack() as stack:
+    with explained(run_dir), ExitStack() as stack:
+        _settle_in(config, run_dir, overrides, rank)
+        trainer.loggers = build_loggers(config, run_dir, resume_at) if rank == 0 else []
+        started = time.monotonic()
         datamodule = connect(stack, config, run_dir, trainer, learner, spec, stop)
         trainer.callbacks += callbacks  # type: ignore[attr-defined]
         trainer.fit(learner, datamodule=datamodule, ckpt_path=config.checkpoint, weights_only=True)
     if rank == 0:
-        _conclude(run_dir, learner, stop, wall_s=time.monotonic() - started)
+        with explained(run_dir):
+            _conclude(run_dir, learner, stop, wall_s=time.monotonic() - started)
 
 
 def _check_resume(config: Config, learner: PPO) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
+import yaml
 
 from mineonline.envs.tasks import parse_task
 from mineonline.errors import ConfigError
@@ -31,6 +32,17 @@ def parse_config(data: Mapping[str, Any]) -> Config:
         config = msgspec.structs.replace(config, task=parse_task(task or {}))
     check_config(config)
     return config
+
+
+def why_unreadable(error: OSError | UnicodeDecodeError | yaml.YAMLError) -> str:
+    """What is wrong with a YAML file, in one line."""
+    if isinstance(error, OSError):
+        return str(error.strerror)
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not text in UTF-8"
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    return str(error).splitlines()[0]
 
 
 def _explain(message: str, values: Mapping[str, Any]) -> str:
