@@ -33,7 +33,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             with written_whole(final) as partial, partial.open("wb") as file:
                 torch.save(checkpoint, file)
         except OSError as error:
-            raise CheckpointError(f"{final} cannot be saved ({error.strerror}).") from None
+            raise CheckpointError(
+                f"{final} cannot be saved ({error.strerror}); what was saved before is intact."
+            ) from None
 
 
 class SaveCheckpoints(IterationCallback):
@@ -86,21 +88,27 @@ class SaveCheckpoints(IterationCallback):
             self._saved_iteration = learner.iteration
 
     def _save(self, trainer: lightning.Trainer, name: str) -> bool:
-        """Whether it could be saved; in other ranks than 0, which do not write, always true."""
+        """Whether rank 0, which writes, could save it; the same on all ranks."""
         run_dir = self._folder.parent
+        reason = None
         try:
             # if it was made again, a run without its settings would be in it
             if trainer.is_global_zero and not run_dir.is_dir():
                 raise CheckpointError(f"{self._folder / name} cannot be saved: the run folder is gone.")
             trainer.save_checkpoint(self._folder / name)
         except CheckpointError as error:
+            reason = str(error)
             trainer.strategy.barrier("Trainer.save_checkpoint")  # where the other ranks wait for this one
-            if self._on_error == "stop":
-                raise CheckpointError(
-                    f"{error} What was saved before is intact: when files can be written again, continue with "
-                    f"checkpoint={run_dir}."
-                ) from None
-            self.failures += 1
-            log.warning("%s Training goes on, and what was saved before is intact (failure %d).", error, self.failures)
-            return False
-        return True
+        if trainer.strategy.reduce_boolean_decision(reason is None):
+            return True
+        if self._on_error == "stop":
+            if reason is None:
+                raise SystemExit(1)  # rank 0 says why
+            cure = f" Continue with checkpoint={run_dir} when files can be written." if run_dir.is_dir() else ""
+            raise CheckpointError(f"{reason}{cure}")
+        self.failures += 1
+        if reason is not None:
+            log.warning(
+                "%s Training goes on, and tries again when the next is due (failure %d).", reason, self.failures
+            )
+        return False
