@@ -65,9 +65,9 @@ def check_intact(file: Path, said: str) -> None:
 
 @functools.lru_cache(maxsize=32)  # a command reads the same checkpoint several times
 def _is_intact(file: Path, size: int, modified_ns: int) -> bool:
-    if not zipfile.is_zipfile(file):
-        return True
     try:
+        if not zipfile.is_zipfile(file):
+            return True
         with zipfile.ZipFile(file) as archive:
             # torch takes what is marked as a folder as empty, and leaves the tensor as it was in memory
             folders = any(entry.external_attr & _DOS_FOLDER for entry in archive.infolist())
@@ -169,7 +169,7 @@ def _open(file: Path, key: str = "checkpoint") -> dict[str, Any]:
         # torch's own text suggests loading without weights_only, which would run code from the file
         size = file.stat().st_size
         raise CheckpointError(
-            f"{key}={file}: cannot be read; its {size} bytes are a truncated checkpoint, or not one of mineonline's."
+            f"{key}={file}: cannot be read; its {size} bytes are a truncated or damaged checkpoint, or not one of mineonline's."
         ) from None
     state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or f"{_PREFIX}version" not in state or "iteration" not in checkpoint:

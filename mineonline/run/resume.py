@@ -33,7 +33,12 @@ def with_saved_settings(words: Sequence[str]) -> list[str]:
         raise ConfigError("checkpoint=: give a checkpoint file, a run folder, or latest.")
     checkpoint = find_checkpoint(typed["checkpoint"], typed.get("run_dir"))
     merged = merge_overrides(overrides, [f"checkpoint={checkpoint}"])
-    return with_overrides(words, merge_overrides(saved_overrides(checkpoint), merged))
+    saved = saved_overrides(checkpoint)
+    before = dict(word.lstrip("+~").partition("=")[::2] for word in saved)
+    # the keys of a task or an environment belong to it: another choice does not take them over
+    others = tuple(f"{key}." for key in typed if "." not in key and typed[key] != before.get(key))
+    kept = [word for word in saved if not word.lstrip("+~").startswith(others)]
+    return with_overrides(words, merge_overrides(kept, merged))
 
 
 _MAY_CHANGE = (
@@ -63,6 +68,7 @@ def check_same_play(checkpoint: Path, config: Config) -> None:
     compared = {f"{section}.{name}" for section, data in before.items() for name in data or {}} - {*_MAY_CHANGE}
     differ = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     keys = [key for key in differ if ".".join(key.split(".")[:2]) in compared]
+    keys.sort(key=lambda key: key != "task.name")  # which says most
     if "env.kind" in keys:
         keys = ["env.kind"]  # each kind has other keys
     if not keys:
