@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import lightning
 import torch
@@ -22,8 +23,8 @@ class Statistics(IterationCallback):
     `episode/*` are means over at least the last 100 episodes (fewer at the start; NaN before the first). `time/*`
     is the fraction of time that each link waited or worked; the largest is the bottleneck. `idle_rows` is the fraction
     of rows without a decision: last observations of truncated episodes, and environments that wait for their next
-    episode. `env_failures` counts environments that failed and were replaced, playing or not. Env steps, episodes and
-    failures continue to count after a resume.
+    episode. `env_failures` counts environments that failed and were replaced, playing or not. The window of episodes,
+    and what is counted in env steps, episodes and failures, is part of a checkpoint.
     """
 
     def __init__(self, names: tuple[str, ...], restarts: Callable[[], int]) -> None:
@@ -37,11 +38,12 @@ class Statistics(IterationCallback):
         self.bottleneck = ""
         self.headlines = ["episode/return", *(f"episode/{name}" for name in names[:1])]
 
-    def state_dict(self) -> dict[str, int]:
-        return dict(self._totals)
+    def state_dict(self) -> dict[str, Any]:
+        return {**self._totals, "window": list(self._window)}
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self._totals.update(state_dict)
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._window = deque(state_dict.get("window", []))  # earlier versions saved none
+        self._totals = {name: state_dict.get(name, 0) for name in self._totals}
 
     def started(self, trainer: lightning.Trainer, learner: PPO) -> None:
         self._last = time.perf_counter()

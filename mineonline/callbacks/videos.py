@@ -133,7 +133,7 @@ class _Recorder:
         self.log = run_dir / "logs" / "videos.log"
         self._video = run_dir / "videos" / f"{iteration:06d}.mp4"
         for folder in (self.log.parent, self._video.parent):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(exist_ok=True)  # a run folder that is gone is not made again
         # a file without a name vanishes with its last reader, even if this process is killed
         with tempfile.TemporaryFile(dir=self._video.parent) as weights, self.log.open("ab") as output:
             state = {f"policy.{name}": tensor.detach().cpu() for name, tensor in policy.state_dict().items()}

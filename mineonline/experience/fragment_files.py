@@ -1,20 +1,21 @@
 """A recorded set: fragments on disk, for behaviour cloning and other learning without an environment.
 
 A set is a folder of safetensors files, in the order of their names. Each holds the tensors of `Fragments.named_tensors`
-for any number of fragments and, as text metadata:
+for any number of fragments, the tensor `crc32` (int64, the CRC-32 of each fragment) and, as text metadata:
 
     format    version of this layout
     schema    JSON list of `TensorField`; equal in all files of a set
     actions   JSON object: classes of each action, for example {"buttons": 8641, "camera": 121}; equal in all files
     env       the task, or the id of the gymnasium environment
+    crc32     of the other metadata
 
-A file is written under a temporary name and renamed when it is complete, so no set has half a file. Nothing is ever
-unpickled.
+Checksums are per fragment, so that a learner checks what it reads, not a whole set that may fill a disk. A file is
+written under a temporary name and renamed when it is complete, so no set has half a file. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
-import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from mineonline.atomic import written_whole
 from mineonline.envs.contract import EnvSpec
 from mineonline.errors import DECODE_ERRORS, ConfigError
 from mineonline.fragment import Fragments, TensorField, concatenate
 
-FORMAT_VERSION = "2"
+FORMAT_VERSION = "3"
 SUFFIX = ".safetensors"
+_CHECKSUM = "crc32"
 
 _DTYPES = {
     "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
@@ -61,15 +64,17 @@ def write(folder: Path, number: int, fragments: Fragments, *, env: str, actions:
         "actions": msgspec.json.encode(dict(actions)).decode(),
         "env": env,
     }
+    content = save(
+        {**tensors, _CHECKSUM: torch.tensor(_checksums(tensors))},
+        {**metadata, _CHECKSUM: _checksum_of(metadata)},
+    )
     file = folder / f"{number:06d}{SUFFIX}"
-    partial = folder / f".{file.name}.{os.getpid()}"
     try:
-        partial.write_bytes(save(tensors, metadata))  # save_file makes files that only their owner may read
-        return partial.replace(file)
+        with written_whole(file) as partial:
+            partial.write_bytes(content)  # save_file makes files that only their owner may read
     except OSError as error:
         raise ConfigError(f"{file}: cannot be written ({error.strerror}).") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    return file
 
 
 class RecordedFragments:
@@ -109,7 +114,8 @@ class RecordedFragments:
     def __getitem__(self, indices: Tensor) -> Fragments:
         """The fragments at `indices` (B, int64, each 0 to len - 1), in that order; reads only these.
 
-        IndexError if there are none or one is out of range; ConfigError if a file was changed since the set was opened.
+        IndexError if there are none or one is out of range; ConfigError if one does not match its checksum, or a file
+        was changed since the set was opened.
         """
         if len(indices) == 0 or int(indices.min()) < 0 or int(indices.max()) >= len(self):
             raise IndexError(f"{self._folder}: at least one index is needed, each from 0 to {len(self) - 1}")
@@ -140,9 +146,14 @@ class RecordedFragments:
         try:
             with safe_open(file, "pt") as tensors:
                 read = {field.name: tensors.get_slice(field.name)[rows] for field in self.schema}
-                return Fragments.from_named_tensors(read)
+                expected = tensors.get_slice(_CHECKSUM)[rows].tolist()
         except (SafetensorError, OSError) as error:
             raise ConfigError(f"{file} was changed while it was in use: {error}.") from None
+        if _checksums(read) != expected:
+            raise ConfigError(
+                f"{file} is damaged: a fragment does not match its checksum. Delete it to use the rest of the set."
+            )
+        return Fragments.from_named_tensors(read)
 
 
 def _examine(file: Path) -> tuple[_Description, int]:
@@ -166,10 +177,14 @@ def _examine(file: Path) -> tuple[_Description, int]:
         )
     except DECODE_ERRORS as error:
         raise ConfigError(f"{file} does not say what its fragments are ({error}).") from None
-    promised = {field.name: field for field in description.schema}
+    promised = {field.name: field for field in (*description.schema, TensorField(_CHECKSUM, "int64", ()))}
     counts = {count for _, count in found.values()}
     if {name: tensor for name, (tensor, _) in found.items()} != promised or len(counts) != 1 or 0 in counts:
         raise ConfigError(f"{file} is broken: its tensors are not those that its schema names.")
+    if metadata.get(_CHECKSUM) != _checksum_of({name: metadata[name] for name in metadata if name != _CHECKSUM}):
+        raise ConfigError(
+            f"{file} is damaged: its metadata do not match their checksum. Delete it to use the rest of the set."
+        )
     return description, counts.pop()
 
 
@@ -191,6 +206,21 @@ def _check_agrees(one: Path, first: _Description, other: Path, description: _Des
                 f"{left.get(name, 'absent')} in the first, but {right.get(name, 'absent')} in the other. "
                 "Keep each set in its own folder."
             )
+
+
+def _checksums(tensors: Mapping[str, Tensor]) -> list[int]:
+    """Of each fragment, over its part of all tensors, in the order of their names."""
+    count = len(next(iter(tensors.values())))
+    sums = [0] * count
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        rows_BN = tensor.view(torch.uint8).reshape(count, tensor.nbytes // count).numpy()  # N bytes
+        sums = [zlib.crc32(row, before) for row, before in zip(rows_BN, sums, strict=True)]
+    return sums
+
+
+def _checksum_of(metadata: Mapping[str, str]) -> str:
+    return f"{zlib.crc32(msgspec.json.encode(sorted(metadata.items()))):08x}"
 
 
 def _in_words(actions: Mapping[str, int]) -> dict[str, str]:

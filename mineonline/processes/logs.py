@@ -17,9 +17,17 @@ def log_to_stderr() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
 
 
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Nothing: on a full disk, logging would print a traceback for each message."""
+
+
 def log_to_file(file: Path) -> None:
-    """Log this process's messages and warnings to `file`, and mineonline's own warnings also to the terminal."""
-    handler = logging.FileHandler(file)
+    """Log this process's messages and warnings to `file`, and mineonline's own warnings also to the terminal.
+
+    Messages that cannot be written to `file` are lost there.
+    """
+    handler = _LogFile(file)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
-from collections.abc import Iterator
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +24,7 @@ RUNS = Path("runs")
 """Where runs without a `run_dir` go, relative to the working directory."""
 
 _PREFIX = "policy."
+_DOS_FOLDER = 0x10
 
 
 def read_policy_state(file: Path, policy: Policy, key: str = "checkpoint") -> dict[str, Tensor]:
@@ -48,6 +50,32 @@ def read_iteration(file: Path) -> int:
     return int(_load(file)["iteration"])
 
 
+def check_intact(file: Path, said: str) -> None:
+    """CheckpointError if the content of a file that torch wrote is not what was written; `said` names the file.
+
+    Such a file is a zip archive with a CRC-32 of each tensor, which torch itself does not check. Reads all of it, at
+    about 3 GB/s. A file of torch's older format, which has no checksums, passes.
+    """
+    if not _is_intact(file, file.stat().st_size, file.stat().st_mtime_ns):
+        raise CheckpointError(
+            f"{said}: is damaged: its content does not match its checksums. Give another file, for example an earlier "
+            "checkpoint; a run folder stands for its newest good one."
+        )
+
+
+@functools.lru_cache(maxsize=32)  # a command reads the same checkpoint several times
+def _is_intact(file: Path, size: int, modified_ns: int) -> bool:
+    try:
+        if not zipfile.is_zipfile(file):
+            return True
+        with zipfile.ZipFile(file) as archive:
+            # torch takes what is marked as a folder as empty, and leaves the tensor as it was in memory
+            folders = any(entry.external_attr & _DOS_FOLDER for entry in archive.infolist())
+            return not folders and archive.testzip() is None
+    except Exception:  # noqa: BLE001 zipfile raises many kinds of errors for a header that makes no sense
+        return False
+
+
 def check_resumes(file: Path, learner: nn.Module) -> None:
     """CheckpointError if the checkpoint's learner has other parts than `learner`. The policy must fit already."""
     found, expected = set(_load(file)["state_dict"]), set(learner.state_dict())
@@ -65,8 +93,8 @@ def find_checkpoint(given: str, run_dir: str | None, key: str = "checkpoint") ->
     """The file that `<key>=<given>` names.
 
     A run folder stands for its newest checkpoint, the one with the most iterations. `latest` stands for the newest of
-    `run_dir`, or without `run_dir` for that of the run under `runs/` that saved last. Files that cannot be read are
-    skipped with a warning. Anything else is taken as a file, which is not opened here. CheckpointError says where none
+    `run_dir`, or without `run_dir` for that of the run under `runs/` that saved last. Files that are broken are skipped
+    with a warning. Anything else is taken as a file, which is not opened here. CheckpointError says where none
     was found.
     """
     folder = Path(given)
@@ -78,9 +106,8 @@ def find_checkpoint(given: str, run_dir: str | None, key: str = "checkpoint") ->
     # the id of an environment may contain a slash: runs/ALE/Pong-v5/<time>
     folders = [*RUNS.glob("*/*"), *RUNS.glob("*/*/*")] if anywhere else [folder]
     for run in sorted(filter(_files, folders), key=_last_saved_s, reverse=True):
-        good = list(_readable(run))
-        if good:
-            newest = max(good)
+        newest = _newest_good(run)
+        if newest is not None:
             print(f"{key}={given}: {newest.file}, iteration {newest.iteration}", file=sys.stderr)
             return newest.file
     where = f"{RUNS.absolute()}/*/*/checkpoints" if anywhere else f"{folder}/checkpoints"
@@ -98,12 +125,20 @@ class _Readable(NamedTuple):
     file: Path
 
 
-def _readable(run: Path) -> Iterator[_Readable]:
+def _newest_good(run: Path) -> _Readable | None:
+    found = []
     for file in _files(run):
         try:
-            yield _Readable(read_iteration(file), file.name == "last.ckpt", file)
+            found.append(_Readable(int(_open(file)["iteration"]), file.name == "last.ckpt", file))
         except CheckpointError as error:
             log.warning("skipped: %s", error)
+    for newest in sorted(found, reverse=True):
+        try:
+            check_intact(newest.file, f"checkpoint={newest.file}")
+            return newest
+        except CheckpointError as error:
+            log.warning("skipped: %s", error)
+    return None
 
 
 def _files(run: Path) -> list[Path]:
@@ -115,6 +150,13 @@ def _last_saved_s(run: Path) -> float:
 
 
 def _load(file: Path, key: str = "checkpoint") -> dict[str, Any]:
+    checkpoint = _open(file, key)
+    check_intact(file, f"{key}={file}")
+    return checkpoint
+
+
+def _open(file: Path, key: str = "checkpoint") -> dict[str, Any]:
+    """Without a look at its checksums."""
     if not file.is_file():
         raise CheckpointError(f"{key}={file}: there is no such file.")
     import torch
@@ -127,7 +169,7 @@ def _load(file: Path, key: str = "checkpoint") -> dict[str, Any]:
         # torch's own text suggests loading without weights_only, which would run code from the file
         size = file.stat().st_size
         raise CheckpointError(
-            f"{key}={file}: cannot be read; its {size} bytes are a truncated checkpoint, or not one of mineonline's."
+            f"{key}={file}: cannot be read; its {size} bytes are a truncated or damaged checkpoint, or not one of mineonline's."
         ) from None
     state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or f"{_PREFIX}version" not in state or "iteration" not in checkpoint:

@@ -58,8 +58,10 @@ def connect(
     )
     stack.callback(receiver.close)
     rank_zero = RankZero(stack, config, run_dir, network, run_id, buffer) if rank == 0 else None
-    every, keep_every = config.checkpointing.every, config.checkpointing.keep_every
-    checkpoints = SaveCheckpoints(run_dir / "checkpoints", every=every, keep_every=keep_every)
+    saving = config.checkpointing
+    checkpoints = SaveCheckpoints(
+        run_dir / "checkpoints", every=saving.every, keep_every=saving.keep_every, on_error=saving.on_error
+    )
     callbacks = _callbacks(config, run_dir, learner, spec, stop, receiver, rank_zero, checkpoints)
     trainer.callbacks += callbacks  # type: ignore[attr-defined]
     # the first thing to close: when another rank was killed, Lightning kills this one within seconds

@@ -5,25 +5,29 @@ config.yaml  overrides.yaml  metrics.csv  checkpoints/last.ckpt  logs/<process>.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from mineonline.atomic import written_whole
 from mineonline.errors import CheckpointError, ConfigError
 from mineonline.processes.join import DONE_FILE
 from mineonline.processes.lifetimes import RUN_DIR_VARIABLE, is_shown
 from mineonline.settings.config import Config
-from mineonline.settings.parsing import parse_config
+from mineonline.settings.parsing import parse_config, why_unreadable
 
 CONFIG_FILE = "config.yaml"
 OVERRIDES_FILE = "overrides.yaml"
 METRICS_FILE = "metrics.csv"
 WANDB_ID_FILE = "wandb_id"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 def choose_run_dir(settings: Mapping[str, Any]) -> Path:
@@ -60,25 +64,52 @@ def read_config(checkpoint: Path, file: Path | None = None) -> Config:
         file = run_dir_of(checkpoint) / CONFIG_FILE
         if not file.is_file():
             raise ConfigError(f"checkpoint={checkpoint}: there is no {file} to say what is played. Give config=<file>.")
-    try:
-        data = yaml.safe_load(file.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"config={file}: cannot be read ({error}).") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"config={file}: holds no settings.")
-    return parse_config(data)
+    return parse_config(_read_settings(file))
+
+
+def saved_settings(checkpoint: Path) -> dict[str, Any] | None:
+    """The settings of the checkpoint's run as they were saved, unchecked; None if it has no `config.yaml`.
+
+    ConfigError if that cannot be read.
+    """
+    file = run_dir_of(checkpoint) / CONFIG_FILE
+    return _read_settings(file) if file.is_file() else None
 
 
 def saved_overrides(checkpoint: Path) -> list[str]:
-    """The command line that started the checkpoint's run, so that it continues with the same settings."""
+    """The command line that started the checkpoint's run, so that it continues with the same settings.
+
+    ConfigError if the file that holds it cannot be read.
+    """
     file = run_dir_of(checkpoint) / OVERRIDES_FILE
-    saved = list(yaml.safe_load(file.read_text())) if file.exists() else []
+    saved = _read_yaml(file) if file.exists() else []
+    if not isinstance(saved, list) or not all(isinstance(override, str) for override in saved):
+        raise ConfigError(f"{file}: must be a list of key=value words. Repair it, or delete it and type them again.")
     # a resumed run uses the checkpoint's folder, whatever was typed at its start
     return [override for override in saved if not override.startswith(("run_dir=", "checkpoint="))]
 
 
+def _read_settings(file: Path) -> dict[str, Any]:
+    data = _read_yaml(file)
+    if not isinstance(data, dict):
+        raise ConfigError(f"{file}: holds no settings.")
+    return data
+
+
+def _read_yaml(file: Path) -> Any:
+    try:
+        return yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"{file}: cannot be read ({why_unreadable(error)}). Repair it, or delete it if you can do without."
+        ) from None
+
+
 def create_run_dir(folder: Path, config: dict[str, object], overrides: list[str], checkpoint: str | None) -> None:
-    """Create the folder and write its configuration. ConfigError if it holds a run other than the one resumed."""
+    """Create the folder and write its configuration.
+
+    ConfigError if it holds a run other than the one resumed; OSError if it cannot be written.
+    """
     last = folder / "checkpoints" / "last.ckpt"
     ours = checkpoint is not None and run_dir_of(Path(checkpoint)) == folder
     if (folder / METRICS_FILE).exists() and not ours:
@@ -89,15 +120,37 @@ def create_run_dir(folder: Path, config: dict[str, object], overrides: list[str]
     (folder / DONE_FILE).unlink(missing_ok=True)
     if not ours:
         (folder / WANDB_ID_FILE).unlink(missing_ok=True)
-    (folder / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False))
-    (folder / OVERRIDES_FILE).write_text(yaml.safe_dump(overrides))
+    for partial in (folder / "checkpoints").glob(".*.ckpt.*"):  # of a trainer that was killed while it saved
+        partial.unlink(missing_ok=True)
+    _write_yaml(folder / CONFIG_FILE, config)
+    _write_yaml(folder / OVERRIDES_FILE, overrides)
+
+
+@contextmanager
+def explained(run_dir: Path) -> Iterator[None]:
+    """Turns the errors of a full disk, and of files in `run_dir`, into a ConfigError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        file = error.filename
+        inside = isinstance(file, str) and Path(file).is_relative_to(run_dir)
+        if not inside and error.errno not in _NO_ROOM:
+            raise
+        raise ConfigError(
+            f"{file if inside else run_dir}: cannot be used ({error.strerror}). A run needs a folder that can be "
+            "written, on a disk with room: run_dir=<folder>."
+        ) from None
+
+
+def _write_yaml(file: Path, data: object) -> None:
+    with written_whole(file) as partial:
+        partial.write_text(yaml.safe_dump(data, sort_keys=False))
 
 
 def wandb_id(folder: Path) -> str:
     """The id of the folder's run at Weights & Biases: made once, so that a resumed run continues under the same id."""
     file = folder / WANDB_ID_FILE
     if not file.exists():
-        partial = file.with_name(f".{file.name}.{os.getpid()}")
-        partial.write_text(secrets.token_hex(8))
-        partial.replace(file)
+        with written_whole(file) as partial:
+            partial.write_text(secrets.token_hex(8))
     return file.read_text()

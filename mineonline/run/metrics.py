@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import logging
+import os
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,23 +13,29 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from mineonline.atomic import written_whole
+
+log = logging.getLogger(__name__)
+
 STEP = "iteration"
 
 
 class MetricsFile(Logger):
     """A Lightning logger. On a resume, it drops the rows of iterations that will be done again.
 
-    A metric that first appears later adds a column, and the file is rewritten.
+    A metric that first appears later adds a column, and the file is rewritten. Rows that cannot be written (a full
+    disk) wait in memory, and are written as soon as that is possible again.
     """
 
     def __init__(self, file: Path, *, resume_at: int) -> None:
         super().__init__()
         self._file = file
         self._columns: list[str] = []
+        self._waiting: list[dict[str, str]] = []
         if file.exists():
             rows = read_metrics(file)
             self._columns = list(rows[0]) if rows else []
-            self._rewrite([row for row in rows if int(row[STEP]) <= resume_at])
+            self._rewrite(self._columns, [row for row in rows if int(row[STEP]) <= resume_at])
 
     @property
     def name(self) -> str:
@@ -44,22 +52,49 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        row = {STEP: (step or 0) + 1, **{name: f"{value:.6g}" for name, value in metrics.items() if name != "epoch"}}
-        fresh = [name for name in row if name not in self._columns]
-        if fresh:
-            rows = read_metrics(self._file) if self._file.exists() else []
-            self._columns += fresh
-            self._rewrite(rows)
-        with self._file.open("a", newline="") as file:
-            csv.DictWriter(file, self._columns, restval="").writerow(row)
+        values = {name: f"{value:.6g}" for name, value in metrics.items() if name != "epoch"}
+        self._waiting.append({STEP: str((step or 0) + 1), **values})
+        behind = len(self._waiting) > 1
+        try:
+            self._write_waiting()
+        except OSError as error:
+            if not behind:
+                log.warning("%s cannot be written (%s): its rows wait in memory.", self._file, error.strerror)
+            return
+        if behind:
+            log.warning("%s is written again, with the rows that waited.", self._file)
 
-    def _rewrite(self, rows: list[dict[str, str]]) -> None:
-        partial = self._file.with_name(f".{self._file.name}")
-        with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self._columns, restval="")
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        if self._waiting:
+            log.warning("%s lacks the last %d rows, which could not be written.", self._file, len(self._waiting))
+
+    def _write_waiting(self) -> None:
+        names = dict.fromkeys(name for row in self._waiting for name in row)
+        fresh = [name for name in names if name not in self._columns]
+        if fresh or not self._file.exists():
+            rows = read_metrics(self._file) if self._file.exists() else []
+            columns = [*self._columns, *fresh]
+            self._rewrite(columns, [*rows, *self._waiting])
+            self._columns = columns
+        else:
+            self._append()
+        self._waiting.clear()
+
+    def _append(self) -> None:
+        size = self._file.stat().st_size
+        try:
+            with self._file.open("a", newline="") as file:
+                csv.DictWriter(file, self._columns, restval="").writerows(self._waiting)
+        except OSError:
+            os.truncate(self._file, size)  # a full disk took half a row
+            raise
+
+    def _rewrite(self, columns: list[str], rows: list[dict[str, str]]) -> None:
+        with written_whole(self._file) as partial, partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns, restval="")
             writer.writeheader()
             writer.writerows(rows)
-        partial.replace(self._file)
 
 
 def read_metrics(file: Path) -> list[dict[str, str]]:

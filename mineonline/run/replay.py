@@ -20,6 +20,7 @@ from mineonline.fragment import Fragments
 from mineonline.learning.module import PPO, is_finite
 from mineonline.learning.objective import Rows
 from mineonline.learning.sequences import Sequences
+from mineonline.run.checkpoint import check_intact
 from mineonline.run.folder import CONFIG_FILE, read_config
 from mineonline.run.learner import build_learner
 from mineonline.settings.targets import user_class
@@ -58,6 +59,7 @@ def _load(file: Path) -> dict[str, Any]:
         raise CheckpointError(f"file={file}: cannot be read; give the bad_batch-<rank>.pt of a run.") from None
     if not isinstance(saved, dict) or set(saved) != {"fragments", "state_dict", "iteration"}:
         raise CheckpointError(f"file={file} holds something else; give the bad_batch-<rank>.pt of a run.")
+    check_intact(file, f"file={file}")
     return saved
 
 

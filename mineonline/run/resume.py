@@ -1,13 +1,22 @@
-"""A resumed run uses the command line that started it, changed by what is typed now."""
+"""A resumed run uses the command line that started it, changed by what is typed now, and plays the same as before."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
-from mineonline.errors import ConfigError
+import msgspec
+import yaml
+
+from mineonline.errors import CheckpointError, ConfigError
 from mineonline.run.checkpoint import find_checkpoint
-from mineonline.run.folder import saved_overrides
+from mineonline.run.folder import CONFIG_FILE, saved_overrides, saved_settings
 from mineonline.settings.command_line import merge_overrides, overrides_in, with_overrides
+from mineonline.settings.config import Config
+
+log = logging.getLogger(__name__)
 
 
 def with_saved_settings(words: Sequence[str]) -> list[str]:
@@ -24,4 +33,63 @@ def with_saved_settings(words: Sequence[str]) -> list[str]:
         raise ConfigError("checkpoint=: give a checkpoint file, a run folder, or latest.")
     checkpoint = find_checkpoint(typed["checkpoint"], typed.get("run_dir"))
     merged = merge_overrides(overrides, [f"checkpoint={checkpoint}"])
-    return with_overrides(words, merge_overrides(saved_overrides(checkpoint), merged))
+    saved = saved_overrides(checkpoint)
+    before = dict(word.lstrip("+~").partition("=")[::2] for word in saved)
+    # the keys of a task or an environment belong to it: another choice does not take them over
+    others = tuple(f"{key}." for key in typed if "." not in key and typed[key] != before.get(key))
+    kept = [word for word in saved if not word.lstrip("+~").startswith(others)]
+    return with_overrides(words, merge_overrides(kept, merged))
+
+
+_MAY_CHANGE = (
+    "env.video_size", "env.host_starts", "env.start_timeout_s", "env.step_timeout_s", "env.restart_interval_s",
+    "env.max_fast_resets", "env.max_failures",
+)  # fmt: skip
+"""Settings of `env` that change neither what the policy sees nor what it plays."""
+_SHOWN = 3
+_LONGEST = 120
+"""Characters of a value in a message."""
+
+
+def check_same_play(checkpoint: Path, config: Config) -> None:
+    """CheckpointError, naming the settings, if the checkpoint's run played or saw something else than `config` does.
+
+    Memories, value statistics and the window of episodes would silently mix two environments.
+    """
+    saved = saved_settings(checkpoint)
+    if saved is None:
+        log.warning("%s: no %s says what this run has played; it is not compared.", checkpoint, CONFIG_FILE)
+        return
+    # through YAML, as the saved ones: tuples become lists
+    now = yaml.safe_load(yaml.safe_dump(msgspec.to_builtins(config)))
+    before, after = ({key: data.get(key) for key in ("env", "task")} for data in (saved, now))
+    old, new = dict(_flat(before)), dict(_flat(after))
+    # an earlier version of mineonline did not know every setting
+    compared = {f"{section}.{name}" for section, data in before.items() for name in data or {}} - {*_MAY_CHANGE}
+    differ = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    keys = [key for key in differ if ".".join(key.split(".")[:2]) in compared]
+    keys.sort(key=lambda key: key != "task.name")  # which says most
+    if "env.kind" in keys:
+        keys = ["env.kind"]  # each kind has other keys
+    if not keys:
+        return
+    changes = [f"{key} was {_short(old, key)}, and is now {_short(new, key)}" for key in keys[:_SHOWN]]
+    more = f"; {len(keys) - _SHOWN} more differ" if len(keys) > _SHOWN else ""
+    raise CheckpointError(
+        f"checkpoint={checkpoint} continues a run, which must play the same as before: {'; '.join(changes)}{more}. "
+        f"Leave these as they were, or start a new run from its policy: init_from={checkpoint} instead of checkpoint."
+    )
+
+
+def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """(key, value) of everything below `value` that is not a mapping."""
+    if not isinstance(value, dict):
+        yield key, value
+        return
+    for name, below in value.items():
+        yield from _flat(below, f"{key}.{name}".removeprefix("."))
+
+
+def _short(values: dict[str, Any], key: str) -> str:
+    text = str(values[key]) if key in values else "not set"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mineonline.atomic import written_whole
 from mineonline.run.folder import METRICS_FILE
 from mineonline.run.metrics import read_metrics
 
@@ -59,7 +60,8 @@ def draw_curve(rows: list[dict[str, str]], file: Path) -> None:
         axis.set_title(f"{name.removeprefix('episode/')} per episode (mean of the last 100)", fontsize=9)
         axis.grid(alpha=0.3)
     figure.tight_layout()
-    figure.savefig(file, dpi=110)
+    with written_whole(file) as partial:
+        figure.savefig(partial, dpi=110, format="png")
     pyplot.close(figure)
 
 

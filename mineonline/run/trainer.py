@@ -24,9 +24,11 @@ from mineonline.processes.logs import log_to_file
 from mineonline.processes.stopping import StopRequest
 from mineonline.run.checkpoint import check_resumes, read_iteration, read_policy_state
 from mineonline.run.connections import connect
-from mineonline.run.folder import choose_run_dir, create_run_dir
+from mineonline.run.export import check_exported
+from mineonline.run.folder import choose_run_dir, create_run_dir, explained
 from mineonline.run.learner import build_learner
 from mineonline.run.lightning_trainer import build_loggers, build_trainer
+from mineonline.run.resume import check_same_play
 from mineonline.run.summary import print_summary
 from mineonline.settings.checks import check_ranks
 from mineonline.settings.config import Config, trainer_threads
@@ -50,28 +52,33 @@ def train(
     # MineStudio's default is in the temporary folder, and each collector has its own
     os.environ.setdefault(requirements.FOLDER_VARIABLE, str(requirements.home()))
     run_dir = choose_run_dir(settings)
-    config = read_policy_files(parse_config({**settings, "run_dir": str(run_dir)}))
+    config = parse_config({**settings, "run_dir": str(run_dir)})
+    check_exported(config.policy)
+    config = read_policy_files(config)
     rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
     trainer = build_trainer(config)
     check_ranks(config, trainer.world_size)
     if rank == 0 and config.collector.count > 0:
         check_device("collector.device", config.collector.device)
         check_ready(config.env)
+    if config.checkpoint is not None:
+        check_same_play(Path(config.checkpoint), config)
     spec = env_spec(config.env, config.task)
     learner = build_learner(config, spec, bad_batch_file=run_dir / f"bad_batch-{rank}.pt", learner_class=learner_class)
     resume_at = _check_resume(config, learner)
     if resume_at >= config.iterations:
         print(f"{run_dir}: the run is complete ({resume_at} iterations). Give iterations=<more> to continue it.")
         return
-    _settle_in(config, run_dir, overrides, rank)
-    trainer.loggers = build_loggers(config, run_dir, resume_at) if rank == 0 else []
-    started = time.monotonic()
-    with ExitStack() as stack:
+    with explained(run_dir), ExitStack() as stack:
+        _settle_in(config, run_dir, overrides, rank)
+        trainer.loggers = build_loggers(config, run_dir, resume_at) if rank == 0 else []
+        started = time.monotonic()
         datamodule = connect(stack, config, run_dir, trainer, learner, spec, stop)
         trainer.callbacks += callbacks  # type: ignore[attr-defined]
         trainer.fit(learner, datamodule=datamodule, ckpt_path=config.checkpoint, weights_only=True)
     if rank == 0:
-        _conclude(run_dir, learner, stop, wall_s=time.monotonic() - started)
+        with explained(run_dir):
+            _conclude(run_dir, learner, stop, wall_s=time.monotonic() - started)
 
 
 def _check_resume(config: Config, learner: PPO) -> int:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TypeVar
 
 import hydra
 import msgspec
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -19,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mineonline.envs.tasks import Task
 from mineonline.errors import ConfigError, MineonlineError
+from mineonline.settings.parsing import why_unreadable
 
 CONF_DIR = Path(__file__).resolve().parent.parent / "conf"
 """A link to the `conf/` next to the package, so that a wheel contains it too."""
@@ -132,6 +134,10 @@ def compose_settings(overrides: Sequence[str]) -> dict[str, Any]:
             return settings_of(compose("config", open_trainer(overrides)))
         except HydraException as error:
             raise ConfigError(_explain(error)) from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            mark = getattr(error, "problem_mark", None)
+            file = mark.name if mark else getattr(error, "filename", None) or "a file of settings"
+            raise ConfigError(f"{file}: cannot be read ({why_unreadable(error)}).") from None
 
 
 def merge_overrides(earlier: Sequence[str], later: Sequence[str]) -> list[str]:

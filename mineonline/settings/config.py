@@ -273,12 +273,17 @@ class VideoConfig(Section, frozen=True):
 
 
 class CheckpointConfig(Section, frozen=True):
-    """Which checkpoints are kept."""
+    """Which checkpoints are kept, and what happens when one cannot be saved."""
 
     every: int
     """Iterations between two saves of `checkpoints/last.ckpt`."""
     keep_every: int
     """Iterations between two checkpoints that are also kept for good, as `checkpoints/<iteration>.ckpt`. 0: none."""
+    on_error: Literal["continue", "stop"]
+    """What to do when a checkpoint cannot be saved, for example because the disk is full. The one before it stays as it
+    was, either way. `continue`: warn, count it in the metric `checkpoint_failures`, and try again when the next one is
+    due, so that a disk that is full for an hour costs a long run nothing. `stop`: end the run with an error, for
+    machines that must not work on what may be lost. At the end of a run it is always an error."""
 
 
 class WandbConfig(Section, frozen=True):

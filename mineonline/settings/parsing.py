@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
+import yaml
 
 from mineonline.envs.tasks import TICK_S, Task, parse_task
 from mineonline.errors import ConfigError
@@ -49,6 +50,17 @@ def _with_discount(objective: Any, task: Task | None) -> Any:
             f"objective.horizon_s={horizon_s:g}: must be at least the {step_s:g} s between two decisions."
         )
     return {**objective, "discount": 1 - step_s / horizon_s}
+
+
+def why_unreadable(error: OSError | UnicodeDecodeError | yaml.YAMLError) -> str:
+    """What is wrong with a YAML file, in one line."""
+    if isinstance(error, OSError):
+        return str(error.strerror)
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not text in UTF-8"
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    return str(error).splitlines()[0]
 
 
 def _explain(message: str, values: Mapping[str, Any]) -> str:

@@ -1,7 +1,9 @@
 """Which file `checkpoint=...` means, and what the error says of files that are not checkpoints."""
 
+import itertools
 import os
 import time
+import zipfile
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from mineonline.envs.build import env_spec
 from mineonline.errors import CheckpointError
 from mineonline.evaluate import parse_arguments
 from mineonline.policies.build import build_policy
-from mineonline.run.checkpoint import find_checkpoint, read_policy_state
+from mineonline.run.checkpoint import find_checkpoint, read_iteration, read_policy_state
 from mineonline.run.evaluation import evaluate
 from mineonline.run.record_play import record
 from tests.helpers.settings import QUICK, checkpoint_of, config_of
@@ -75,6 +77,75 @@ def test_a_truncated_newest_file_is_passed_over_with_a_warning_that_names_it(tmp
     assert find_checkpoint("latest", None).absolute() == older / "last.ckpt"
 
 
+def flip(file, byte, bit=2):
+    """Change one bit of a file; `byte` counts from the end if it is negative."""
+    content = bytearray(file.read_bytes())
+    content[byte] ^= 1 << bit
+    file.write_bytes(content)
+    return file
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's, about changed pickles
+def test_one_changed_bit_is_noticed_wherever_it_would_change_what_is_loaded(tmp_path):
+    """Every bit in turn, in a file with all that a checkpoint has: tensors, counters, nested lists."""
+    tensors = {"policy.version": torch.tensor(3), "policy.w": torch.randn(5, 3)}
+    whole = {"state_dict": tensors, "iteration": 12, "callbacks": {"Statistics": {"window": [{"episodes": 2.0}]}}}
+    file = tmp_path / "whole.ckpt"
+    torch.save(whole, file)
+    content = bytearray(file.read_bytes())
+    noticed = 0
+    for byte, bit in itertools.product(range(len(content)), range(8)):
+        content[byte] ^= 1 << bit
+        changed = tmp_path / f"{byte}-{bit}.ckpt"
+        changed.write_bytes(content)
+        content[byte] ^= 1 << bit
+        try:
+            read_iteration(changed)
+        except CheckpointError:
+            noticed += 1
+        else:
+            for mapped in (True, False):  # Lightning does not map what it loads
+                assert equal(torch.load(changed, weights_only=True, mmap=mapped), whole), (byte, bit)
+        changed.unlink()
+    assert noticed > 4 * len(content)  # the rest are bits that nothing reads: dates, padding
+
+
+def equal(left, right):
+    if isinstance(right, torch.Tensor):
+        return torch.equal(left, right) and left.dtype == right.dtype
+    if isinstance(right, dict):
+        return left.keys() == right.keys() and all(equal(left[key], right[key]) for key in right)
+    if isinstance(right, list):
+        return len(left) == len(right) and all(map(equal, left, right))
+    return left == right
+
+
+@pytest.mark.parametrize("place", ["tensor", "counters", "header"])
+def test_a_changed_bit_in_a_checkpoint_is_refused_and_the_folder_stands_for_the_one_before(tmp_path, caplog, place):
+    folder = run_folder(tmp_path / "run", last=30, _000020=20, _000010=10) / "checkpoints"
+    last = folder / "last.ckpt"
+    with zipfile.ZipFile(last) as archive:
+        entries = {entry.filename.split("/", 1)[1]: entry for entry in archive.infolist()}
+        largest = max(entries.values(), key=lambda entry: entry.file_size)
+        directory = archive.start_dir
+    # 46 bytes before its name, an entry of the directory begins; 16 bytes later is the checksum
+    at = {"tensor": largest.header_offset + 200, "counters": entries["data.pkl"].header_offset + 300,
+          "header": directory + 16}  # fmt: skip
+    flip(last, at[place])
+    config = config_of(*QUICK)
+    policy = build_policy(config, env_spec(config.env, config.task))
+    with pytest.raises(CheckpointError) as error:
+        read_policy_state(last, policy)
+    assert f"checkpoint={last}: " in str(error.value)
+    assert "damaged" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert find_checkpoint(str(tmp_path / "run"), None) == folder / "000020.ckpt"
+    assert f"skipped: {error.value}" in caplog.text
+    flip(folder / "000020.ckpt", at["tensor"])
+    assert find_checkpoint("latest", str(tmp_path / "run")) == folder / "000010.ckpt"
+    read_policy_state(folder / "000010.ckpt", policy)
+
+
 def test_where_there_is_none_the_error_says_where_it_was_looked_for(tmp_path):
     (tmp_path / "empty").mkdir()
     for given, run_dir, where in [
@@ -111,8 +182,8 @@ def spoilt(tmp_path, case):
     ("case", "expected"),
     [
         ("absent", "there is no such file"),
-        ("truncated", "bytes are a truncated checkpoint"),
-        ("random", "5000 bytes are a truncated checkpoint, or not one of mineonline's"),
+        ("truncated", "bytes are a truncated or damaged checkpoint"),
+        ("random", "5000 bytes are a truncated or damaged checkpoint, or not one of mineonline's"),
         ("empty", "0 bytes"),
         ("text", "cannot be read"),
         ("of objects", "cannot be read"),

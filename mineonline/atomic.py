@@ -1,0 +1,25 @@
+"""Files that are whole or absent, whatever happens while they are written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def written_whole(file: Path) -> Iterator[Path]:
+    """Gives a temporary path next to `file`: what is written there becomes `file` when the block ends.
+
+    If anything fails, `file` stays as it was, and nothing is left behind. OSError if the disk does not take it all.
+    """
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        yield partial
+        # before the rename: after a power cut the new name could otherwise stand for a file without its content
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
