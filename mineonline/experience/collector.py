@@ -14,14 +14,14 @@ import multiprocessing
 import os
 import signal
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
 
-# torchrl's workers and this process wait for each other; it is the watchdog that limits these waits
+# torchrl's workers and this process wait for each other; it is `Workers` that limits these waits
 os.environ.setdefault("WEIGHT_SYNC_TIMEOUT", "600")
 
 from tensordict import TensorDictBase
@@ -34,11 +34,15 @@ from mineonline.experience.rollout import BuildEnv, FragmentCollector, RolloutSe
 from mineonline.experience.wire import Header, RankLinks, encode
 from mineonline.fragment import Report, TensorField, Timing
 from mineonline.policies.actor import Actor
+from mineonline.processes import fork_server
 from mineonline.processes.logs import tail, worker_log
 
 log = logging.getLogger(__name__)
 
 HANG_EXIT_CODE = 75
+_LOOK_EVERY_S = 0.2
+_LONGEST_END_S = 20.0
+"""From the error about a lost worker until all workers have ended."""
 
 
 def collect(
@@ -63,6 +67,8 @@ def collect(
         if weights is not None:
             workers.update_weights(weights)
         sender.send(next(rollouts), alive)
+        if number == 1:
+            log.info("the first fragments are sent")
         alive()
         weights = newest_weights()
         while weights is None and rollouts_per_version is not None and number % rollouts_per_version == 0:
@@ -74,68 +80,108 @@ def collect(
 class Workers:
     """The collector's workers. Iterating gives rollouts: name -> (W x N, ...), freshly allocated.
 
-    Use it in the main thread only. The death of a worker is raised there at once: EnvError if an environment reported
-    an error that the user can fix, otherwise CollectorError. Leaving the context ends the workers within 2 s, whatever
-    they are doing.
+    Use it in the main thread only, where it looks after the workers whatever the thread is doing or waiting for. It
+    raises there within a second: EnvError if an environment reported an error that the user can fix; CollectorError if
+    a worker ended, if the workers have not started within `start_timeout_s`, or if a rollout takes longer than
+    `batch_timeout_s` (the first one, `start_timeout_s`). Leaving the context ends the workers within 2 s, whatever they
+    are doing.
     """
 
-    def __init__(self, build_env: BuildEnv, actor: Actor, settings: RolloutSettings, *, workers: int) -> None:
+    def __init__(
+        self, build_env: BuildEnv, actor: Actor, settings: RolloutSettings, *, workers: int, start_timeout_s: float,
+        batch_timeout_s: float,
+    ) -> None:  # fmt: skip
         self._actor = actor
         self._log = settings.collector_log
+        self._collector: MultiSyncCollector | None = None
+        self._start_timeout_s, self._batch_timeout_s = start_timeout_s, batch_timeout_s
+        self._deadline, self._limit_s = float("inf"), 0.0
+        self._failed = False
         per_worker, first_env = settings.envs_per_worker, settings.first_env
         self._error_files = [_error_file(os.getpid(), w) for w in range(workers)]
         build = partial(build_torchrl_env, build_env, num_envs=per_worker)
+        forked = settings.device == "cpu"
+        if forked:
+            fork_server.start([FragmentCollector.__module__])
+        else:  # CUDA does not survive a fork
+            multiprocessing.set_start_method("spawn", force=True)
+        # not a thread: it interrupts what the main thread waits for, in torchrl too
+        signal.signal(signal.SIGALRM, self._look)
+        signal.setitimer(signal.ITIMER_REAL, _LOOK_EVERY_S, _LOOK_EVERY_S)
         try:
-            self._collector = MultiSyncCollector(
-                [
-                    partial(build, file, first_index=first_env + w * per_worker)
-                    for w, file in enumerate(self._error_files)
-                ],
-                policy=actor,
-                collector_class=partial(FragmentCollector, settings=settings),
-                frames_per_batch=workers * per_worker * settings.length,
-                total_frames=-1,
-                policy_device=settings.device,
-                env_device="cpu",
-                storing_device="cpu",
-                use_buffers=True,
-                trust_policy=True,
-                cat_results="stack",
-                auto_register_policy_transforms=False,
-                num_sub_threads=settings.torch_threads,
-                init_fn=partial(start_worker, os.getpid()),
-            )
+            with self._limited(start_timeout_s):
+                self._collector = MultiSyncCollector(
+                    [
+                        partial(build, file, first_index=first_env + w * per_worker)
+                        for w, file in enumerate(self._error_files)
+                    ],
+                    policy=actor,
+                    collector_class=partial(FragmentCollector, settings=settings),
+                    frames_per_batch=workers * per_worker * settings.length,
+                    total_frames=-1,
+                    policy_device=settings.device,
+                    env_device="cpu",
+                    storing_device="cpu",
+                    use_buffers=True,
+                    trust_policy=True,
+                    cat_results="stack",
+                    auto_register_policy_transforms=False,
+                    num_sub_threads=settings.torch_threads,
+                    init_fn=partial(start_worker, None if forked else os.getpid()),
+                )
         except BaseException as error:
             # torchrl does not end the workers that did start, and Python would wait for them forever
             self._end()
-            if isinstance(error, Exception):
+            if isinstance(error, Exception) and not isinstance(error, MineonlineError):
                 raise self._reported() or CollectorError(f"a worker could not start: {error}") from None
             raise
-        # torchrl waits forever for a worker that dies while it takes in new weights
-        signal.signal(signal.SIGCHLD, self._on_child_end)
 
     def update_weights(self, tensors: dict[str, Tensor]) -> None:
         """Give all workers new weights; tensors that are left out stay as they are. Only between two rollouts.
 
-        During a rollout, fragments would mix two versions. CollectorError if a worker is dead.
+        During a rollout, fragments would mix two versions.
         """
+        assert self._collector is not None
         self._actor.load_state_dict({**self._actor.state_dict(), **tensors})
-        self._collector.update_policy_weights_(self._actor)
+        with self._limited(self._batch_timeout_s):
+            self._collector.update_policy_weights_(self._actor)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        assert self._collector is not None
         rollouts = iter(self._collector)
+        limit_s = self._start_timeout_s
         while True:
             try:
-                rollout: TensorDictBase = next(rollouts)
+                with self._limited(limit_s):
+                    rollout: TensorDictBase = next(rollouts)
             except (RuntimeError, ValueError, EOFError) as error:
                 raise self._first_failure() or CollectorError(str(error)) from None
+            limit_s = self._batch_timeout_s
             yield {name: tensor.flatten(0, 1) for name, tensor in rollout.items() if isinstance(tensor, Tensor)}
 
-    def _on_child_end(self, number: int, frame: FrameType | None) -> None:
-        """If the child was a worker, raise why it ended, wherever the main thread is waiting."""
+    @contextmanager
+    def _limited(self, limit_s: float) -> Iterator[None]:
+        self._deadline, self._limit_s = time.monotonic() + limit_s, limit_s
+        try:
+            yield
+        finally:
+            self._deadline = float("inf")
+
+    def _look(self, number: int, frame: FrameType | None) -> None:
+        """Runs in the main thread, several times per second. Raises if a worker has ended or hangs."""
+        if self._failed:
+            log.error("the workers did not end within %.0f s: this collector ends at once", _LONGEST_END_S)
+            logging.shutdown()
+            os._exit(HANG_EXIT_CODE)
         failure = self._first_failure()
+        if failure is None and time.monotonic() > self._deadline:
+            failure = CollectorError(
+                f"no rollout for {self._limit_s:.0f} s: an environment hangs. If it is just slow, raise "
+                "collector.batch_timeout_s (for the first rollout, collector.start_timeout_s)."
+            )
         if failure is not None:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # once is enough: others may end during the clean-up
+            self._failed = True
+            signal.setitimer(signal.ITIMER_REAL, _LONGEST_END_S)
             raise failure
 
     def _first_failure(self) -> MineonlineError | None:
@@ -143,7 +189,7 @@ class Workers:
         reported = self._reported()
         if reported is not None:
             return reported
-        for worker, process in enumerate(self._collector.procs):
+        for worker, process in enumerate(self._collector.procs if self._collector is not None else ()):
             if not process.is_alive():
                 text = f"worker {worker} ended with exit code {process.exitcode}"
                 if self._log is not None:
@@ -166,13 +212,14 @@ class Workers:
 
     def __exit__(self, *exception: object) -> None:
         self._end()
-        self._collector.shutdown(timeout=2.0)
 
     def _end(self) -> None:
         """Kill the workers: they ignore SIGTERM, and have nothing to clean up."""
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for process in multiprocessing.active_children():
             process.kill()
+        if self._collector is not None:
+            self._collector.shutdown(timeout=2.0)
 
 
 def _error_file(collector: int, worker: int) -> Path:
@@ -191,6 +238,8 @@ class FragmentSender:
         self._run_id = run_id
         self._collector_id = collector_id
         self._schema = schema
+        self.sent = 0
+        """Fragments so far."""
         self._env_failures = 0
         """Not reported yet."""
         self._rollout_started = time.perf_counter()
@@ -220,37 +269,5 @@ class FragmentSender:
             frames = encode(Header(self._run_id, self._schema, report), fragment)
             # no copy: nobody else uses the rollout, and zmq keeps it alive until it is sent
             self._links.send(frames, alive)
+            self.sent += 1
         self._sent_s = time.perf_counter() - now
-
-
-class Watchdog:
-    """Ends this process if `feed` is not called for `limit_s`: torchrl would wait forever for a hung environment."""
-
-    def __init__(self) -> None:
-        self._deadline = float("inf")
-        self._limit_s = 0.0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
-        self._thread.start()
-
-    def feed(self, limit_s: float) -> None:
-        """All is well; expect the next call within `limit_s`."""
-        self._limit_s = limit_s
-        self._deadline = time.monotonic() + limit_s
-
-    def close(self) -> None:
-        """Stop watching."""
-        self._stop.set()
-        self._thread.join(timeout=2.0)
-
-    def _watch(self) -> None:
-        while not self._stop.wait(1.0):
-            if time.monotonic() > self._deadline:
-                log.error(
-                    "no rollout for %.0f s: an environment hangs. This collector ends now; if the trainer started it, "
-                    "it is restarted. If the environment is just slow, raise collector.batch_timeout_s (for the first "
-                    "rollout, collector.start_timeout_s).",
-                    self._limit_s,
-                )
-                logging.shutdown()
-                os._exit(HANG_EXIT_CODE)
