@@ -24,6 +24,7 @@ from types import FrameType
 # torchrl's workers and this process wait for each other; it is `Workers` that limits these waits
 os.environ.setdefault("WEIGHT_SYNC_TIMEOUT", "600")
 
+import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.collectors import MultiSyncCollector
@@ -60,13 +61,12 @@ def collect(
     this many with each version, then wait for the next; None never waits. While it waits for the first weights only
     `newest_weights` can end it.
     """
-    rollouts = iter(workers)
     while (weights := newest_weights()) is None:
         time.sleep(0.05)
     for number in itertools.count(1):
         if weights is not None:
             workers.update_weights(weights)
-        sender.send(next(rollouts), alive)
+        sender.send(next(workers), alive)
         if number == 1:
             log.info("the first fragments are sent")
         alive()
@@ -94,9 +94,13 @@ class Workers:
         self._actor = actor
         self._log = settings.collector_log
         self._collector: MultiSyncCollector | None = None
+        self._rollouts: Iterator[TensorDictBase] | None = None
+        self.played = False
+        """Whether there was a rollout."""
         self._start_timeout_s, self._batch_timeout_s = start_timeout_s, batch_timeout_s
         self._deadline, self._limit_s = float("inf"), 0.0
-        self._failed = False
+        self._failure: MineonlineError | None = None
+        self._failed_at = 0.0
         per_worker, first_env = settings.envs_per_worker, settings.first_env
         self._error_files = [_error_file(os.getpid(), w) for w in range(workers)]
         build = partial(build_torchrl_env, build_env, num_envs=per_worker)
@@ -147,17 +151,19 @@ class Workers:
             self._collector.update_policy_weights_(self._actor)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        return self
+
+    def __next__(self) -> dict[str, Tensor]:
         assert self._collector is not None
-        rollouts = iter(self._collector)
-        limit_s = self._start_timeout_s
-        while True:
-            try:
-                with self._limited(limit_s):
-                    rollout: TensorDictBase = next(rollouts)
-            except (RuntimeError, ValueError, EOFError) as error:
-                raise self._first_failure() or CollectorError(str(error)) from None
-            limit_s = self._batch_timeout_s
-            yield {name: tensor.flatten(0, 1) for name, tensor in rollout.items() if isinstance(tensor, Tensor)}
+        if self._rollouts is None:
+            self._rollouts = iter(self._collector)
+        try:
+            with self._limited(self._batch_timeout_s if self.played else self._start_timeout_s):
+                rollout: TensorDictBase = next(self._rollouts)
+        except (RuntimeError, ValueError, EOFError) as error:
+            raise self._first_failure() or CollectorError(str(error)) from None
+        self.played = True
+        return {name: tensor.flatten(0, 1) for name, tensor in rollout.items() if isinstance(tensor, Tensor)}
 
     @contextmanager
     def _limited(self, limit_s: float) -> Iterator[None]:
@@ -169,24 +175,24 @@ class Workers:
 
     def _look(self, number: int, frame: FrameType | None) -> None:
         """Runs in the main thread, several times per second. Raises if a worker has ended or hangs."""
-        if self._failed:
+        if self._failure is None:
+            self._failed_at = time.monotonic()
+            self._failure = self._first_failure()
+            if self._failure is None and self._failed_at > self._deadline:
+                self._failure = CollectorError(
+                    f"no rollout for {self._limit_s:.0f} s: an environment hangs. If it is just slow, raise "
+                    "collector.batch_timeout_s (for the first rollout, collector.start_timeout_s)."
+                )
+        elif time.monotonic() > self._failed_at + _LONGEST_END_S:
             log.error("the workers did not end within %.0f s: this collector ends at once", _LONGEST_END_S)
             logging.shutdown()
             os._exit(HANG_EXIT_CODE)
-        failure = self._first_failure()
-        if failure is None and time.monotonic() > self._deadline:
-            failure = CollectorError(
-                f"no rollout for {self._limit_s:.0f} s: an environment hangs. If it is just slow, raise "
-                "collector.batch_timeout_s (for the first rollout, collector.start_timeout_s)."
-            )
-        if failure is not None:
-            self._failed = True
-            signal.setitimer(signal.ITIMER_REAL, _LONGEST_END_S)
-            raise failure
+        if self._failure is not None:
+            raise self._failure  # until the context is left: torchrl swallows it while it waits for a worker
 
     def _first_failure(self) -> MineonlineError | None:
         """Why a worker ended, if one did; torchrl does not say."""
-        reported = self._reported()
+        reported = self._failure or self._reported()
         if reported is not None:
             return reported
         for worker, process in enumerate(self._collector.procs if self._collector is not None else ()):
@@ -231,15 +237,15 @@ class FragmentSender:
 
     def __init__(
         self, links: RankLinks, episodes: EpisodeScores, *, run_id: str, collector_id: int,
-        schema: tuple[TensorField, ...],
+        schema: tuple[TensorField, ...], first_env: int,
     ) -> None:  # fmt: skip
+        """`first_env`: global index that the first environment is sent under."""
         self._links = links
         self._episodes = episodes
         self._run_id = run_id
         self._collector_id = collector_id
         self._schema = schema
-        self.sent = 0
-        """Fragments so far."""
+        self._first_env = first_env
         self._env_failures = 0
         """Not reported yet."""
         self._rollout_started = time.perf_counter()
@@ -259,6 +265,8 @@ class FragmentSender:
         )
         self._rollout_started = now
         self._env_failures += int(rollout["report.crashed_BT"].sum())
+        # workers that played for an earlier trainer number their environments as they did for that one
+        rollout["env_B"] = self._first_env + torch.arange(len(rollout["env_B"]))
         for n in range(len(rollout["env_B"])):
             episodes = self._episodes.finished(rollout, n)
             if bool(rollout["idle_BT"][n].all()):
@@ -269,5 +277,4 @@ class FragmentSender:
             frames = encode(Header(self._run_id, self._schema, report), fragment)
             # no copy: nobody else uses the rollout, and zmq keeps it alive until it is sent
             self._links.send(frames, alive)
-            self.sent += 1
         self._sent_s = time.perf_counter() - now

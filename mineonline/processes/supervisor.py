@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -80,6 +81,8 @@ def wait_for_turn() -> None:
 
     Waits for as long as the trainer lives. SystemExit if the trainer has no use for it.
     """
+    if not select.select([sys.stdin], [], [], 0)[0]:
+        log.info("the imports are done; waiting for a place")
     log_file = sys.stdin.readline().strip()
     if not log_file:
         raise SystemExit(0)

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from mineonline.experience.collector import FragmentSender, Workers, collect
 from mineonline.experience.episodes import EpisodeScores
 from mineonline.experience.rollout import RolloutSettings
 from mineonline.experience.wire import RankLinks
+from mineonline.policies.actor import Actor
 from mineonline.policies.build import build_actor
 from mineonline.processes.join import DONE_FILE, JOIN_FILE, RunComplete, TrainerGone, Welcome, join
 from mineonline.processes.lifetimes import parent_trainer
@@ -46,17 +48,33 @@ _SHORT_LIFE_S = 60.0
 _LONGEST_PAUSE_S = 30.0
 
 
-class WorkersLost(Exception):
-    """A worker ended or hangs, after fragments were sent: the collector joins again, with new workers."""
+@dataclass(frozen=True)
+class _Crew:
+    """The workers and what belongs to them. They survive their trainer if the next one asks for the same."""
+
+    config: Config
+    spec: EnvSpec
+    actor: Actor
+    settings: RolloutSettings
+    workers: Workers
+    episodes: EpisodeScores
+
+    def suits(self, config: Config) -> bool:
+        """Whether these workers can play for a trainer with this configuration."""
+        alike = msgspec.structs.replace(config, checkpoint=self.config.checkpoint, iterations=self.config.iterations)
+        # in lockstep the seed determines everything, and so nothing may be left from before
+        return alike == self.config and config.collector.mode != "lockstep"
 
 
 def collect_for_run(arguments: CollectArguments) -> None:
     """Join the run and collect for it, until the run is complete.
 
-    Joins again whenever the trainer is gone, or workers were lost that had played: a new collector id gives their
+    Joins again whenever the trainer is gone, and when workers were lost that had played: a new collector id gives their
     successors new episodes. CollectorError if workers end before their first fragments are sent.
     """
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    stack = ExitStack()
+    crew: _Crew | None = None
     lost, short_lives = "", 0
     try:
         while True:
@@ -64,16 +82,25 @@ def collect_for_run(arguments: CollectArguments) -> None:
             try:
                 address, keys = find_trainer(arguments)
                 welcome = _join(context, arguments, address, keys, lost)
-                play_for(context, welcome, keys, moved=partial(_has_moved, arguments, address))
+                lost = ""
+                config = msgspec.json.decode(welcome.config, type=Config)
+                if crew is None or not crew.suits(config):
+                    crew = None
+                    stack.close()
+                    crew = _start_crew(stack, config, welcome.collector_id)
+                play_for(context, welcome, keys, crew, moved=partial(_has_moved, arguments, address))
             except RunComplete:
                 log.info("the run is complete")
                 return
             except TrainerGone as reason:
                 log.warning("%s; joining again", reason)
-                lost = ""
-            except WorkersLost as reason:
-                log.error("%s", reason)
-                lost = str(reason).partition("\n")[0]
+            except CollectorError as error:
+                if crew is None or not crew.workers.played:
+                    raise
+                log.error("%s", error)
+                lost = str(error).partition(". The end of its log")[0]
+                crew = None
+                stack.close()
                 short_lives = short_lives + 1 if time.monotonic() - started < _SHORT_LIFE_S else 0
                 time.sleep(min(_LONGEST_PAUSE_S, 2.0 ** max(0, short_lives - 1) - 1))
     except SystemExit as leaving:
@@ -82,31 +109,43 @@ def collect_for_run(arguments: CollectArguments) -> None:
             shutil.rmtree(Path(arguments.run.removeprefix("ipc://")).parent, ignore_errors=True)
         raise
     finally:
+        stack.close()
         context.destroy(linger=0)
 
 
-def play_for(
-    context: zmq.Context[zmq.Socket[bytes]], welcome: Welcome, keys: Keys | None, moved: Callable[[], bool]
-) -> None:
-    """Play for the run that sent `welcome`, until RunComplete, TrainerGone or WorkersLost is raised.
-
-    `moved`: whether the run's trainer now listens at another address; asked once a second.
-    """
-    config = msgspec.json.decode(welcome.config, type=Config)
+def _start_crew(stack: ExitStack, config: Config, collector_id: int) -> _Crew:
     collector = config.collector
     check_device("collector.device", collector.device)
-    log.info("joined run %s as collector %d", welcome.run_id[:8], welcome.collector_id)
     prepare(config.env)
     spec = env_spec(config.env, config.task)
     actor = build_actor(config, spec)
     environments = collector.workers * collector.envs_per_worker
     own_log = os.environ.get(LOG_VARIABLE)
     settings = rollout_settings(
-        config, spec, first_env=welcome.collector_id * environments, collector_log=Path(own_log) if own_log else None
+        config, spec, first_env=collector_id * environments, collector_log=Path(own_log) if own_log else None
     )
     log.info("starting %d environments", environments)
+    build = partial(build_env, config.env, config.task, seed=config.seed)
+    workers = Workers(
+        build, actor, settings, workers=collector.workers,
+        start_timeout_s=collector.start_timeout_s, batch_timeout_s=collector.batch_timeout_s,
+    )  # fmt: skip
+    stack.enter_context(workers)
+    return _Crew(config, spec, actor, settings, workers, episode_scores(config, spec))
+
+
+def play_for(
+    context: zmq.Context[zmq.Socket[bytes]], welcome: Welcome, keys: Keys | None, crew: _Crew, moved: Callable[[], bool]
+) -> None:
+    """Play for the run that sent `welcome`, until RunComplete, TrainerGone or an error of the workers is raised.
+
+    `moved`: whether the run's trainer now listens at another address; asked once a second.
+    """
+    config = crew.config
+    log.info("joined run %s as collector %d", welcome.run_id[:8], welcome.collector_id)
+    environments = config.collector.workers * config.collector.envs_per_worker
     with ExitStack() as stack:
-        state = actor.parts()
+        state = crew.actor.parts()
         subscriber = WeightsSubscriber(
             context, welcome.weights, keys, run_id=welcome.run_id,
             schema=weights_schema(state.policy), constant=weights_schema(state.reference),
@@ -114,26 +153,15 @@ def play_for(
         stack.callback(subscriber.close)
         links = RankLinks(context, welcome.experience, keys)
         stack.callback(links.close)
-        build = partial(build_env, config.env, config.task, seed=config.seed)
-        workers = stack.enter_context(
-            Workers(
-                build, actor, settings, workers=collector.workers,
-                start_timeout_s=collector.start_timeout_s, batch_timeout_s=collector.batch_timeout_s,
-            )
-        )  # fmt: skip
         inbox = WeightsInbox(subscriber, moved)
         sender = FragmentSender(
-            links, episode_scores(config, spec), run_id=welcome.run_id, collector_id=welcome.collector_id,
-            schema=settings.schema(actor),
+            links, crew.episodes, run_id=welcome.run_id, collector_id=welcome.collector_id,
+            schema=crew.settings.schema(crew.actor), first_env=welcome.collector_id * environments,
         )  # fmt: skip
-        lockstep = collector.mode == "lockstep"
-        per_version = config.buffer.fragments_per_iteration // (collector.count * environments) if lockstep else None
-        try:
-            collect(workers, sender, inbox.take, inbox.look, rollouts_per_version=per_version)
-        except CollectorError as error:
-            if sender.sent:
-                raise WorkersLost(str(error)) from None
-            raise
+        lockstep = config.collector.mode == "lockstep"
+        share = config.collector.count * environments
+        per_version = config.buffer.fragments_per_iteration // share if lockstep else None
+        collect(crew.workers, sender, inbox.take, inbox.look, rollouts_per_version=per_version)
 
 
 def rollout_settings(config: Config, spec: EnvSpec, *, first_env: int, collector_log: Path | None) -> RolloutSettings:

@@ -49,7 +49,7 @@ class Drill:
         wait(lambda: self.playing() >= collectors, self.said)
         before = rows(self.run_dir)
         wait(lambda: rows(self.run_dir) > before + 20, self.said)
-        time.sleep(10.0)  # for what the supervisor prepares once all play
+        self.settle()
 
     def said(self) -> str:
         return self.trainer.output + "".join(other.output for other in self.others)
@@ -59,9 +59,24 @@ class Drill:
         logs = [*(self.run_dir / "logs").glob("collector-?.log"), *(other.output_file for other in self.others)]
         return sum(log.read_text(errors="replace").count(PLAYING) for log in logs)
 
+    def settle(self) -> None:
+        """Until the supervisor has its spare collector ready again, if it has one."""
+        if not self.others:
+            spare = self.run_dir / "logs" / "spare.log"
+            wait(lambda: self._spares_used() < self._count(spare, "; waiting for a place"), self.said)
+        time.sleep(2.0)
+
+    def _spares_used(self) -> int:
+        """Collectors that were killed: a spare took the place of each."""
+        return self.trainer.output.count("another is started")
+
+    @staticmethod
+    def _count(file: Path, text: str) -> int:
+        return file.read_text(errors="replace").count(text) if file.exists() else 0
+
     def collector(self) -> psutil.Process:
-        """One that plays: it has workers."""
-        return next(worker.parent() for worker in self.workers())
+        """One that plays: it has workers, which its fork server has started."""
+        return next(worker.parent().parent() for worker in self.workers())
 
     def workers(self) -> list[psutil.Process]:
         """The processes with environments: those that write to a worker's log."""
@@ -105,7 +120,7 @@ def fault(drill: Drill, strike: Callable[[Drill], None], *, allowed_s: float = 0
     lost = drill.seconds_for_iterations(started)
     wait(lambda: drill.playing() > playing, drill.said)
     whole = time.monotonic() - started
-    time.sleep(10.0)
+    drill.settle()
     return max(0.0, lost - usual), whole - allowed_s
 
 
