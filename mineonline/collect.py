@@ -5,18 +5,21 @@ With `checkpoint=<file> record=<folder> fragments=<number>` it plays without a t
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
-from mineonline.processes.stopping import exit_on_signals
+from mineonline.processes.stopping import ORPHANED, exit_on_signals
 
 if __name__ == "__main__":
     exit_on_signals()  # before the imports that take seconds
 
+from mineonline.envs.minestudio.requirements import FOLDER_VARIABLE, home
 from mineonline.errors import CollectorError, ConfigError, MineonlineError
-from mineonline.processes.lifetimes import show_run_dir
+from mineonline.processes import fork_server
+from mineonline.processes.lifetimes import die_with_parent, own_temporary_folder, parent_trainer, show_run_dir
 from mineonline.processes.logs import log_to_stderr
-from mineonline.processes.supervisor import CONFIG_EXIT_CODE
+from mineonline.processes.supervisor import CONFIG_EXIT_CODE, wait_for_turn
 from mineonline.settings.arguments import COLLECT_USAGE, CollectArguments, RecordArguments
 from mineonline.settings.command_line import fail, parse_words
 
@@ -27,15 +30,28 @@ def main() -> None:
     arguments = parse_arguments(sys.argv[1:])
     if isinstance(arguments, CollectArguments) and "://" not in arguments.run:
         show_run_dir(Path(arguments.run).absolute(), "mineonline.collect", sys.argv[1:])
-    # these imports take seconds: report a misspelt key first
-    from mineonline.run.collector import collect_for_run, settle_in
+    settle_in()
+    # these imports take seconds: a misspelt key is reported before, and the fork server does its own meanwhile
+    from mineonline.run.collector import collect_for_run
     from mineonline.run.record_play import record
 
-    settle_in()
     if isinstance(arguments, RecordArguments):
         record(arguments)
     else:
+        if parent_trainer() is not None:
+            wait_for_turn()
         collect_for_run(arguments)
+
+
+def settle_in() -> None:
+    """Make this process a collector: the parent that it ends with, its temporary folder, its fork server."""
+    # MineStudio's default is in the temporary folder, which is about to become private to this process
+    os.environ.setdefault(FOLDER_VARIABLE, str(home()))
+    parent = parent_trainer()
+    if parent is not None:
+        die_with_parent(parent, ORPHANED)
+    own_temporary_folder(given=parent is not None)
+    fork_server.start(["mineonline.run.collector"])
 
 
 def parse_arguments(words: list[str]) -> CollectArguments | RecordArguments:

@@ -14,16 +14,17 @@ import multiprocessing
 import os
 import signal
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
 
-# torchrl's workers and this process wait for each other; it is the watchdog that limits these waits
+# torchrl's workers and this process wait for each other; it is `Workers` that limits these waits
 os.environ.setdefault("WEIGHT_SYNC_TIMEOUT", "600")
 
+import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.collectors import MultiSyncCollector
@@ -34,11 +35,15 @@ from mineonline.experience.rollout import BuildEnv, FragmentCollector, RolloutSe
 from mineonline.experience.wire import Header, RankLinks, encode
 from mineonline.fragment import Report, TensorField, Timing
 from mineonline.policies.actor import Actor
+from mineonline.processes import fork_server
 from mineonline.processes.logs import tail, worker_log
 
 log = logging.getLogger(__name__)
 
 HANG_EXIT_CODE = 75
+_LOOK_EVERY_S = 0.2
+_LONGEST_END_S = 20.0
+"""From the error about a lost worker until all workers have ended."""
 
 
 def collect(
@@ -56,13 +61,14 @@ def collect(
     this many with each version, then wait for the next; None never waits. While it waits for the first weights only
     `newest_weights` can end it.
     """
-    rollouts = iter(workers)
     while (weights := newest_weights()) is None:
         time.sleep(0.05)
     for number in itertools.count(1):
         if weights is not None:
             workers.update_weights(weights)
-        sender.send(next(rollouts), alive)
+        sender.send(next(workers), alive)
+        if number == 1:
+            log.info("the first fragments are sent")
         alive()
         weights = newest_weights()
         while weights is None and rollouts_per_version is not None and number % rollouts_per_version == 0:
@@ -74,76 +80,122 @@ def collect(
 class Workers:
     """The collector's workers. Iterating gives rollouts: name -> (W x N, ...), freshly allocated.
 
-    Use it in the main thread only. The death of a worker is raised there at once: EnvError if an environment reported
-    an error that the user can fix, otherwise CollectorError. Leaving the context ends the workers within 2 s, whatever
-    they are doing.
+    Use it in the main thread only, where it looks after the workers whatever the thread is doing or waiting for. It
+    raises there within a second: EnvError if an environment reported an error that the user can fix; CollectorError if
+    a worker ended, if the workers have not started within `start_timeout_s`, or if a rollout takes longer than
+    `batch_timeout_s` (the first one, `start_timeout_s`). Leaving the context ends the workers within 2 s, whatever they
+    are doing.
     """
 
-    def __init__(self, build_env: BuildEnv, actor: Actor, settings: RolloutSettings, *, workers: int) -> None:
+    def __init__(
+        self, build_env: BuildEnv, actor: Actor, settings: RolloutSettings, *, workers: int, start_timeout_s: float,
+        batch_timeout_s: float,
+    ) -> None:  # fmt: skip
         self._actor = actor
         self._log = settings.collector_log
+        self._collector: MultiSyncCollector | None = None
+        self._rollouts: Iterator[TensorDictBase] | None = None
+        self.played = False
+        """Whether there was a rollout."""
+        self._start_timeout_s, self._batch_timeout_s = start_timeout_s, batch_timeout_s
+        self._deadline, self._limit_s = float("inf"), 0.0
+        self._failure: MineonlineError | None = None
+        self._failed_at = 0.0
         per_worker, first_env = settings.envs_per_worker, settings.first_env
         self._error_files = [_error_file(os.getpid(), w) for w in range(workers)]
         build = partial(build_torchrl_env, build_env, num_envs=per_worker)
+        forked = settings.device == "cpu"
+        if forked:
+            fork_server.start([FragmentCollector.__module__])
+        else:  # CUDA does not survive a fork
+            multiprocessing.set_start_method("spawn", force=True)
+        # not a thread: it interrupts what the main thread waits for, in torchrl too
+        signal.signal(signal.SIGALRM, self._look)
+        signal.setitimer(signal.ITIMER_REAL, _LOOK_EVERY_S, _LOOK_EVERY_S)
         try:
-            self._collector = MultiSyncCollector(
-                [
-                    partial(build, file, first_index=first_env + w * per_worker)
-                    for w, file in enumerate(self._error_files)
-                ],
-                policy=actor,
-                collector_class=partial(FragmentCollector, settings=settings),
-                frames_per_batch=workers * per_worker * settings.length,
-                total_frames=-1,
-                policy_device=settings.device,
-                env_device="cpu",
-                storing_device="cpu",
-                use_buffers=True,
-                trust_policy=True,
-                cat_results="stack",
-                auto_register_policy_transforms=False,
-                num_sub_threads=settings.torch_threads,
-                init_fn=partial(start_worker, os.getpid()),
-            )
+            with self._limited(start_timeout_s):
+                self._collector = MultiSyncCollector(
+                    [
+                        partial(build, file, first_index=first_env + w * per_worker)
+                        for w, file in enumerate(self._error_files)
+                    ],
+                    policy=actor,
+                    collector_class=partial(FragmentCollector, settings=settings),
+                    frames_per_batch=workers * per_worker * settings.length,
+                    total_frames=-1,
+                    policy_device=settings.device,
+                    env_device="cpu",
+                    storing_device="cpu",
+                    use_buffers=True,
+                    trust_policy=True,
+                    cat_results="stack",
+                    auto_register_policy_transforms=False,
+                    num_sub_threads=settings.torch_threads,
+                    init_fn=partial(start_worker, None if forked else os.getpid()),
+                )
         except BaseException as error:
             # torchrl does not end the workers that did start, and Python would wait for them forever
             self._end()
-            if isinstance(error, Exception):
+            if isinstance(error, Exception) and not isinstance(error, MineonlineError):
                 raise self._reported() or CollectorError(f"a worker could not start: {error}") from None
             raise
-        # torchrl waits forever for a worker that dies while it takes in new weights
-        signal.signal(signal.SIGCHLD, self._on_child_end)
 
     def update_weights(self, tensors: dict[str, Tensor]) -> None:
         """Give all workers new weights; tensors that are left out stay as they are. Only between two rollouts.
 
-        During a rollout, fragments would mix two versions. CollectorError if a worker is dead.
+        During a rollout, fragments would mix two versions.
         """
+        assert self._collector is not None
         self._actor.load_state_dict({**self._actor.state_dict(), **tensors})
-        self._collector.update_policy_weights_(self._actor)
+        with self._limited(self._batch_timeout_s):
+            self._collector.update_policy_weights_(self._actor)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        rollouts = iter(self._collector)
-        while True:
-            try:
-                rollout: TensorDictBase = next(rollouts)
-            except (RuntimeError, ValueError, EOFError) as error:
-                raise self._first_failure() or CollectorError(str(error)) from None
-            yield {name: tensor.flatten(0, 1) for name, tensor in rollout.items() if isinstance(tensor, Tensor)}
+        return self
 
-    def _on_child_end(self, number: int, frame: FrameType | None) -> None:
-        """If the child was a worker, raise why it ended, wherever the main thread is waiting."""
-        failure = self._first_failure()
-        if failure is not None:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # once is enough: others may end during the clean-up
-            raise failure
+    def __next__(self) -> dict[str, Tensor]:
+        assert self._collector is not None
+        if self._rollouts is None:
+            self._rollouts = iter(self._collector)
+        try:
+            with self._limited(self._batch_timeout_s if self.played else self._start_timeout_s):
+                rollout: TensorDictBase = next(self._rollouts)
+        except (RuntimeError, ValueError, EOFError) as error:
+            raise self._first_failure() or CollectorError(str(error)) from None
+        self.played = True
+        return {name: tensor.flatten(0, 1) for name, tensor in rollout.items() if isinstance(tensor, Tensor)}
+
+    @contextmanager
+    def _limited(self, limit_s: float) -> Iterator[None]:
+        self._deadline, self._limit_s = time.monotonic() + limit_s, limit_s
+        try:
+            yield
+        finally:
+            self._deadline = float("inf")
+
+    def _look(self, number: int, frame: FrameType | None) -> None:
+        """Runs in the main thread, several times per second. Raises if a worker has ended or hangs."""
+        if self._failure is None:
+            self._failed_at = time.monotonic()
+            self._failure = self._first_failure()
+            if self._failure is None and self._failed_at > self._deadline:
+                self._failure = CollectorError(
+                    f"no rollout for {self._limit_s:.0f} s: an environment hangs. If it is just slow, raise "
+                    "collector.batch_timeout_s (for the first rollout, collector.start_timeout_s)."
+                )
+        elif time.monotonic() > self._failed_at + _LONGEST_END_S:
+            log.error("the workers did not end within %.0f s: this collector ends at once", _LONGEST_END_S)
+            logging.shutdown()
+            os._exit(HANG_EXIT_CODE)
+        if self._failure is not None:
+            raise self._failure  # until the context is left: torchrl swallows it while it waits for a worker
 
     def _first_failure(self) -> MineonlineError | None:
         """Why a worker ended, if one did; torchrl does not say."""
-        reported = self._reported()
+        reported = self._failure or self._reported()
         if reported is not None:
             return reported
-        for worker, process in enumerate(self._collector.procs):
+        for worker, process in enumerate(self._collector.procs if self._collector is not None else ()):
             if not process.is_alive():
                 text = f"worker {worker} ended with exit code {process.exitcode}"
                 if self._log is not None:
@@ -166,13 +218,14 @@ class Workers:
 
     def __exit__(self, *exception: object) -> None:
         self._end()
-        self._collector.shutdown(timeout=2.0)
 
     def _end(self) -> None:
         """Kill the workers: they ignore SIGTERM, and have nothing to clean up."""
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for process in multiprocessing.active_children():
             process.kill()
+        if self._collector is not None:
+            self._collector.shutdown(timeout=2.0)
 
 
 def _error_file(collector: int, worker: int) -> Path:
@@ -184,13 +237,15 @@ class FragmentSender:
 
     def __init__(
         self, links: RankLinks, episodes: EpisodeScores, *, run_id: str, collector_id: int,
-        schema: tuple[TensorField, ...],
+        schema: tuple[TensorField, ...], first_env: int,
     ) -> None:  # fmt: skip
+        """`first_env`: global index that the first environment is sent under."""
         self._links = links
         self._episodes = episodes
         self._run_id = run_id
         self._collector_id = collector_id
         self._schema = schema
+        self._first_env = first_env
         self._env_failures = 0
         """Not reported yet."""
         self._rollout_started = time.perf_counter()
@@ -210,6 +265,8 @@ class FragmentSender:
         )
         self._rollout_started = now
         self._env_failures += int(rollout["report.crashed_BT"].sum())
+        # workers that played for an earlier trainer number their environments as they did for that one
+        rollout["env_B"] = self._first_env + torch.arange(len(rollout["env_B"]))
         for n in range(len(rollout["env_B"])):
             episodes = self._episodes.finished(rollout, n)
             if bool(rollout["idle_BT"][n].all()):
@@ -221,36 +278,3 @@ class FragmentSender:
             # no copy: nobody else uses the rollout, and zmq keeps it alive until it is sent
             self._links.send(frames, alive)
         self._sent_s = time.perf_counter() - now
-
-
-class Watchdog:
-    """Ends this process if `feed` is not called for `limit_s`: torchrl would wait forever for a hung environment."""
-
-    def __init__(self) -> None:
-        self._deadline = float("inf")
-        self._limit_s = 0.0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
-        self._thread.start()
-
-    def feed(self, limit_s: float) -> None:
-        """All is well; expect the next call within `limit_s`."""
-        self._limit_s = limit_s
-        self._deadline = time.monotonic() + limit_s
-
-    def close(self) -> None:
-        """Stop watching."""
-        self._stop.set()
-        self._thread.join(timeout=2.0)
-
-    def _watch(self) -> None:
-        while not self._stop.wait(1.0):
-            if time.monotonic() > self._deadline:
-                log.error(
-                    "no rollout for %.0f s: an environment hangs. This collector ends now; if the trainer started it, "
-                    "it is restarted. If the environment is just slow, raise collector.batch_timeout_s (for the first "
-                    "rollout, collector.start_timeout_s).",
-                    self._limit_s,
-                )
-                logging.shutdown()
-                os._exit(HANG_EXIT_CODE)

@@ -31,6 +31,7 @@ from mineonline.errors import MineonlineError
 from mineonline.fragment import TensorField, empty_fragments
 from mineonline.policies.actor import Actor
 from mineonline.policies.precision import autocast
+from mineonline.processes.fork_server import die_with_fork_server
 from mineonline.processes.lifetimes import die_with_parent
 from mineonline.processes.logs import log_to_stderr, send_output_to, worker_log
 
@@ -259,9 +260,16 @@ class FragmentCollector(Collector):  # type: ignore[misc]
         return self._final_rollout
 
 
-def start_worker(parent: int) -> None:
-    """Runs first in every worker. It then ignores SIGINT and SIGTERM, and ends with its collector, process `parent`."""
-    die_with_parent(parent)
+def start_worker(parent: int | None) -> None:
+    """Runs first in every worker. It then ignores SIGINT and SIGTERM, and ends with its collector.
+
+    `parent`: the collector's process id, or None if the worker was forked by the collector's fork server.
+    """
+    if parent is None:
+        die_with_fork_server()
+        np.random.seed()  # otherwise all workers would draw the same from numpy's global generator
+    else:
+        die_with_parent(parent)
     log_to_stderr()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

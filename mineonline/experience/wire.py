@@ -13,6 +13,7 @@ In this file: the message, the collector's end (`RankLinks`), the rank's end (`R
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -26,6 +27,7 @@ from zmq.utils.monitor import recv_monitor_message
 from mineonline.errors import DECODE_ERRORS, NotFiniteError, WireError
 from mineonline.experience.buffer import FragmentBuffer
 from mineonline.fragment import Fragments, Report, TensorField
+from mineonline.processes.logs import Repeats
 from mineonline.processes.sockets import Keys, Network, connect
 from mineonline.processes.threads import ServiceThread
 
@@ -200,6 +202,7 @@ class Receiver:
         self._schema = schema
         self._actions = actions
         self._statistics = statistics
+        self._repeats = Repeats(log)
         self._stop = threading.Event()
         self._thread = ServiceThread(self._receive, "receiver")
         self._thread.start()
@@ -224,7 +227,9 @@ class Receiver:
                     frames, run_id=self._run_id, schema=self._schema, actions=self._actions, statistics=self._statistics
                 )
             except WireError as error:
-                log.warning("refused a message: %s", error)
+                # numbers and what follows a colon come from the message: without them there are only a few kinds
+                kind, _, detail = str(error).partition(": ")
+                self._repeats.warning(f"refused a message: {re.sub('[0-9]+', 'N', kind)}", detail)
                 self._buffer.refuse(str(error) if isinstance(error, NotFiniteError) else None)
             else:
                 self._buffer.put(fragment, report, self._stop)

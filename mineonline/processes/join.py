@@ -6,9 +6,11 @@ file `join` in the run folder.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,10 +18,13 @@ import msgspec
 import zmq
 
 from mineonline.errors import DECODE_ERRORS, CollectorError
+from mineonline.processes.logs import Repeats
 from mineonline.processes.sockets import Keys, Network, connect
 from mineonline.processes.threads import ServiceThread
 
-PROTOCOL_VERSION = 3
+log = logging.getLogger(__name__)
+
+PROTOCOL_VERSION = 4
 """Covers every message between trainer and collectors, here and on both paths. Raise it when a message changes."""
 JOIN_FILE = "join"
 """In the run folder: the address to join at, while a trainer listens."""
@@ -41,6 +46,8 @@ class Request(msgspec.Struct, frozen=True, tag="request"):
     protocol_version: int
     host: str
     pid: int
+    lost: str = ""
+    """Why its workers ended, if it joins again because it lost them."""
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
@@ -74,9 +81,13 @@ class JoinServer:
         self._socket = network.bind(zmq.REP, "join", port=port)
         self.address = network.address_of(self._socket)
         self._stop = threading.Event()
+        self._repeats = Repeats(log)
         self._thread: ServiceThread | None = None
         self._file: Path | None = None
         self.joined = 0
+        """Collectors so far; one that joins again counts again."""
+        self.restarts = 0
+        """How many of them had lost their workers."""
 
     def open(self, welcome: Callable[[int], Welcome], run_dir: Path) -> None:
         """Start answering, and write the address file. `welcome` makes the answer for a collector id."""
@@ -109,25 +120,37 @@ class JoinServer:
         try:
             request = _request.decode(message)
         except DECODE_ERRORS as error:
+            self._repeats.warning("refused a message to the join server", str(error))
             return Refusal(f"not a join request ({error}). Install the same mineonline on both.")
         if request.protocol_version != PROTOCOL_VERSION:
-            return Refusal(
+            reason = (
                 f"the trainer speaks protocol version {PROTOCOL_VERSION}, the collector {request.protocol_version}: "
                 "install the same mineonline on both."
             )
+            self._repeats.warning("refused a collector", reason)
+            return Refusal(reason)
+        if request.lost:
+            self._repeats.warning("a collector lost its workers and starts new ones", f"{request.host}: {request.lost}")
+            self.restarts += 1
         self.joined += 1
         return welcome(self.joined - 1)
 
 
 def join(
-    context: zmq.Context[zmq.Socket[bytes]], address: str, keys: Keys | None, *, timeout_s: float
-) -> Welcome | None:
-    """Ask to join; None if nobody answers within `timeout_s`. CollectorError if the trainer refuses."""
+    context: zmq.Context[zmq.Socket[bytes]], address: str, keys: Keys | None, *, timeout_s: float,
+    moved: Callable[[], bool] = lambda: False, lost: str = "",
+) -> Welcome | None:  # fmt: skip
+    """Ask to join. None if nobody answers within `timeout_s`, or if `moved` returns True, which is asked every 0.2 s.
+
+    `lost`: why this collector's workers ended, if that is why it joins again. CollectorError if the trainer refuses.
+    """
     request = connect(context, zmq.REQ, [address], keys)
+    deadline = time.monotonic() + timeout_s
     try:
-        request.send(msgspec.msgpack.encode(Request(PROTOCOL_VERSION, socket.gethostname(), os.getpid())))
-        if not request.poll(int(timeout_s * 1000)):
-            return None
+        request.send(msgspec.msgpack.encode(Request(PROTOCOL_VERSION, socket.gethostname(), os.getpid(), lost)))
+        while not request.poll(200):
+            if time.monotonic() > deadline or moved():
+                return None
         answer = _reply.decode(request.recv())
     finally:
         request.close(linger=0)

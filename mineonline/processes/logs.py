@@ -6,10 +6,64 @@ import logging
 import os
 import re
 import sys
+import threading
+from collections import Counter
 from pathlib import Path
 
 MESSAGE = re.compile(r"^[-\d]+ [:,\d]+ (?:INFO|WARNING|ERROR) (.+)$", re.MULTILINE)
 """Matches a line of `log_to_stderr`; group 1 is the message."""
+_ERROR = re.compile(r"(?:[-\d]+ [:,\d]+ ERROR |error: )(.+)")
+"""Matches the first line of an error, as `log_to_stderr` or a command writes it; group 1 is its text."""
+
+
+_LONGEST_DETAIL = 300
+
+
+class Repeats:
+    """Warnings that another machine can cause any number of: the first of a kind at once, then a count per minute."""
+
+    def __init__(self, log: logging.Logger, *, every_s: float = 60.0) -> None:
+        self._log = log
+        self._every_s = every_s
+        self._lock = threading.Lock()
+        self._more: Counter[str] = Counter()
+        """Kind -> warnings since the last line about it; a kind is here while its minute lasts."""
+
+    def warning(self, kind: str, detail: str = "") -> None:
+        """Log `kind: detail`, unless that kind was logged less than a minute ago: then count it.
+
+        `kind`: one of few. `detail`: may be another machine's words; its first 300 printable characters are shown.
+        """
+        with self._lock:
+            if kind in self._more:
+                self._more[kind] += 1
+                return
+            self._start_minute(kind)
+        shown = "".join(c if c.isprintable() else " " for c in detail[:_LONGEST_DETAIL])
+        self._log.warning("%s", f"{kind}: {shown}" if shown else kind)
+
+    def _start_minute(self, kind: str) -> None:
+        self._more[kind] = 0
+        timer = threading.Timer(self._every_s, self._end_minute, [kind])
+        timer.daemon = True
+        timer.start()
+
+    def _end_minute(self, kind: str) -> None:
+        with self._lock:
+            more = self._more.pop(kind)
+            if more:
+                self._start_minute(kind)
+        if more:
+            self._log.warning("%s: %d more in the last %.0f s", kind, more, self._every_s)
+
+
+def last_error(file: Path, start: int = 0) -> str:
+    """The last error in the log of a process, in one line; its last line if there is no error. From byte `start` on."""
+    if not file.exists():
+        return ""
+    lines = [line for line in file.read_bytes()[start:].decode(errors="replace").splitlines() if line.strip()]
+    found = next((m[1] for line in reversed(lines) if (m := _ERROR.match(line))), lines[-1] if lines else "")
+    return found[:_LONGEST_DETAIL].strip()
 
 
 def log_to_stderr() -> None:

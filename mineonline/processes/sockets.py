@@ -7,6 +7,7 @@ holders of the run's client key get in. The trainer writes the keys to the run f
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import socket
@@ -19,6 +20,9 @@ from zmq.auth.thread import ThreadAuthenticator
 
 from mineonline.errors import DECODE_ERRORS, ConfigError
 from mineonline.processes.lifetimes import folder_for_sockets
+from mineonline.processes.logs import Repeats
+
+log = logging.getLogger(__name__)
 
 KEYS_FILE = "keys.json"
 
@@ -154,6 +158,10 @@ class _OneClient:
 
     def __init__(self, public: str) -> None:
         self._public = public.encode()
+        self._repeats = Repeats(log)
 
     def callback(self, domain: str, key: bytes) -> bool:
-        return key == self._public
+        allowed = key == self._public
+        if not allowed:
+            self._repeats.warning("refused a connection", f"its keys are not those in this run's {KEYS_FILE}")
+        return allowed

@@ -1,14 +1,19 @@
-"""The collectors that the trainer starts on its own machine: child processes, restarted when they fail.
+"""The collectors that the trainer starts on its own machine: child processes, replaced when they fail.
 
-Runs in a thread of rank 0. A collector that ends is restarted after a pause that doubles with each failure in a row;
+Runs in a thread of rank 0. A collector that ends is replaced after a pause that doubles with each failure in a row;
 sending a fragment resets the count. Too many failures in a row, or an error that a restart cannot fix, reach the
 training loop through `check`.
+
+Once all collectors play, one more is started: the spare. It has done its imports, which take seconds, and waits for its
+turn on stdin. It takes the place of the next collector that ends. Without it, as when two end at once, a collector is
+started from nothing.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -16,13 +21,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from mineonline.errors import CollectorError
 from mineonline.processes.lifetimes import PARENT_VARIABLE, RUN_DIR_VARIABLE, folder_for_sockets
-from mineonline.processes.logs import tail
+from mineonline.processes.logs import last_error, send_output_to, tail
 from mineonline.processes.sockets import KEYS_FILE
 
 log = logging.getLogger(__name__)
@@ -30,25 +36,58 @@ log = logging.getLogger(__name__)
 CONFIG_EXIT_CODE = 78
 """Of a collector that would fail in the same way after a restart."""
 LOG_VARIABLE = "MINEONLINE_LOG"
-"""In a collector's environment: its log file."""
+"""In a collector's environment, once it has a place: its log file."""
 _LONGEST_PAUSE_S = 30.0
+_SPARE_AFTER_S = 5.0
+"""The spare is started when fragments still arrive this long after the newest collector was started."""
 
 
 @dataclass
-class _Child:
+class _Process:
+    """A collector process, until it ends."""
+
+    popen: subprocess.Popen[bytes]
+    scratch: str
+    """Its temporary folder, which it removes itself unless it is killed."""
+
+    def take_turn(self, log_file: Path) -> None:
+        """Let it join the run, and write to this log. It may have ended by now."""
+        assert self.popen.stdin is not None
+        with suppress(BrokenPipeError), self.popen.stdin as orders:
+            orders.write(f"{log_file}\n".encode())
+
+    def ended(self) -> int | None:
+        """Its exit code, or None while it lives."""
+        code = self.popen.poll()
+        if code is not None:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+        return code
+
+
+@dataclass
+class _Place:
+    """One of the collectors that the run is to have."""
+
     log_file: Path
-    process: subprocess.Popen[bytes] | None = None
+    process: _Process | None = None
     failures: int = 0
     start_at: float = 0.0
     log_start: int = 0
-    """Size of the log when the process started, in bytes."""
-    scratch: str | None = None
-    """Its temporary folder, which it removes itself unless it is killed."""
+    """Size of the log when the process took this place, in bytes."""
 
-    def remove_scratch(self) -> None:
-        if self.scratch is not None:
-            shutil.rmtree(self.scratch, ignore_errors=True)
-            self.scratch = None
+
+def wait_for_turn() -> None:
+    """In a collector that a trainer started: wait until it has a place, and write to its log from then on.
+
+    Waits for as long as the trainer lives. SystemExit if the trainer has no use for it.
+    """
+    if not select.select([sys.stdin], [], [], 0)[0]:
+        log.info("the imports are done; waiting for a place")
+    log_file = sys.stdin.readline().strip()
+    if not log_file:
+        raise SystemExit(0)
+    send_output_to(Path(log_file))
+    os.environ[LOG_VARIABLE] = log_file
 
 
 class LocalCollectors:
@@ -63,7 +102,9 @@ class LocalCollectors:
         self._address = address
         self._run_dir = run_dir
         self._max_failures = max_failures
-        self._children = [_Child(run_dir / "logs" / f"collector-{i}.log") for i in range(count)]
+        self._places = [_Place(run_dir / "logs" / f"collector-{i}.log") for i in range(count)]
+        self._spare: _Process | None = None
+        self._wants_spare = count > 0
         self._stop = threading.Event()
         self._error: CollectorError | None = None
         self._thread = threading.Thread(target=self._supervise, name="collector-supervisor")
@@ -88,76 +129,104 @@ class LocalCollectors:
     def _supervise(self) -> None:
         # the kernel ends the children with the thread that started them, so this one must outlive them
         while not self._stop.is_set() and self._error is None:
-            for child in self._children:
-                self._look_after(child)
+            for place in self._places:
+                self._look_after(place)
+            self._look_after_spare()
             self._stop.wait(0.2)
         self._end_all()
 
-    def _look_after(self, child: _Child) -> None:
-        if child.process is None:
-            if time.monotonic() >= child.start_at:
-                child.process = self._start(child)
+    def _look_after(self, place: _Place) -> None:
+        if place.process is None:
+            if time.monotonic() >= place.start_at:
+                self._fill(place)
             return
-        code = child.process.poll()
+        code = place.process.ended()
         if code is None:
             return
-        started_at = child.start_at
-        child.process = None
-        child.remove_scratch()
+        started_at = place.start_at
+        place.process = None
         if code == 0:  # it left because the run is complete
-            child.start_at = float("inf")
+            place.start_at = float("inf")
             return
-        child.failures = 1 if self._last_arrival() > started_at else child.failures + 1
-        log.warning("a collector ended with exit code %d; its log is %s", code, child.log_file)
+        place.failures = 1 if self._last_arrival() > started_at else place.failures + 1
         if code == CONFIG_EXIT_CODE:
-            said = child.log_file.read_bytes()[child.log_start :].decode(errors="replace")
+            said = place.log_file.read_bytes()[place.log_start :].decode(errors="replace")
             # from the first such line on: an engine's output, quoted in the error, may contain more of them
             text = f"\n{said}".partition("\nerror: ")[2].rstrip()
-            self._error = CollectorError(f"a collector cannot run: {text}\nIts log: {child.log_file}")
+            self._error = CollectorError(f"a collector cannot run: {text}\nIts log: {place.log_file}")
             return
-        if child.failures > self._max_failures:
+        if place.failures > self._max_failures:
             self._error = CollectorError(
-                f"a collector cannot run (exit code {code}, {child.failures} failures in a row). The end of its log, "
-                f"{child.log_file}:\n{tail(child.log_file, lines=25)}"
+                f"a collector cannot run (exit code {code}, {place.failures} failures in a row). The end of its log, "
+                f"{place.log_file}:\n{tail(place.log_file, lines=25)}"
             )
             return
         self.restarts += 1
-        child.start_at = time.monotonic() + min(_LONGEST_PAUSE_S, 2.0 ** (child.failures - 1) - 1)
+        pause_s = min(_LONGEST_PAUSE_S, 2.0 ** (place.failures - 1) - 1)
+        when = f"in {pause_s:.0f} s" if pause_s else "now"
+        log.warning("a collector %s; another is started %s; its log is %s", _how(code, place), when, place.log_file)
+        place.start_at = time.monotonic() + pause_s
 
-    def _start(self, child: _Child) -> subprocess.Popen[bytes]:
-        child.log_file.parent.mkdir(parents=True, exist_ok=True)
-        child.start_at = time.monotonic()
-        child.scratch = folder_for_sockets("mineonline-collector-")
+    def _look_after_spare(self) -> None:
+        if self._spare is not None:
+            if self._spare.ended() is not None:
+                self._spare = None  # the next one is made when a collector has ended: this one may have been too much
+            return
+        if not self._wants_spare or any(place.process is None for place in self._places):
+            return
+        if self._last_arrival() > max(place.start_at for place in self._places) + _SPARE_AFTER_S:
+            self._spare = self._start(self._run_dir / "logs" / "spare.log")
+            self._wants_spare = False
+
+    def _fill(self, place: _Place) -> None:
+        """Give a place to the spare if there is one, otherwise to a new process."""
+        place.log_file.parent.mkdir(parents=True, exist_ok=True)
+        place.log_start = place.log_file.stat().st_size if place.log_file.exists() else 0
+        place.start_at = time.monotonic()
+        place.process, self._spare = self._spare or self._start(place.log_file), None
+        place.process.take_turn(place.log_file)
+        self._wants_spare = True
+
+    def _start(self, log_file: Path) -> _Process:
+        scratch = folder_for_sockets("mineonline-collector-")
         environment = {
             **os.environ,
             RUN_DIR_VARIABLE: str(self._run_dir),
-            LOG_VARIABLE: str(child.log_file),
             PARENT_VARIABLE: str(os.getpid()),
-            "TMPDIR": child.scratch,
+            "TMPDIR": scratch,
         }
         keys = [f"keys={self._run_dir / KEYS_FILE}"] if self._address.startswith("tcp://") else []
-        with child.log_file.open("ab") as file:
-            child.log_start = file.tell()
-            return subprocess.Popen(
+        with log_file.open("ab") as file:
+            started = subprocess.Popen(
                 [sys.executable, "-m", "mineonline.collect", f"run={self._address}", *keys],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=file,
                 env=environment,
                 # Ctrl-C in the trainer's terminal is for the trainer, which ends the collectors in an orderly way
                 start_new_session=True,
             )
+        return _Process(started, scratch)
 
     def _end_all(self) -> None:
-        alive = [child.process for child in self._children if child.process is not None]
+        alive = [
+            process for process in (self._spare, *(place.process for place in self._places)) if process is not None
+        ]
         for process in alive:
-            process.send_signal(signal.SIGTERM)
+            process.popen.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + 5.0
         for process in alive:
             try:
-                process.wait(timeout=max(0.0, deadline - time.monotonic()))
+                process.popen.wait(timeout=max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        for child in self._children:
-            child.remove_scratch()
+                process.popen.kill()
+                process.popen.wait()
+            process.ended()
+
+
+def _how(code: int, place: _Place) -> str:
+    """How and why a process ended."""
+    if code < 0:
+        return f"was killed ({signal.Signals(-code).name})"
+    said = last_error(place.log_file, place.log_start)
+    return f"ended with exit code {code} ({said})" if said else f"ended with exit code {code}"

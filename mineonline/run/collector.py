@@ -1,6 +1,6 @@
 """A collector process: joins a run, plays with the newest weights and sends fragments, until the run is complete.
 
-When the trainer is gone, it tries to join again. Ctrl-C or SIGTERM ends it within seconds.
+When the trainer is gone, or a worker was lost, it joins again. Ctrl-C or SIGTERM ends it within seconds.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,15 +20,15 @@ import zmq
 
 from mineonline.envs.build import build_env, can_stagger, env_spec, prepare
 from mineonline.envs.contract import EnvSpec
-from mineonline.envs.minestudio.requirements import FOLDER_VARIABLE, home
-from mineonline.errors import ConfigError
-from mineonline.experience.collector import FragmentSender, Watchdog, Workers, collect
+from mineonline.errors import CollectorError, ConfigError
+from mineonline.experience.collector import FragmentSender, Workers, collect
 from mineonline.experience.episodes import EpisodeScores
 from mineonline.experience.rollout import RolloutSettings
 from mineonline.experience.wire import RankLinks
+from mineonline.policies.actor import Actor
 from mineonline.policies.build import build_actor
 from mineonline.processes.join import DONE_FILE, JOIN_FILE, RunComplete, TrainerGone, Welcome, join
-from mineonline.processes.lifetimes import die_with_parent, own_temporary_folder, parent_trainer
+from mineonline.processes.lifetimes import parent_trainer
 from mineonline.processes.sockets import KEYS_FILE, Keys
 from mineonline.processes.stopping import ORPHANED
 from mineonline.processes.supervisor import LOG_VARIABLE
@@ -41,64 +42,110 @@ log = logging.getLogger("mineonline.collect")
 
 JOIN_PATIENCE_S = 600.0
 """How long to keep trying to join when no trainer answers."""
+_LOOK_EVERY_S = 0.2
+_SHORT_LIFE_S = 60.0
+"""Workers that end sooner than this after they were started make the pause before the next start longer."""
+_LONGEST_PAUSE_S = 30.0
 
 
-def settle_in() -> None:
-    """Make this process a collector: the parent that it ends with, and its temporary folder."""
-    # MineStudio's default is in the temporary folder, which is about to become private to this process
-    os.environ.setdefault(FOLDER_VARIABLE, str(home()))
-    parent = parent_trainer()
-    if parent is not None:
-        die_with_parent(parent, ORPHANED)
-    own_temporary_folder(given=parent is not None)
+@dataclass(frozen=True)
+class _Crew:
+    """The workers and what belongs to them. They survive their trainer if the next one asks for the same."""
+
+    config: Config
+    spec: EnvSpec
+    actor: Actor
+    settings: RolloutSettings
+    workers: Workers
+    episodes: EpisodeScores
+
+    def suits(self, config: Config) -> bool:
+        """Whether these workers can play for a trainer with this configuration."""
+        alike = msgspec.structs.replace(config, checkpoint=self.config.checkpoint, iterations=self.config.iterations)
+        # in lockstep the seed determines everything, and so nothing may be left from before
+        return alike == self.config and config.collector.mode != "lockstep"
 
 
 def collect_for_run(arguments: CollectArguments) -> None:
-    """Join the run and collect for it; join again whenever the trainer is gone, until the run is complete."""
+    """Join the run and collect for it, until the run is complete.
+
+    Joins again whenever the trainer is gone, and when workers were lost that had played: a new collector id gives their
+    successors new episodes. CollectorError if workers end before their first fragments are sent.
+    """
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    stack = ExitStack()
+    crew: _Crew | None = None
+    lost, short_lives = "", 0
     try:
         while True:
+            started = time.monotonic()
             try:
                 address, keys = find_trainer(arguments)
-                welcome = _join(context, arguments, address, keys)
-                play_for(context, welcome, keys, moved=partial(_has_moved, arguments, address))
+                welcome = _join(context, arguments, address, keys, lost)
+                lost = ""
+                config = msgspec.json.decode(welcome.config, type=Config)
+                if crew is None or not crew.suits(config):
+                    crew = None
+                    stack.close()
+                    crew = _start_crew(stack, config, welcome.collector_id)
+                play_for(context, welcome, keys, crew, moved=partial(_has_moved, arguments, address))
             except RunComplete:
                 log.info("the run is complete")
                 return
             except TrainerGone as reason:
                 log.warning("%s; joining again", reason)
-                time.sleep(1.0)
+            except CollectorError as error:
+                if crew is None or not crew.workers.played:
+                    raise
+                log.error("%s", error)
+                lost = str(error).partition(". The end of its log")[0]
+                crew = None
+                stack.close()
+                short_lives = short_lives + 1 if time.monotonic() - started < _SHORT_LIFE_S else 0
+                time.sleep(min(_LONGEST_PAUSE_S, 2.0 ** max(0, short_lives - 1) - 1))
     except SystemExit as leaving:
         if parent_trainer() is not None and leaving.code == 128 + ORPHANED and arguments.run.startswith("ipc://"):
             # the trainer was killed, so it cannot remove its socket folder
             shutil.rmtree(Path(arguments.run.removeprefix("ipc://")).parent, ignore_errors=True)
         raise
     finally:
+        stack.close()
         context.destroy(linger=0)
 
 
-def play_for(
-    context: zmq.Context[zmq.Socket[bytes]], welcome: Welcome, keys: Keys | None, moved: Callable[[], bool]
-) -> None:
-    """Play for the run that sent `welcome`, until RunComplete or TrainerGone is raised.
-
-    `moved`: whether the run's trainer now listens at another address; asked once a second.
-    """
-    config = msgspec.json.decode(welcome.config, type=Config)
+def _start_crew(stack: ExitStack, config: Config, collector_id: int) -> _Crew:
     collector = config.collector
     check_device("collector.device", collector.device)
-    log.info("joined run %s as collector %d", welcome.run_id[:8], welcome.collector_id)
     prepare(config.env)
     spec = env_spec(config.env, config.task)
     actor = build_actor(config, spec)
     environments = collector.workers * collector.envs_per_worker
     own_log = os.environ.get(LOG_VARIABLE)
     settings = rollout_settings(
-        config, spec, first_env=welcome.collector_id * environments, collector_log=Path(own_log) if own_log else None
+        config, spec, first_env=collector_id * environments, collector_log=Path(own_log) if own_log else None
     )
     log.info("starting %d environments", environments)
+    build = partial(build_env, config.env, config.task, seed=config.seed)
+    workers = Workers(
+        build, actor, settings, workers=collector.workers,
+        start_timeout_s=collector.start_timeout_s, batch_timeout_s=collector.batch_timeout_s,
+    )  # fmt: skip
+    stack.enter_context(workers)
+    return _Crew(config, spec, actor, settings, workers, episode_scores(config, spec))
+
+
+def play_for(
+    context: zmq.Context[zmq.Socket[bytes]], welcome: Welcome, keys: Keys | None, crew: _Crew, moved: Callable[[], bool]
+) -> None:
+    """Play for the run that sent `welcome`, until RunComplete, TrainerGone or an error of the workers is raised.
+
+    `moved`: whether the run's trainer now listens at another address; asked once a second.
+    """
+    config = crew.config
+    log.info("joined run %s as collector %d", welcome.run_id[:8], welcome.collector_id)
+    environments = config.collector.workers * config.collector.envs_per_worker
     with ExitStack() as stack:
-        state = actor.parts()
+        state = crew.actor.parts()
         subscriber = WeightsSubscriber(
             context, welcome.weights, keys, run_id=welcome.run_id,
             schema=weights_schema(state.policy), constant=weights_schema(state.reference),
@@ -106,24 +153,15 @@ def play_for(
         stack.callback(subscriber.close)
         links = RankLinks(context, welcome.experience, keys)
         stack.callback(links.close)
-        watchdog = Watchdog()
-        stack.callback(watchdog.close)
-        watchdog.feed(collector.start_timeout_s)
-        build = partial(build_env, config.env, config.task, seed=config.seed)
-        workers = stack.enter_context(Workers(build, actor, settings, workers=collector.workers))
         inbox = WeightsInbox(subscriber, moved)
         sender = FragmentSender(
-            links, episode_scores(config, spec), run_id=welcome.run_id, collector_id=welcome.collector_id,
-            schema=settings.schema(actor),
+            links, crew.episodes, run_id=welcome.run_id, collector_id=welcome.collector_id,
+            schema=crew.settings.schema(crew.actor), first_env=welcome.collector_id * environments,
         )  # fmt: skip
-
-        def alive() -> None:
-            watchdog.feed(collector.batch_timeout_s)
-            inbox.look()
-
-        lockstep = collector.mode == "lockstep"
-        per_version = config.buffer.fragments_per_iteration // (collector.count * environments) if lockstep else None
-        collect(workers, sender, inbox.take, alive, rollouts_per_version=per_version)
+        lockstep = config.collector.mode == "lockstep"
+        share = config.collector.count * environments
+        per_version = config.buffer.fragments_per_iteration // share if lockstep else None
+        collect(crew.workers, sender, inbox.take, inbox.look, rollouts_per_version=per_version)
 
 
 def rollout_settings(config: Config, spec: EnvSpec, *, first_env: int, collector_log: Path | None) -> RolloutSettings:
@@ -178,7 +216,7 @@ def find_trainer(arguments: CollectArguments) -> tuple[str, Keys | None]:
             return (folder / JOIN_FILE).read_text(), Keys.load(folder / KEYS_FILE)
         if time.monotonic() > deadline:
             raise ConfigError(f"run={run}: no trainer has written {JOIN_FILE} there in {JOIN_PATIENCE_S:.0f} s.")
-        time.sleep(0.5)
+        time.sleep(_LOOK_EVERY_S)
 
 
 def _has_moved(arguments: CollectArguments, address: str) -> bool:
@@ -191,11 +229,12 @@ def _has_moved(arguments: CollectArguments, address: str) -> bool:
 
 
 def _join(
-    context: zmq.Context[zmq.Socket[bytes]], arguments: CollectArguments, address: str, keys: Keys | None
+    context: zmq.Context[zmq.Socket[bytes]], arguments: CollectArguments, address: str, keys: Keys | None, lost: str
 ) -> Welcome:
     deadline = time.monotonic() + JOIN_PATIENCE_S
     while time.monotonic() < deadline:
-        welcome = join(context, address, keys, timeout_s=5.0)
+        moved = partial(_has_moved, arguments, address)
+        welcome = join(context, address, keys, timeout_s=5.0, moved=moved, lost=lost)
         if welcome is not None:
             return welcome
         log.info("no answer from %s yet", address)

@@ -6,7 +6,6 @@ It uses no trainer and no sockets, only the same workers as in a run, with weigh
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ import msgspec
 from mineonline.envs.build import build_env, env_spec, prepare
 from mineonline.envs.contract import EnvSpec
 from mineonline.errors import ConfigError
-from mineonline.experience.collector import Watchdog, Workers
+from mineonline.experience.collector import Workers
 from mineonline.experience.fragment_files import write
 from mineonline.fragment import Episode, Fragments
 from mineonline.policies.actor import Actor
@@ -98,13 +97,11 @@ def _play(config: Config, spec: EnvSpec, actor: Actor, written: _Written, wanted
     episodes = episode_scores(config, spec)
     names = [field.name for field in settings.schema(actor)]
     build = partial(build_env, config.env, config.task, seed=config.seed)
-    with ExitStack() as stack:
-        watchdog = Watchdog()
-        stack.callback(watchdog.close)
-        watchdog.feed(collector.start_timeout_s)
-        workers = stack.enter_context(Workers(build, actor, settings, workers=collector.workers))
+    with Workers(
+        build, actor, settings, workers=collector.workers,
+        start_timeout_s=collector.start_timeout_s, batch_timeout_s=collector.batch_timeout_s,
+    ) as workers:  # fmt: skip
         for rollout in workers:
-            watchdog.feed(collector.batch_timeout_s)
             played_N = ~rollout["idle_BT"].all(1)  # the others only waited for an episode to start
             if played_N.any():
                 fragments = Fragments.from_named_tensors({name: rollout[name][played_N] for name in names})

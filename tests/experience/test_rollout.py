@@ -15,6 +15,7 @@ from mineonline.fragment import Fragments
 from mineonline.policies.actor import Actor
 from mineonline.policies.build import build_actor
 from mineonline.policies.mlp import MlpPolicy
+from tests.helpers.programs import LIMIT_S
 from tests.helpers.settings import CARTPOLE, config_of
 
 
@@ -62,6 +63,7 @@ class CountingEnv:
 
 
 N, T = 3, 11
+LIMITS = {"start_timeout_s": LIMIT_S, "batch_timeout_s": LIMIT_S}
 
 
 def settings(spec, length=T, envs=N):
@@ -162,7 +164,9 @@ def test_fragments_are_stamped_with_the_weights_that_made_them_and_never_mix_two
     spec = env_spec(config.env, config.task)
     actor = build_actor(config, spec)
     chosen = settings(spec, length=16, envs=2)
-    with Workers(partial(build_env, config.env, config.task, seed=config.seed), actor, chosen, workers=2) as workers:
+    with Workers(
+        partial(build_env, config.env, config.task, seed=config.seed), actor, chosen, workers=2, **LIMITS
+    ) as workers:
         seen = []
         for number, batch in enumerate(workers):
             assert len(batch["env_B"]) == 4
@@ -185,7 +189,7 @@ def test_workers_of_one_collector_play_different_episodes():
     config = config_of(*CARTPOLE)
     spec = env_spec(config.env, config.task)
     build = partial(build_env, config.env, config.task, seed=config.seed)
-    with Workers(build, build_actor(config, spec), settings(spec, 4, 2), workers=2) as workers:
+    with Workers(build, build_actor(config, spec), settings(spec, 4, 2), workers=2, **LIMITS) as workers:
         batch = next(iter(workers))
     starts = batch["observation.state"][:, 0]
     assert batch["env_B"].tolist() == [0, 1, 2, 3]

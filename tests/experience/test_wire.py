@@ -271,7 +271,7 @@ def send(tmp_path):
         router = network.bind(zmq.ROUTER, "test")
         links = RankLinks(network.context, [network.address_of(router)], None)
         episodes = EpisodeScores(2, statistics=STATISTICS, task="hunt", staggered=False)
-        sender = FragmentSender(links, episodes, run_id="run", collector_id=0, schema=SCHEMA)
+        sender = FragmentSender(links, episodes, run_id="run", collector_id=0, schema=SCHEMA, first_env=0)
 
         def through(batch, count):
             batch["report.env_s"] = batch["report.policy_s"] = torch.zeros(len(batch["env_B"]))
