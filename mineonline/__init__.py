@@ -52,7 +52,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __version__: str
     from mineonline import errors
-    from mineonline.envs.contract import EnvSpec, Step, TensorSpec, VectorEnv
+    from mineonline.envs.contract import ContinuousAction, EnvSpec, Step, TensorSpec, VectorEnv
     from mineonline.envs.tasks import ActionMask
     from mineonline.experience.buffer import Arrivals, Batch
     from mineonline.experience.fragment_files import RecordedFragments
@@ -60,14 +60,14 @@ if TYPE_CHECKING:
     from mineonline.learning.module import PPO, IterationOutput
     from mineonline.learning.objective import Losses, Rows
     from mineonline.learning.sequences import FirstPass, Sequences
-    from mineonline.policies.heads import CategoricalHead, Head
+    from mineonline.policies.heads import CategoricalHead, GaussianHead, Head, head_for
     from mineonline.policies.minecraft_heads import FactoredHead, JointHead
     from mineonline.policies.policy import Memory, Policy, PolicyOutput
     from mineonline.policies.value import ValueHead
 
 _HOMES = {
     "errors": ("errors",),
-    "envs.contract": ("EnvSpec", "Step", "TensorSpec", "VectorEnv"),
+    "envs.contract": ("ContinuousAction", "EnvSpec", "Step", "TensorSpec", "VectorEnv"),
     "envs.tasks": ("ActionMask",),
     "experience.buffer": ("Arrivals", "Batch"),
     "experience.fragment_files": ("RecordedFragments",),
@@ -75,7 +75,7 @@ _HOMES = {
     "learning.module": ("PPO", "IterationOutput"),
     "learning.objective": ("Losses", "Rows"),
     "learning.sequences": ("FirstPass", "Sequences"),
-    "policies.heads": ("CategoricalHead", "Head"),
+    "policies.heads": ("CategoricalHead", "GaussianHead", "Head", "head_for"),
     "policies.minecraft_heads": ("FactoredHead", "JointHead"),
     "policies.policy": ("Memory", "Policy", "PolicyOutput"),
     "policies.value": ("ValueHead",),
@@ -88,11 +88,13 @@ __all__ = [
     "Arrivals",
     "Batch",
     "CategoricalHead",
+    "ContinuousAction",
     "EnvSpec",
     "Episode",
     "FactoredHead",
     "FirstPass",
     "Fragments",
+    "GaussianHead",
     "Head",
     "IterationOutput",
     "JointHead",
@@ -109,6 +111,7 @@ __all__ = [
     "VectorEnv",
     "__version__",
     "errors",
+    "head_for",
 ]
 
 

@@ -24,7 +24,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from mineonline.envs.contract import EnvSpec, TensorSpec
+from mineonline.envs.contract import ActionSpec, ContinuousAction, EnvSpec, TensorSpec
 
 Tensors = dict[str, Tensor]
 
@@ -38,7 +38,7 @@ class Fragments:
     first_BU: Tensor
     """bool: the row is the first of an episode; memory is reset before it."""
     action: Tensors
-    """Name -> (B, T) int64: class of each action."""
+    """Name -> (B, T) int64, the class; for a continuous action (B, T, *shape) float32, as sampled: not clipped."""
     log_prob_BT: Tensor
     """float32: log-probability of the whole action under the behaviour policy, in nats."""
     value_BT: Tensor
@@ -128,7 +128,7 @@ def fragment_schema(
     return (
         *(TensorField(f"observation.{name}", s.dtype, (length + 1, *s.shape)) for name, s in env.observation.items()),
         TensorField("first_BU", "bool", (length + 1,)),
-        *(TensorField(f"action.{name}", "int64", rows) for name in env.action),
+        *(_action_field(name, action, length) for name, action in env.action.items()),
         TensorField("log_prob_BT", "float32", rows),
         TensorField("value_BT", "float32", rows),
         TensorField("reward_BT", "float32", rows),
@@ -141,6 +141,12 @@ def fragment_schema(
         TensorField("env_B", "int64", ()),
         TensorField("sequence_B", "int64", ()),
     )
+
+
+def _action_field(name: str, action: ActionSpec, length: int) -> TensorField:
+    if isinstance(action, ContinuousAction):
+        return TensorField(f"action.{name}", "float32", (length, *action.shape))
+    return TensorField(f"action.{name}", "int64", (length,))
 
 
 def empty_fragments(schema: Sequence[TensorField], count: int) -> Tensors:

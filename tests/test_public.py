@@ -13,8 +13,9 @@ from tests.helpers.programs import LIMIT_S
 
 PUBLIC = {
     "PPO", "IterationOutput", "Losses", "Rows", "Sequences", "FirstPass",
-    "Policy", "PolicyOutput", "Memory", "Head", "CategoricalHead", "FactoredHead", "JointHead", "ValueHead",
-    "VectorEnv", "EnvSpec", "TensorSpec", "Step", "ActionMask",
+    "Policy", "PolicyOutput", "Memory", "Head", "CategoricalHead", "GaussianHead", "FactoredHead", "JointHead",
+    "head_for", "ValueHead",
+    "VectorEnv", "EnvSpec", "ContinuousAction", "TensorSpec", "Step", "ActionMask",
     "Fragments", "Episode", "Batch", "Arrivals", "RecordedFragments",
     "errors", "__version__",
 }  # fmt: skip

@@ -40,7 +40,7 @@ def env_spec(env: EnvConfig, task: Task | None) -> EnvSpec:
     if isinstance(env, GymEnvConfig):
         from mineonline.envs.gym import gym_spec
 
-        return gym_spec(env.id, env.kwargs)
+        return gym_spec(env)
     if isinstance(env, CrafterEnvConfig):
         from mineonline.envs import crafter
 
@@ -70,7 +70,7 @@ def build_env(
     if isinstance(env, GymEnvConfig):
         from mineonline.envs.gym import GymEnv
 
-        return GymEnv(env.id, env.kwargs, num_envs=num_envs, seed=seed, first_index=first_index)
+        return GymEnv(env, num_envs=num_envs, seed=seed, first_index=first_index)
     if isinstance(env, CrafterEnvConfig):
         from mineonline.envs.crafter import CrafterEnv
 

@@ -5,7 +5,7 @@ Axes: N environments, H height, W width, C channels, K statistics.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 Observation = dict[str, NDArray[np.generic]]
 """Name -> array `[N, *shape]`. Owned by the environment and overwritten by its next call: copy what you keep."""
 
-Action = dict[str, NDArray[np.int64]]
-"""Name -> class index for every environment, `[N]`."""
+Action = dict[str, NDArray[Any]]
+"""Name -> what each environment does: class indices `[N]` int64, or, for a continuous action, `[N, *shape]` float32."""
 
 
 class TensorSpec(msgspec.Struct, frozen=True):
@@ -25,13 +25,26 @@ class TensorSpec(msgspec.Struct, frozen=True):
     dtype: str
 
 
+class ContinuousAction(msgspec.Struct, frozen=True):
+    """An action of real numbers. A policy may choose any: the environment clips them to their bounds."""
+
+    shape: tuple[int, ...]
+    low: tuple[float | None, ...]
+    """Lower bound of each number, in C order; None where there is none."""
+    high: tuple[float | None, ...]
+
+
+ActionSpec = int | ContinuousAction
+"""Number of classes of a categorical action, or what a continuous one looks like."""
+
+
 class EnvSpec(msgspec.Struct, frozen=True):
     """All that is needed to build a policy for an environment, without starting one."""
 
     observation: dict[str, TensorSpec]
     """For example `{"image": ((48, 64, 3), "uint8")}`."""
-    action: dict[str, int]
-    """Number of classes of each categorical action, for example `{"buttons": 8641, "camera": 121}`."""
+    action: dict[str, ActionSpec]
+    """For example `{"buttons": 8641, "camera": 121}`."""
     statistics: tuple[str, ...] = ()
     """Names of the columns of `Step.statistics_NK`, for example `("kill_entity/cow",)`."""
 
@@ -50,6 +63,8 @@ class Step(msgspec.Struct, frozen=True):
     """The environment has failed since the last step and is replaced; any episode it was playing is truncated."""
     statistics_NK: NDArray[np.float32]
     """Totals of the current episode so far, one column per name in `EnvSpec.statistics`."""
+    reasons: dict[int, str] = {}
+    """Environment -> why it failed, for those of `crashed_N`: one line, shown to the user."""
 
 
 class VectorEnv(Protocol):

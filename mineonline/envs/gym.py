@@ -1,97 +1,247 @@
-"""Any gymnasium environment behind the contract."""
+"""Any gymnasium environment behind the contract. One that is broken costs only its own episode.
+
+Axes: N environments.
+"""
 
 from __future__ import annotations
 
+import logging
+import time
+import traceback
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from mineonline.envs.contract import Action, EnvSpec, Observation, Step, TensorSpec
-from mineonline.errors import ConfigError, EnvError
+from mineonline.envs.contract import Action, EnvSpec, Observation, Step
+from mineonline.envs.deadline import Deadline, Overdue
+from mineonline.envs.failures import Failures
+from mineonline.envs.settings import IDLE_S, GymEnvConfig
+from mineonline.envs.spaces import Leaf, Unfit, action_reader, observation_leaves
+from mineonline.errors import ConfigError, EnvError, MineonlineError
+
+log = logging.getLogger(__name__)
+
+_FAULTS = (Exception, SystemExit, Overdue)
+"""What an environment may raise."""
 
 
 class GymEnv:
     """N copies of one gymnasium environment, stepped one after the other. Implements `VectorEnv`.
 
     Episode e of the environment with global index i is seeded with `SeedSequence(seed, (i, e))`.
+
+    An environment fails when it raises, does not answer within `config.step_timeout_s` (see `Deadline` for what cannot
+    be interrupted), or returns something that is not in its space, or not finite. Its episode then ends (truncated,
+    crashed) with the last good observation, and it is closed and made anew, after a pause if it keeps failing. Until an
+    episode has started it is in `waiting_N`. EnvError after `config.max_failures` failures of one environment without a
+    decision in between.
     """
 
-    def __init__(self, env_id: str, kwargs: dict[str, Any], *, num_envs: int, seed: int, first_index: int = 0) -> None:
-        self._envs = [_make(env_id, kwargs) for _ in range(num_envs)]
-        self.spec = _spec(env_id, self._envs[0])
+    def __init__(self, config: GymEnvConfig, *, num_envs: int, seed: int, first_index: int = 0) -> None:
         self.num_envs = num_envs
         self.waiting_N = np.zeros(num_envs, np.bool_)
-        self._seed = seed
-        self._first_index = first_index
-        self._episode_N = np.zeros(num_envs, np.int64)
-        ((self._name, tensor),) = self.spec.observation.items()
-        self._observation = np.zeros((num_envs, *tensor.shape), tensor.dtype)
-        self._multi = isinstance(self._envs[0].action_space, gymnasium.spaces.MultiDiscrete)
+        self._config, self._seed, self._first_index = config, seed, first_index
+        self._failures = Failures("environment", first_index, most=config.max_failures)
+        self._deadline = Deadline(config.step_timeout_s)
+        self._envs: list[gymnasium.Env[Any, Any] | None] = [None] * num_envs
+        first = self._make_first()
+        self.spec = _spec(config.id, first)
+        self._actions = action_reader(first.action_space, config.id)
+        leaves = observation_leaves(first.observation_space, config.id)
+        self._shown, self._next = _Rows(leaves, num_envs), _Rows(leaves, num_envs)
+        """Observations are written to the second; they become the first when they are known to be good."""
+        self._episode_N = [0] * num_envs
 
     def reset(self, which_N: NDArray[np.bool_]) -> Observation:
-        for i in np.flatnonzero(which_N):
-            sequence = np.random.SeedSequence(
-                self._seed, spawn_key=(self._first_index + int(i), int(self._episode_N[i]))
-            )
-            self._observation[i], _ = self._envs[i].reset(seed=int(sequence.generate_state(1)[0]))
-            self._episode_N[i] += 1
-        return {self._name: self._observation}
+        """Start new episodes; an environment that fails to is in `waiting_N`, and shows its last observation."""
+        self.waiting_N |= which_N
+        self._begin_episodes(0.0)
+        return self._shown.arrays
 
     def step(self, action: Action, active_N: NDArray[np.bool_]) -> Step:
+        playing = np.flatnonzero(active_N & ~self.waiting_N).tolist()
         reward_N = np.zeros(self.num_envs, np.float32)
-        terminated_N = np.zeros(self.num_envs, np.bool_)
-        truncated_N = np.zeros(self.num_envs, np.bool_)
-        chosen = np.stack(list(action.values()), -1)
-        for i in np.flatnonzero(active_N):
-            choice = chosen[i] if self._multi else int(chosen[i, 0])
-            self._observation[i], reward, terminated, truncated, _ = self._envs[i].step(choice)
-            reward_N[i], terminated_N[i], truncated_N[i] = float(reward), terminated, truncated and not terminated
+        terminated_N, truncated_N = np.zeros((2, self.num_envs), np.bool_)
+        chosen = self._actions.of(action)
+        faults: dict[int, BaseException] = {}
+        envs, rows, deadline = self._envs, self._next.rows, self._deadline
+        with deadline:
+            for n in playing:
+                deadline.calls += 1
+                try:
+                    observation, reward_N[n], terminated_N[n], truncated_N[n], _ = envs[n].step(chosen[n])  # type: ignore[union-attr]
+                    for read, row in rows[n]:
+                        row[...] = read(observation)
+                except _FAULTS as error:
+                    deadline.calls += 1
+                    faults[n] = error
+        if not np.isfinite(reward_N).all():
+            for n in np.flatnonzero(~np.isfinite(reward_N)).tolist():
+                faults.setdefault(n, Unfit(f"its reward is {reward_N[n]}"))
+        for n, name in self._next.not_finite().items():
+            faults.setdefault(n, Unfit(f"the observation {name!r} is not finite"))
+        truncated_N &= ~terminated_N
+        for n, fault in faults.items():
+            reward_N[n], terminated_N[n], truncated_N[n] = 0.0, False, True
+            self._fail(n, fault)
+        good = [n for n in playing if n not in faults] if faults else playing
+        self._failures.decided(good)
+        self._show(good)
+        self._begin_episodes(0.0 if playing else IDLE_S)
+        reasons = self._failures.take()
+        crashed_N = np.zeros(self.num_envs, np.bool_)
+        crashed_N[list(reasons)] = True
         return Step(
-            observation={self._name: self._observation},
-            reward_N=reward_N,
-            terminated_N=terminated_N,
-            truncated_N=truncated_N,
-            crashed_N=np.zeros(self.num_envs, np.bool_),
-            statistics_NK=np.zeros((self.num_envs, 0), np.float32),
-        )
+            observation=self._shown.arrays, reward_N=reward_N, terminated_N=terminated_N, truncated_N=truncated_N,
+            crashed_N=crashed_N, statistics_NK=np.zeros((self.num_envs, 0), np.float32), reasons=reasons,
+        )  # fmt: skip
 
     def close(self) -> None:
-        for env in self._envs:
-            env.close()
+        for n in range(self.num_envs):
+            self._discard(n)
+        self._deadline.close()
+
+    def _show(self, good: list[int]) -> None:
+        """Show what these environments returned; the others stay as they were."""
+        if len(good) < self.num_envs:
+            for n in set(range(self.num_envs)).difference(good):
+                self._next.copy(n, self._shown)
+        self._shown, self._next = self._next, self._shown
+
+    def _begin_episodes(self, wait_s: float) -> None:
+        """Start the episodes of the waiting environments. Waits for the first of them, `wait_s` at most."""
+        until = time.monotonic() + wait_s
+        while waiting := np.flatnonzero(self.waiting_N).tolist():
+            for n in waiting:
+                if not self._failures.pause_s(n):
+                    self._begin_episode(n)
+            left_s = until - time.monotonic()
+            if not self.waiting_N.all() or left_s <= 0:
+                return
+            time.sleep(min(left_s, *(self._failures.pause_s(n) for n in waiting)))
+
+    def _begin_episode(self, n: int) -> None:
+        sequence = np.random.SeedSequence(self._seed, spawn_key=(self._first_index + n, self._episode_N[n]))
+        self._episode_N[n] += 1
+        try:
+            with self._deadline:
+                env = self._envs[n]
+                if env is None:
+                    env = self._envs[n] = _make(self._config)
+                    if _spec(self._config.id, env) != self.spec:
+                        raise Unfit("its spaces are not those of its first copy")
+                observation, _ = env.reset(seed=int(sequence.generate_state(1)[0]))
+                self._next.write(n, observation)
+            if name := self._next.not_finite().get(n):
+                raise Unfit(f"the observation {name!r} is not finite")
+        except _FAULTS as error:
+            self._next.copy(n, self._shown)
+            self._fail(n, error)
+        else:
+            self._shown.copy(n, self._next)
+            self.waiting_N[n] = False
+
+    def _make_first(self) -> gymnasium.Env[Any, Any]:
+        """Make environment 0, which says what the others are like. Tries again as if it had to begin an episode."""
+        while True:
+            try:
+                with self._deadline:
+                    env = self._envs[0] = _make(self._config)
+                return env
+            except _FAULTS as error:
+                self._fail(0, error)
+            time.sleep(self._failures.pause_s(0))
+
+    def _fail(self, n: int, error: BaseException) -> None:
+        """An environment has failed: close it. An error that is meant for the user is raised."""
+        if isinstance(error, MineonlineError):
+            raise error
+        self._discard(n)
+        reason = _reason(error)
+        if isinstance(error, Overdue):
+            reason = f"no answer within env.step_timeout_s={self._config.step_timeout_s:g}{_place(error)}"
+        self._failures.add(n, reason, error=error)
+
+    def _discard(self, n: int) -> None:
+        env, self._envs[n] = self._envs[n], None
+        if env is None:
+            return
+        try:
+            with self._deadline:
+                env.close()
+        except _FAULTS as error:
+            log.warning("environment %d could not be closed: %s", self._first_index + n, _reason(error))
 
 
-def gym_spec(env_id: str, kwargs: dict[str, Any]) -> EnvSpec:
-    """The spec of `GymEnv`, from a temporary instance. ConfigError if its id is unknown or its spaces unsupported."""
-    env = _make(env_id, kwargs)
+class _Rows:
+    """An observation of each environment."""
+
+    def __init__(self, leaves: list[Leaf], num_envs: int) -> None:
+        self.arrays = {leaf.name: np.zeros((num_envs, *leaf.spec.shape), leaf.spec.dtype) for leaf in leaves}
+        self.rows = [[(leaf.read, self.arrays[leaf.name][n]) for leaf in leaves] for n in range(num_envs)]
+        """For each environment, how to read each part of an observation, and where it goes."""
+
+    def write(self, n: int, observation: Any) -> None:
+        """Unfit if it is not what the space says."""
+        for read, row in self.rows[n]:
+            row[...] = read(observation)
+
+    def copy(self, n: int, source: _Rows) -> None:
+        """Take over one environment's observation."""
+        for name, array in self.arrays.items():
+            array[n] = source.arrays[name][n]
+
+    def not_finite(self) -> dict[int, str]:
+        """Environment -> a part of its observation that is not finite."""
+        found: dict[int, str] = {}
+        for name, array in self.arrays.items():
+            if array.dtype == np.float32 and not np.isfinite(array).all():
+                bad_N = ~np.isfinite(array).reshape(len(array), -1).all(1)
+                found |= dict.fromkeys(np.flatnonzero(bad_N).tolist(), name)
+        return found
+
+
+def gym_spec(config: GymEnvConfig) -> EnvSpec:
+    """The spec of `GymEnv`, from a temporary instance.
+
+    ConfigError if its id is unknown or its spaces unsupported; EnvError if it cannot be made.
+    """
     try:
-        return _spec(env_id, env)
+        env = _make(config)
+    except MineonlineError:
+        raise
+    except _FAULTS as error:
+        raise EnvError(f"env.id={config.id}: it cannot be made. {_reason(error)}") from error
+    try:
+        return _spec(config.id, env)
     finally:
         env.close()
 
 
-def _make(env_id: str, kwargs: dict[str, Any]) -> gymnasium.Env[Any, Any]:
+def _make(config: GymEnvConfig) -> gymnasium.Env[Any, Any]:
     try:
-        return gymnasium.make(env_id, **kwargs)
+        return gymnasium.make(config.id, **config.kwargs)
     except gymnasium.error.UnregisteredEnv as error:
-        raise ConfigError(f"env.id={env_id}: gymnasium has no such environment. {error}") from None
+        raise ConfigError(f"env.id={config.id}: gymnasium has no such environment. {error}") from None
     except gymnasium.error.DependencyNotInstalled as error:
-        raise EnvError(f"env.id={env_id}: a package is missing. {error}") from None
+        raise EnvError(f"env.id={config.id}: a package is missing. {error}") from None
 
 
 def _spec(env_id: str, env: gymnasium.Env[Any, Any]) -> EnvSpec:
-    space, actions = env.observation_space, env.action_space
-    if not isinstance(space, gymnasium.spaces.Box):
-        raise ConfigError(f"env.id={env_id}: observations are {space}; only Box is supported.")
-    if isinstance(actions, gymnasium.spaces.Discrete) and actions.start == 0:
-        classes = {"action": int(actions.n)}
-    elif isinstance(actions, gymnasium.spaces.MultiDiscrete) and actions.nvec.ndim == 1 and not actions.start.any():
-        classes = {f"action{i}": int(n) for i, n in enumerate(actions.nvec)}
-    else:
-        raise ConfigError(
-            f"env.id={env_id}: actions are {actions}; only Discrete and MultiDiscrete from 0 are supported."
-        )
-    picture = space.dtype == np.uint8 and len(space.shape) == 3
-    tensor = TensorSpec(shape=tuple(space.shape), dtype="uint8" if picture else "float32")
-    return EnvSpec(observation={"image" if picture else "state": tensor}, action=classes)
+    return EnvSpec(
+        observation={leaf.name: leaf.spec for leaf in observation_leaves(env.observation_space, env_id)},
+        action=action_reader(env.action_space, env_id).specs,
+    )
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) if isinstance(error, Unfit) else f"{type(error).__name__}: {error}{_place(error)}"
+
+
+def _place(error: BaseException) -> str:
+    """Where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""

@@ -21,10 +21,17 @@ class WorldEnvConfig(Section, frozen=True, tag="world", tag_field="kind"):
 
 
 class GymEnvConfig(Section, frozen=True, tag="gym", tag_field="kind"):
-    """Any gymnasium environment with a Box observation and a Discrete or MultiDiscrete action."""
+    """Any gymnasium environment. Observations: Box, Discrete, MultiDiscrete, MultiBinary, or Dicts and Tuples of these;
+    a uint8 Box with three axes is a picture. Actions: the same; those of a Box are sampled without regard to its
+    bounds, and then clipped to them."""
 
     id: str
     """Registered name, for example `CartPole-v1`."""
+    step_timeout_s: float
+    """A step, or the start of an episode, that takes longer counts as a hang: the environment is replaced. Set it to
+    several times what the slowest takes."""
+    max_failures: int
+    """The collector gives up when an environment has failed this many times without a decision in between."""
     kwargs: dict[str, Any] = {}
     """Passed to `gymnasium.make`."""
 

@@ -5,7 +5,8 @@ for any number of fragments, the tensor `crc32` (int64, the CRC-32 of each fragm
 
     format    version of this layout
     schema    JSON list of `TensorField`; equal in all files of a set
-    actions   JSON object: classes of each action, for example {"buttons": 8641, "camera": 121}; equal in all files
+    actions   JSON object: classes of each action, for example {"buttons": 8641, "camera": 121}, or, for a continuous
+              one, its shape and bounds; equal in all files
     env       the task, or the id of the gymnasium environment
     crc32     of the other metadata
 
@@ -27,7 +28,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mineonline.atomic import written_whole
-from mineonline.envs.contract import EnvSpec
+from mineonline.envs.contract import ActionSpec, EnvSpec
 from mineonline.errors import DECODE_ERRORS, ConfigError
 from mineonline.fragment import Fragments, TensorField, concatenate
 
@@ -46,14 +47,14 @@ class _Description(msgspec.Struct, frozen=True):
     """What a file says about its fragments."""
 
     schema: tuple[TensorField, ...]
-    actions: dict[str, int]
+    actions: dict[str, ActionSpec]
     env: str
 
 
-def write(folder: Path, number: int, fragments: Fragments, *, env: str, actions: Mapping[str, int]) -> Path:
+def write(folder: Path, number: int, fragments: Fragments, *, env: str, actions: Mapping[str, ActionSpec]) -> Path:
     """Write file `number` (counted from 0) of the set in `folder`, which must exist. Returns the file.
 
-    `env`: name of the task or environment. `actions`: number of classes of each action. ConfigError if it cannot be
+    `env`: name of the task or environment. `actions`: those of its `EnvSpec`. ConfigError if it cannot be
     written; an error or an interrupt leaves no partial file behind.
     """
     tensors = {name: tensor.contiguous() for name, tensor in fragments.named_tensors()}
@@ -102,7 +103,7 @@ class RecordedFragments:
         self.schema = descriptions[0].schema
         """Every tensor of a fragment, in the order of `Fragments.named_tensors`."""
         self.actions = descriptions[0].actions
-        """Number of classes of each action."""
+        """Name -> number of classes, or what a continuous action looks like."""
         self.envs = tuple(dict.fromkeys(description.env for description in descriptions))
         """Names of the tasks or environments that were played."""
         self._ends = torch.tensor([count for _, count in opened]).cumsum(0)
@@ -172,7 +173,7 @@ def _examine(file: Path) -> tuple[_Description, int]:
     try:
         description = _Description(
             schema=msgspec.json.decode(metadata.get("schema", ""), type=tuple[TensorField, ...]),
-            actions=msgspec.json.decode(metadata.get("actions", ""), type=dict[str, int]),
+            actions=msgspec.json.decode(metadata.get("actions", ""), type=dict[str, ActionSpec]),
             env=metadata.get("env", ""),
         )
     except DECODE_ERRORS as error:
@@ -223,8 +224,13 @@ def _checksum_of(metadata: Mapping[str, str]) -> str:
     return f"{zlib.crc32(msgspec.json.encode(sorted(metadata.items()))):08x}"
 
 
-def _in_words(actions: Mapping[str, int]) -> dict[str, str]:
-    return {f"action.{name}": f"one of {classes} classes" for name, classes in actions.items()}
+def _in_words(actions: Mapping[str, ActionSpec]) -> dict[str, str]:
+    return {
+        f"action.{name}": f"one of {action} classes"
+        if isinstance(action, int)
+        else f"real numbers {list(action.shape)}"
+        for name, action in actions.items()
+    }
 
 
 def _dtype_name(tensor: Tensor) -> str:

@@ -26,7 +26,7 @@ from torchrl.collectors import Collector
 from torchrl.data import Binary, Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
-from mineonline.envs.contract import EnvSpec, Observation, VectorEnv
+from mineonline.envs.contract import ContinuousAction, EnvSpec, Observation, VectorEnv
 from mineonline.errors import MineonlineError
 from mineonline.fragment import TensorField, empty_fragments
 from mineonline.policies.actor import Actor
@@ -185,7 +185,12 @@ class TorchrlEnv(EnvBase):  # type: ignore[misc]
             shape=n,
         )
         self.action_spec = Composite(
-            {name: Categorical(classes, shape=n, dtype=torch.int64) for name, classes in vector.spec.action.items()},
+            {
+                name: Unbounded((*n, *action.shape), dtype=torch.float32)
+                if isinstance(action, ContinuousAction)
+                else Categorical(action, shape=n, dtype=torch.int64)
+                for name, action in vector.spec.action.items()
+            },
             shape=n,
         )
         self.reward_spec = Unbounded((*n, 1), dtype=torch.float32)

@@ -24,6 +24,7 @@ import zmq
 from torch import Tensor
 from zmq.utils.monitor import recv_monitor_message
 
+from mineonline.envs.contract import ActionSpec
 from mineonline.errors import DECODE_ERRORS, NotFiniteError, WireError
 from mineonline.experience.buffer import FragmentBuffer
 from mineonline.fragment import Fragments, Report, TensorField
@@ -62,12 +63,12 @@ def decode(
     *,
     run_id: str,
     schema: Sequence[TensorField],
-    actions: Mapping[str, int],
+    actions: Mapping[str, ActionSpec],
     statistics: Sequence[str],
 ) -> tuple[Report, Fragments]:
     """The report and one fragment (B = 1), which views the frames' memory. WireError says why a message is refused.
 
-    `actions`: number of classes of each action, for example `{"buttons": 8641}`. `statistics`: names of the totals that
+    `actions`: those of the environment, for example `{"buttons": 8641}`. `statistics`: names of the totals that
     finished episodes must report.
     """
     try:
@@ -88,10 +89,10 @@ def decode(
     return header.report, fragment
 
 
-def _check_values(fragment: Fragments, actions: Mapping[str, int]) -> None:
+def _check_values(fragment: Fragments, actions: Mapping[str, ActionSpec]) -> None:
     for name, classes in actions.items():
         action = fragment.action[name]
-        if int(action.min()) < 0 or int(action.max()) >= classes:
+        if isinstance(classes, int) and (int(action.min()) < 0 or int(action.max()) >= classes):
             raise WireError(f"action.{name} is outside 0..{classes - 1}")
     for name, tensor in fragment.named_tensors():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
@@ -190,7 +191,7 @@ class Receiver:
         rank: int,
         run_id: str,
         schema: tuple[TensorField, ...],
-        actions: dict[str, int],
+        actions: dict[str, ActionSpec],
         statistics: tuple[str, ...],
     ) -> None:
         largest = 2**20 + max(field.nbytes for field in schema)

@@ -27,7 +27,7 @@ class Sequences:
     memory: Tensors
     """Name -> (S, *shape): the policy's memory before the first row, under the weights at the iteration's start."""
     action: Tensors
-    """Name -> (S, C) int64."""
+    """Name -> (S, C), or (S, C, *shape) for a continuous action."""
     behaviour_log_prob_BT: Tensor
     """Under the behaviour policy, in nats."""
     proximal_log_prob_BT: Tensor

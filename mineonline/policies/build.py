@@ -14,7 +14,7 @@ import torch
 from mineonline.envs.contract import EnvSpec
 from mineonline.errors import ConfigError
 from mineonline.policies.actor import Actor
-from mineonline.policies.heads import CategoricalHead, Head
+from mineonline.policies.heads import Head, head_for
 from mineonline.policies.minecraft_heads import FactoredHead, JointHead
 from mineonline.policies.mlp import MlpPolicy
 from mineonline.policies.policy import Policy
@@ -45,17 +45,15 @@ def build_policy(config: Config, spec: EnvSpec) -> Policy:
                 spec, settings.kwargs,
                 temperature=settings.temperature, zero_initial_value=settings.zero_initial_value,
             )  # fmt: skip
-        if "image" not in spec.observation:
-            raise ConfigError("policy=tiny reads pictures, but the environment shows vectors. Use policy=mlp.")
         head: Head
         if config.task is None:
-            head = CategoricalHead(config.policy.hidden_size, spec.action)
+            head = head_for(config.policy.hidden_size, spec.action)
         elif config.policy.head == "factored":
             head = FactoredHead(config.policy.hidden_size, config.task.actions)
         else:
             head = JointHead(config.policy.hidden_size, config.task.actions)
         return TinyPolicy(
-            spec.observation["image"], head,
+            spec.observation, head,
             channels=config.policy.channels, hidden_size=config.policy.hidden_size,
             recurrent=config.policy.memory == "gru", zero_initial_value=config.policy.zero_initial_value,
         )  # fmt: skip

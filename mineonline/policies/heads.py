@@ -6,11 +6,14 @@ components). Impossible choices have probability 0.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 
+from mineonline.envs.contract import ActionSpec, ContinuousAction
 from mineonline.fragment import Tensors
 from mineonline.policies.precision import FullPrecisionLinear
 
@@ -27,7 +30,8 @@ def orthogonal_(layer: nn.Linear | nn.Conv2d, gain: float) -> None:
 class Head(nn.Module):
     """Distribution over actions.
 
-    `logits` is the output of `forward`, with any leading axes; an action is name -> int64 with the same leading axes.
+    `logits` is the output of `forward`, with any leading axes; an action is name -> int64 with the same leading axes,
+    or float32 with them and the shape of a continuous action.
     """
 
     def forward(self, features: Tensor) -> Tensor:
@@ -39,11 +43,11 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def best(self, logits: Tensor) -> Tensors:
-        """The most probable choice of every component."""
+        """The most probable choice of every component: the class, or the mean of a continuous one."""
         raise NotImplementedError
 
     def log_prob(self, logits: Tensor, action: Tensors) -> Tensor:
-        """Log-probability of whole actions, in nats."""
+        """Log-probability of whole actions, in nats; of the density for continuous components."""
         raise NotImplementedError
 
     def entropy(self, logits: Tensor) -> Tensor:
@@ -117,3 +121,93 @@ class CategoricalHead(GroupedHead):
 
     def kl(self, logits: Tensor, other: Tensor) -> Tensor:
         return self._group_kl(logits, other).sum(-1)
+
+
+class GaussianHead(Head):
+    """Independent normal distributions of all continuous components, and a `CategoricalHead` of the others, if any.
+
+    The mean follows the features; the standard deviation does not, as is usual for PPO (Andrychowicz et al. 2021, Huang
+    et al. 2022). An action with two bounds starts in their middle, with half their distance as the deviation; one
+    without starts at 0 with deviation 1. Samples are not clipped. `logits` is (..., G x K + 2 D): the logits of the G
+    categorical components, then mean and log standard deviation of the D numbers.
+    """
+
+    centre: Tensor
+    log_scale: Tensor
+
+    def __init__(self, features: int, action: Mapping[str, ActionSpec], *, gain: float = 0.01) -> None:
+        super().__init__()
+        classes = {name: number for name, number in action.items() if isinstance(number, int)}
+        self._continuous = {name: part for name, part in action.items() if isinstance(part, ContinuousAction)}
+        self.categorical = CategoricalHead(features, classes) if classes else None
+        starts = [
+            _start(*bounds) for part in self._continuous.values() for bounds in zip(part.low, part.high, strict=True)
+        ]
+        centre, scale = torch.tensor(starts).unbind(1)
+        self.linear = nn.Linear(features, len(starts))
+        orthogonal_(self.linear, gain)
+        self.log_deviation = nn.Parameter(torch.zeros(len(starts)))
+        """In units of the start's."""
+        self.register_buffer("centre", centre, persistent=False)
+        self.register_buffer("log_scale", scale.log(), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        mean = self.centre + self.log_scale.exp() * self.linear(features).float()
+        log_deviation = (self.log_scale + self.log_deviation.float()).expand_as(mean)
+        parts = [] if self.categorical is None else [self.categorical(features).flatten(-2)]
+        return torch.cat([*parts, mean, log_deviation], -1)
+
+    def sample(self, logits: Tensor) -> Tensors:
+        _, mean, log_deviation = self._split(logits)
+        return self._action(logits, mean + log_deviation.exp() * torch.randn_like(mean), random=True)
+
+    def best(self, logits: Tensor) -> Tensors:
+        return self._action(logits, self._split(logits)[1], random=False)
+
+    def log_prob(self, logits: Tensor, action: Tensors) -> Tensor:
+        classes, mean, log_deviation = self._split(logits)
+        number = torch.cat([action[name].reshape(*mean.shape[:-1], -1) for name in self._continuous], -1)
+        distance = (number - mean) * (-log_deviation).exp()
+        density = (-0.5 * distance.square() - log_deviation - 0.5 * math.log(2 * math.pi)).sum(-1)
+        return density if self.categorical is None else density + self.categorical.log_prob(classes, action)
+
+    def entropy(self, logits: Tensor) -> Tensor:
+        classes, _, log_deviation = self._split(logits)
+        entropy = (log_deviation + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
+        return entropy if self.categorical is None else entropy + self.categorical.entropy(classes)
+
+    def kl(self, logits: Tensor, other: Tensor) -> Tensor:
+        classes, mean, log_deviation = self._split(logits)
+        other_classes, other_mean, other_log_deviation = self._split(other)
+        wider = other_log_deviation - log_deviation
+        distance = (mean - other_mean) * (-other_log_deviation).exp()
+        kl = (wider + 0.5 * ((-2 * wider).exp() + distance.square() - 1)).sum(-1)
+        return kl if self.categorical is None else kl + self.categorical.kl(classes, other_classes)
+
+    def _split(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits of the categorical head (..., G, K), mean and log standard deviation (..., D)."""
+        numbers = len(self.centre)
+        classes, mean, log_deviation = logits.tensor_split([-2 * numbers, -numbers], -1)
+        if self.categorical is not None:
+            classes = classes.reshape(*classes.shape[:-1], self.categorical.groups, self.categorical.classes)
+        return classes, mean, log_deviation
+
+    def _action(self, logits: Tensor, number: Tensor, *, random: bool) -> Tensors:
+        ends = list(accumulate(len(part.low) for part in self._continuous.values()))
+        pieces = zip(self._continuous.items(), number.tensor_split(ends[:-1], -1), strict=True)
+        action = {name: piece.reshape(*piece.shape[:-1], *part.shape) for (name, part), piece in pieces}
+        if self.categorical is not None:
+            classes = self._split(logits)[0]
+            action |= self.categorical.sample(classes) if random else self.categorical.best(classes)
+        return action
+
+
+def head_for(features: int, action: Mapping[str, ActionSpec]) -> Head:
+    """The head for an environment's actions (`EnvSpec.action`)."""
+    classes = {name: number for name, number in action.items() if isinstance(number, int)}
+    return CategoricalHead(features, classes) if len(classes) == len(action) else GaussianHead(features, action)
+
+
+def _start(low: float | None, high: float | None) -> tuple[float, float]:
+    """Mean and standard deviation to start with."""
+    return (0.0, 1.0) if low is None or high is None else ((low + high) / 2, (high - low) / 2)

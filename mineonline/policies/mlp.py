@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mineonline.envs.contract import EnvSpec
 from mineonline.errors import ConfigError
-from mineonline.policies.heads import CategoricalHead, orthogonal_
+from mineonline.policies.heads import head_for, orthogonal_
 from mineonline.policies.policy import Memory, Policy, PolicyOutput
 from mineonline.policies.value import ValueHead
 
@@ -28,7 +28,7 @@ class MlpPolicy(Policy):
         size = sum(math.prod(s.shape) for s in spec.observation.values())
         self.actor = _tower(size, hidden_sizes)
         self.critic = _tower(size, hidden_sizes)
-        self.head = CategoricalHead(hidden_sizes[-1], spec.action)
+        self.head = head_for(hidden_sizes[-1], spec.action)
         self.value = ValueHead(hidden_sizes[-1], zero=zero_initial_value)
 
     def forward(self, observation: dict[str, Tensor], first_BT: Tensor, memory: Memory) -> PolicyOutput:

@@ -1,9 +1,9 @@
-"""A small convolutional policy for pictures: learns the embedded world's tasks on a laptop."""
+"""A small convolutional policy for a picture, and vectors beside it: learns the embedded world's tasks on a laptop."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +16,15 @@ from mineonline.policies.value import ValueHead
 
 
 class TinyPolicy(Policy):
-    """Three convolutions of `channels` and a linear layer, followed by a GRU if `recurrent`.
+    """Three convolutions of `channels`, and a linear layer that also reads all vectors; then a GRU if `recurrent`.
 
-    `head` reads `hidden_size` features. ConfigError if the picture is too small for the convolutions (under 36 pixels).
+    `head` reads `hidden_size` features. ConfigError if `observation` does not hold exactly one picture, or one too
+    small for the convolutions (under 36 pixels).
     """
 
     def __init__(
         self,
-        image: TensorSpec,
+        observation: Mapping[str, TensorSpec],
         head: Head,
         *,
         channels: Sequence[int],
@@ -32,7 +33,9 @@ class TinyPolicy(Policy):
         zero_initial_value: bool,
     ) -> None:
         super().__init__({"gru": TensorSpec((hidden_size,), "float32")} if recurrent else None)
-        height, width, colours = image.shape
+        self._picture = _only_picture(observation)
+        self._vectors = [name for name in observation if name != self._picture]
+        height, width, colours = observation[self._picture].shape
         first, second, third = channels
         if min(height, width) < 36:
             raise ConfigError(
@@ -49,6 +52,7 @@ class TinyPolicy(Policy):
                 orthogonal_(layer, math.sqrt(2))
         with torch.no_grad():
             size = self.encoder(torch.zeros(1, colours, height, width)).numel()
+        size += sum(math.prod(observation[name].shape) for name in self._vectors)
         self.linear = nn.Linear(size, hidden_size)
         orthogonal_(self.linear, math.sqrt(2))
         self.gru = nn.GRU(hidden_size, hidden_size, batch_first=True) if recurrent else None
@@ -58,13 +62,28 @@ class TinyPolicy(Policy):
         self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, observation: dict[str, Tensor], first_BT: Tensor, memory: Memory) -> PolicyOutput:
-        image_BTHWC = observation["image"]
+        image_BTHWC = observation[self._picture]
         pixels = image_BTHWC.flatten(0, 1).permute(0, 3, 1, 2).to(self.linear.weight.dtype).mul(1 / 255)
-        features = torch.relu(self.linear(self.encoder(pixels).flatten(1))).view(*first_BT.shape, -1)
+        seen = self.encoder(pixels).flatten(1)
+        if self._vectors:
+            seen = torch.cat([seen, *(observation[name].flatten(2).flatten(0, 1) for name in self._vectors)], -1)
+        features = torch.relu(self.linear(seen)).view(*first_BT.shape, -1)
         if self.gru is not None:
             features, state_BD = _gru(self.gru, features, first_BT, memory["gru"])
             memory = {"gru": state_BD}
         return PolicyOutput(self.head(features), self.value(features), memory)
+
+
+def _only_picture(observation: Mapping[str, TensorSpec]) -> str:
+    pictures = [name for name, spec in observation.items() if spec.dtype == "uint8"]
+    if not pictures:
+        raise ConfigError("policy=tiny reads pictures, but the environment shows vectors. Use policy=mlp.")
+    if len(pictures) > 1:
+        raise ConfigError(
+            f"policy=tiny reads one picture, but the environment shows {len(pictures)} ({', '.join(pictures)}). Bring "
+            "a policy of your own: policy=own policy._target_=<module>.<class>."
+        )
+    return pictures[0]
 
 
 def _gru(gru: nn.GRU, x_BTD: Tensor, first_BT: Tensor, state_BD: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from mineonline.envs.build import build_env, env_spec, prepare
-from mineonline.envs.contract import EnvSpec
+from mineonline.envs.contract import ActionSpec, EnvSpec
 from mineonline.errors import ConfigError
 from mineonline.experience.collector import Workers
 from mineonline.experience.fragment_files import write
@@ -45,7 +45,7 @@ class _Written:
     episodes: list[Episode] = field(default_factory=list)
     """Episodes played from start to end."""
 
-    def add(self, fragments: Fragments, *, env: str, actions: dict[str, int]) -> None:
+    def add(self, fragments: Fragments, *, env: str, actions: dict[str, ActionSpec]) -> None:
         """Write fragments as the next file."""
         file = write(self.folder, self.files, fragments, env=env, actions=actions)
         self.files += 1

@@ -35,6 +35,7 @@ def check_config(config: Config) -> None:
             "Give a divisor, or 0 for the whole fragment."
         )
     _check_policy_fits(config)
+    _check_gym(config)
     _check_minestudio(config)
     _check_reference(config.reference)
     _check_lockstep(config)
@@ -63,7 +64,8 @@ _POSITIVE = ("objective.clip", "objective.weight_max", "objective.log_ratio_max"
 
 def _check_numbers(config: Config) -> None:
     crafter = ("env.time_limit_steps",) if isinstance(config.env, CrafterEnvConfig) else ()
-    for key in (*crafter, *_AT_LEAST_1):
+    gym = ("env.max_failures",) if isinstance(config.env, GymEnvConfig) else ()
+    for key in (*crafter, *gym, *_AT_LEAST_1):
         _require(key, (number := _number(config, key)) >= 1, number, "must be at least 1")
     for key in _AT_LEAST_0:
         _require(key, (number := _number(config, key)) >= 0, number, "must be 0 or more")
@@ -135,6 +137,19 @@ def _check_policy_fits(config: Config) -> None:
         channels = config.policy.channels
         if len(channels) != 3 or min(channels) < 1:
             raise ConfigError(f"policy.channels={channels}: must be three numbers of at least 1.")
+
+
+def _check_gym(config: Config) -> None:
+    env = config.env
+    if not isinstance(env, GymEnvConfig):
+        return
+    _require("env.step_timeout_s", env.step_timeout_s > 0, env.step_timeout_s, "must be more than 0 seconds")
+    if 3 * env.step_timeout_s >= config.collector.batch_timeout_s:
+        raise ConfigError(
+            f"collector.batch_timeout_s={config.collector.batch_timeout_s:g}: a collector whose environments hang one "
+            f"after the other (3 x env.step_timeout_s = {3 * env.step_timeout_s:g} s) would count as hung. Give more, "
+            "or lower env.step_timeout_s."
+        )
 
 
 def _check_minestudio(config: Config) -> None:

@@ -124,16 +124,22 @@ class FilmedGymEnv(GymEnv):
                 f"{', '.join(modes) or 'none'}). Leave video=... out."
             )
         kwargs = {**config.kwargs, "render_mode": "rgb_array"}
-        super().__init__(config.id, kwargs, num_envs=num_envs, seed=seed, first_index=first_index)
+        filmed = msgspec.structs.replace(config, kwargs=kwargs)
+        super().__init__(filmed, num_envs=num_envs, seed=seed, first_index=first_index)
+        self._pictures: list[Frame] = []
 
-    def render(self) -> Frame:
-        """What the first environment shows now, `[H, W, 3]`."""
+    def render(self) -> list[Frame]:
+        """What the first environment shows now, `[H, W, 3]`; if it has failed, what it showed last, if anything."""
+        env = self._envs[0]
+        if env is None:
+            return self._pictures
         try:
-            picture = self._envs[0].render()
+            picture = env.render()
         except gymnasium.error.DependencyNotInstalled as error:
             raise EnvError(f"the environment cannot be recorded: a package is missing. {error}") from None
         assert isinstance(picture, np.ndarray), picture
-        return picture.astype(np.uint8, copy=False)
+        self._pictures = [picture.astype(np.uint8, copy=False)]
+        return self._pictures
 
 
 class GymCamera:
@@ -145,10 +151,10 @@ class GymCamera:
         self._env = env
 
     def frames(self) -> list[Frame]:
-        return [self._env.render()]
+        return self._env.render()
 
     def controls(self, action: Action) -> Controls | str:
-        return "action " + " ".join(str(classes[0]) for classes in action.values())
+        return "action " + " ".join(str(np.round(chosen[0], 2)) for chosen in action.values())
 
     def close(self) -> None:
         """Nothing to stop."""

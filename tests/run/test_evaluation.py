@@ -44,7 +44,12 @@ def yellow_pixels(picture):
 
 
 def uneven_episodes(num_envs, first_index=0):
-    return GymEnv("tests.helpers.drawn_env:Drawn-v0", {}, num_envs=num_envs, seed=5, first_index=first_index)
+    return GymEnv(
+        config_of(*CARTPOLE, "env.id=tests.helpers.drawn_env:Drawn-v0").env,
+        num_envs=num_envs,
+        seed=5,
+        first_index=first_index,
+    )
 
 
 class Counting(Policy):
