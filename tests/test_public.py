@@ -14,6 +14,7 @@ from tests.helpers.programs import LIMIT_S
 PUBLIC = {
     "PPO", "IterationOutput", "Losses", "Rows", "Sequences", "FirstPass",
     "Policy", "PolicyOutput", "Memory", "Head", "CategoricalHead", "FactoredHead", "JointHead", "ValueHead",
+    "MinePolicyAdapter",
     "VectorEnv", "EnvSpec", "TensorSpec", "Step", "ActionMask",
     "Fragments", "Episode", "Batch", "Arrivals", "RecordedFragments",
     "errors", "__version__",
