@@ -70,8 +70,7 @@ def test_it_gives_what_the_policy_itself_gives():
     policy = MinePolicyAdapter(SPEC, EXAMPLE)
     with light_models():
         own = make("x", EXAMPLE)
-    weights = {name: tensor for name, tensor in policy.net.state_dict().items()}
-    own.load_state_dict(weights, strict=False)
+    own.load_state_dict(policy.net.state_dict(), strict=False)
     own.value_head.linear.load_state_dict(policy.value.linear.state_dict())
     observation = observe(SPEC)
     output = policy(observation, torch.zeros(B, T, dtype=torch.bool), policy.initial_memory(B))
@@ -92,9 +91,8 @@ def test_a_value_head_trained_by_minestudio_keeps_its_values_in_units_of_reward(
     trained = Nested()
     for _ in range(50):
         trained.value_head.normalize(30 + 5 * torch.randn(64, 1))
-    monkeypatch.setattr(
-        f"{__name__}.Nested.__init__", lambda self: self.__dict__.update(copy.deepcopy(trained.__dict__))
-    )
+    found = copy.deepcopy(trained.__dict__)
+    monkeypatch.setattr(f"{__name__}.Nested.__init__", lambda self: self.__dict__.update(found))
     policy = MinePolicyAdapter(WIDE, {"_target_": f"{__name__}.Nested"})
     observation = observe(WIDE)
     output = policy(observation, torch.zeros(B, T, dtype=torch.bool), policy.initial_memory(B))
@@ -119,10 +117,7 @@ def test_a_nested_state_is_carried_and_begins_anew_with_each_episode(kind):
         values.append(output.value_BT)
     torch.testing.assert_close(torch.cat(values, 1), whole.value_BT, rtol=0, atol=1e-5)
     if kind == "Nested":
-        assert {name: spec.dtype for name, spec in policy.memory_spec.items()} == {
-            "state_0": "int64",
-            "state_1": "bool",
-        }
+        assert [spec.dtype for spec in policy.memory_spec.values()] == ["int64", "bool"]
         assert whole.memory["state_0"].tolist() == [3 + T, 3 + T - 2]
     else:
         assert not policy.memory_spec
