@@ -31,8 +31,10 @@ def command_of(name, run_dir):
 
 
 def test_every_example_is_short_and_tested_here():
-    assert set(FILES) == {"dig", "own_env", "own_policy", "own_learner"}
-    assert all(len(file.read_text().splitlines()) < 65 for file in FILES.values())
+    assert set(FILES) == {
+        "dig", "minepolicy", "own_env", "own_learner", "own_policy", "rocket", "rocket_callbacks", "rocket_policy"
+    }  # fmt: skip
+    assert all(len(file.read_text().splitlines()) < 75 for file in FILES.values())
 
 
 def test_a_task_of_ones_own_is_played_and_goes_on_after_a_stop(start, tmp_path):
@@ -78,6 +80,40 @@ def test_an_environment_of_ones_own_is_learnt_evaluated_filmed_and_recorded(star
     found = RecordedFragments(tmp_path / "set")
     assert found.envs == ("examples.own_env.Walk",)
     assert found[torch.arange(4)].observation["state"].shape == (4, 65, 4)
+
+
+def test_a_policy_with_a_goal_and_its_last_action_plays_learns_and_imitates_its_recorded_play(start, tmp_path):
+    assert command_of("rocket", tmp_path / "run") == command_of("rocket_policy", tmp_path / "run")
+    small = [*command_of("rocket", tmp_path / "run"), "collector.envs_per_worker=2"]
+    run = start(*small)
+    assert run.wait() == 0, run.output
+    assert rows(tmp_path / "run") == 3
+    record = start(f"checkpoint={tmp_path / 'run'}", "record=set", "fragments=4", module="mineonline.collect")
+    scores = start(f"checkpoint={tmp_path / 'run'}", "episodes=1", "video=hunt.mp4", module="mineonline.evaluate")
+    assert record.wait() == 0, record.output
+    assert scores.wait() == 0, scores.output
+    assert "1 episodes, sampled actions" in scores.output
+    found = RecordedFragments(tmp_path / "set")
+    seen = found[torch.arange(len(found))].observation
+    assert {name: (tensor.dtype, tensor.shape[2:]) for name, tensor in seen.items()} == {
+        "image": (torch.uint8, (48, 64, 3)), "mask": (torch.bool, (48, 64)), "previous": (torch.float32, (11,))
+    }  # fmt: skip
+    assert seen["previous"][..., :9].unique().tolist() == [0, 1]
+    assert seen["mask"].any()
+    assert not seen["mask"].all()
+    imitates = start(*small, f"run_dir={tmp_path / 'again'}", "offline.folder=set", "offline.fragments=2")
+    assert imitates.wait() == 0, imitates.output
+    assert all(float(row["loss/cloning"]) > 0 for row in read_metrics(tmp_path / "again" / "metrics.csv"))
+
+
+def test_a_policy_written_for_minestudio_plays_learns_and_is_evaluated(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(*command_of("minepolicy", run_dir), "collector.envs_per_worker=2")
+    assert run.wait() == 0, run.output
+    assert rows(run_dir) == 3
+    scores = start(f"checkpoint={run_dir}", "episodes=1", module="mineonline.evaluate")
+    assert scores.wait() == 0, scores.output
+    assert "1 episodes, sampled actions" in scores.output
 
 
 def test_an_environment_without_pictures_says_so(start, tmp_path):
