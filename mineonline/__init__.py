@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from mineonline.learning.objective import Losses, Rows
     from mineonline.learning.sequences import FirstPass, Sequences
     from mineonline.policies.heads import CategoricalHead, GaussianHead, Head, head_for
+    from mineonline.policies.mine_policy import MinePolicyAdapter
     from mineonline.policies.minecraft_heads import FactoredHead, JointHead
     from mineonline.policies.policy import Memory, Policy, PolicyOutput
     from mineonline.policies.value import ValueHead
@@ -76,6 +77,7 @@ _HOMES = {
     "learning.objective": ("Losses", "Rows"),
     "learning.sequences": ("FirstPass", "Sequences"),
     "policies.heads": ("CategoricalHead", "GaussianHead", "Head", "head_for"),
+    "policies.mine_policy": ("MinePolicyAdapter",),
     "policies.minecraft_heads": ("FactoredHead", "JointHead"),
     "policies.policy": ("Memory", "Policy", "PolicyOutput"),
     "policies.value": ("ValueHead",),
@@ -100,6 +102,7 @@ __all__ = [
     "JointHead",
     "Losses",
     "Memory",
+    "MinePolicyAdapter",
     "Policy",
     "PolicyOutput",
     "RecordedFragments",

@@ -14,7 +14,7 @@ from tests.helpers.programs import LIMIT_S
 PUBLIC = {
     "PPO", "IterationOutput", "Losses", "Rows", "Sequences", "FirstPass",
     "Policy", "PolicyOutput", "Memory", "Head", "CategoricalHead", "GaussianHead", "FactoredHead", "JointHead",
-    "head_for", "ValueHead",
+    "head_for", "ValueHead", "MinePolicyAdapter",
     "VectorEnv", "EnvSpec", "ContinuousAction", "TensorSpec", "Step", "ActionMask",
     "Fragments", "Episode", "Batch", "Arrivals", "RecordedFragments",
     "errors", "__version__",

@@ -6,7 +6,14 @@ import logging
 
 from mineonline.envs.contract import EnvSpec, VectorEnv
 from mineonline.envs.minestudio import requirements
-from mineonline.envs.settings import CrafterEnvConfig, EnvConfig, GymEnvConfig, MineStudioEnvConfig, WorldEnvConfig
+from mineonline.envs.settings import (
+    CrafterEnvConfig,
+    EnvConfig,
+    GymEnvConfig,
+    MineStudioEnvConfig,
+    OwnEnvConfig,
+    WorldEnvConfig,
+)
 from mineonline.envs.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -45,6 +52,10 @@ def env_spec(env: EnvConfig, task: Task | None) -> EnvSpec:
         from mineonline.envs import crafter
 
         return crafter.SPEC
+    if isinstance(env, OwnEnvConfig):
+        from mineonline.envs import own
+
+        return own.spec_of(env)
     assert task is not None
     if isinstance(env, MineStudioEnvConfig):
         from mineonline.envs.minestudio.env import spec_of
@@ -75,6 +86,10 @@ def build_env(
         from mineonline.envs.crafter import CrafterEnv
 
         return CrafterEnv(num_envs=num_envs, length=env.time_limit_steps, seed=seed, first_index=first_index)
+    if isinstance(env, OwnEnvConfig):
+        from mineonline.envs.own import OwnEnv
+
+        return OwnEnv(env, num_envs=num_envs, seed=seed, first_index=first_index)
     assert task is not None
     if isinstance(env, MineStudioEnvConfig):
         from mineonline.envs.minestudio.env import MineStudioEnv

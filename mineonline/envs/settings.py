@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from mineonline.envs.contract import TensorSpec
+
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A part of a configuration: an unknown key is an error."""
@@ -45,8 +47,30 @@ class CrafterEnvConfig(Section, frozen=True, tag="crafter", tag_field="kind"):
     """Width and height of the frames of videos, in pixels."""
 
 
+class OwnEnvConfig(Section, frozen=True, tag="own", tag_field="kind"):
+    """A class of your own."""
+
+    target: str = msgspec.field(name="_target_")
+    """Import path of the class, for example `my_package.MyEnv`: it implements `mineonline.VectorEnv`, and
+    `envs/own.py` says how it is called. Trainer and collectors must be able to import it."""
+    kwargs: dict[str, Any]
+    """Further keyword arguments of the class. `+env.kwargs.task='${task}'` gives it the run's task, as a dict."""
+
+
 IDLE_S = 0.25
 """How long a row lasts while every environment of a worker waits for an episode to start."""
+
+
+class DeclaredObservation(Section, frozen=True):
+    """An array that a callback of the user's writes into MineStudio's `obs`."""
+
+    shape: tuple[int, ...]
+    """For one environment and one row; empty for a single number."""
+    dtype: str
+    """One of `DTYPES`."""
+
+
+DTYPES = ("uint8", "int64", "float32", "bool")
 
 
 class MineStudioEnvConfig(Section, frozen=True, tag="minestudio", tag_field="kind"):
@@ -73,6 +97,13 @@ class MineStudioEnvConfig(Section, frozen=True, tag="minestudio", tag_field="kin
     max_failures: int
     """The collector gives up when the simulator of an environment has failed this many times without a decision in
     between."""
+    observations: dict[str, DeclaredObservation] = {}
+    """What `task.callbacks` write into `obs` for the policy, besides `image`: name -> shape and dtype, for example
+    `{goal: {shape: [64, 64], dtype: uint8}}`. An array that differs from this, or is absent, ends the run."""
+
+    def declared(self) -> dict[str, TensorSpec]:
+        """`observations`, as part of an `EnvSpec`."""
+        return {name: TensorSpec(found.shape, found.dtype) for name, found in self.observations.items()}
 
 
-EnvConfig = WorldEnvConfig | GymEnvConfig | CrafterEnvConfig | MineStudioEnvConfig
+EnvConfig = WorldEnvConfig | GymEnvConfig | CrafterEnvConfig | MineStudioEnvConfig | OwnEnvConfig

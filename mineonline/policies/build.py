@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import pkgutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +11,7 @@ import torch
 
 from mineonline.envs.contract import EnvSpec
 from mineonline.errors import ConfigError
+from mineonline.imports import check_arguments, import_target
 from mineonline.policies.actor import Actor
 from mineonline.policies.heads import Head, head_for
 from mineonline.policies.minecraft_heads import FactoredHead, JointHead
@@ -87,16 +86,10 @@ def _without_model_file(settings: VptPolicyConfig) -> VptPolicyConfig:
 
 def _own_policy(settings: OwnPolicyConfig, spec: EnvSpec) -> Policy:
     named = f"policy._target_={settings.target}"
-    try:
-        policy_class = pkgutil.resolve_name(settings.target)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{named}: cannot be imported ({error}). Is its folder in PYTHONPATH?") from None
+    policy_class = import_target("policy", settings.target)
     if not (isinstance(policy_class, type) and issubclass(policy_class, Policy)):
         raise ConfigError(f"{named}: must be a subclass of mineonline.Policy.")
-    try:
-        inspect.signature(policy_class).bind(spec, **settings.kwargs)
-    except TypeError as error:
-        raise ConfigError(f"policy.kwargs={settings.kwargs}: {settings.target} does not take them ({error}).") from None
+    check_arguments("policy.kwargs", settings.target, policy_class, spec, **settings.kwargs)
     build: Callable[..., Policy] = policy_class
     policy = build(spec, **settings.kwargs)
     missing = [part for part in ("head", "value") if not hasattr(policy, part)]

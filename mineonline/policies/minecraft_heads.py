@@ -133,12 +133,30 @@ class JointHead(_FlatHead):
         return each[..., :NUM_BUTTONS].sum(-1) + moves * each[..., NUM_BUTTONS:].sum(-1)
 
 
-class VptHead(_FlatHead):
+class MineStudioHead(_FlatHead):
     """MineStudio's distribution, in which all classes are possible and the camera always counts.
 
     A task's mask applies only in the environment, as in MineStudio: a forbidden action can be sampled, but is not
-    performed. Logits are divided by `temperature`.
+    performed. Its features are the logits of both, (..., 8641 + 121).
     """
+
+    def forward(self, features: Tensor) -> Tensor:
+        parts = features[..., :NUM_BUTTONS].float(), features[..., NUM_BUTTONS:].float()
+        return torch.cat([part.log_softmax(-1) for part in parts], -1)
+
+    def log_prob(self, logits: Tensor, action: Tensors) -> Tensor:
+        buttons, camera = _chosen(logits, action)
+        return buttons + camera
+
+    def entropy(self, logits: Tensor) -> Tensor:
+        return -(logits.exp() * logits).sum(-1)
+
+    def kl(self, logits: Tensor, other: Tensor) -> Tensor:
+        return (logits.exp() * (logits - other)).sum(-1)
+
+
+class VptHead(MineStudioHead):
+    """VPT's linear layers, whose logits are divided by `temperature`."""
 
     def __init__(self, features: int, temperature: float) -> None:
         super().__init__()
@@ -154,16 +172,6 @@ class VptHead(_FlatHead):
     def forward(self, features: Tensor) -> Tensor:
         parts = [linear(features) / self.temperature for linear in (self.buttons, self.camera)]
         return torch.cat([part.log_softmax(-1) for part in parts], -1)
-
-    def log_prob(self, logits: Tensor, action: Tensors) -> Tensor:
-        buttons, camera = _chosen(logits, action)
-        return buttons + camera
-
-    def entropy(self, logits: Tensor) -> Tensor:
-        return -(logits.exp() * logits).sum(-1)
-
-    def kl(self, logits: Tensor, other: Tensor) -> Tensor:
-        return (logits.exp() * (logits - other)).sum(-1)
 
 
 def _chosen(logits: Tensor, action: Tensors) -> tuple[Tensor, Tensor]:

@@ -90,7 +90,7 @@ def load_weights(policy: VptPolicy, file: Path, *, zero_value: bool) -> None:
             ours[f"head.{part}.{tensor}"] = found[f"pi_head.{part}.linear_layer.{tensor}"]
     policy.load_state_dict({**policy.state_dict(), **ours})
     if not zero_value:
-        _load_value(policy.value, found)
+        load_value(policy.value, found)
 
 
 def minestudio_state(policy: VptPolicy) -> dict[str, Tensor]:
@@ -118,7 +118,8 @@ class _Statistics(NamedTuple):
 
 
 @torch.no_grad()
-def _load_value(value: ValueHead, found: Mapping[str, Tensor]) -> None:
+def load_value(value: ValueHead, found: Mapping[str, Tensor]) -> None:
+    """Give `value` the weights and the scale of MineStudio's value head, whose tensors `found` has among others."""
     sums = _Statistics(
         found["value_head.normalizer.debiasing_term"].float(),
         found["value_head.normalizer.running_mean"].float()[0],

@@ -46,9 +46,10 @@ def choose_run_dir(settings: Mapping[str, Any]) -> Path:
 
 def label_of(settings: Mapping[str, Any]) -> str:
     """What is played, in one word: the task, or the environment if it has a task of its own."""
-    kind = settings["env"]["kind"]
-    has_task = kind in ("world", "minestudio")
-    return str(settings["task"]["name"] if has_task else settings["env"]["id"] if kind == "gym" else kind)
+    env = settings["env"]
+    if env["kind"] in ("world", "minestudio"):
+        return str(settings["task"]["name"])
+    return str(env["id"] if env["kind"] == "gym" else env["_target_"] if env["kind"] == "own" else env["kind"])
 
 
 def run_dir_of(checkpoint: Path) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from mineonline.envs.settings import IDLE_S, CrafterEnvConfig, GymEnvConfig, MineStudioEnvConfig
+from mineonline.envs.settings import DTYPES, IDLE_S, CrafterEnvConfig, GymEnvConfig, MineStudioEnvConfig, OwnEnvConfig
 from mineonline.envs.tasks import Task
 from mineonline.errors import ConfigError
 from mineonline.settings.config import (
@@ -130,7 +130,7 @@ def _check_policy_fits(config: Config) -> None:
     sizes = config.policy.hidden_sizes if isinstance(config.policy, MlpPolicyConfig) else [config.policy.hidden_size]
     if not sizes or min(sizes) < 1:
         raise ConfigError(f"policy: hidden sizes are {sizes}; each must be at least 1.")
-    if not isinstance(config.env, GymEnvConfig) and not isinstance(config.policy, TinyPolicyConfig):
+    if not isinstance(config.env, GymEnvConfig | OwnEnvConfig) and not isinstance(config.policy, TinyPolicyConfig):
         env = msgspec.to_builtins(config.env)["kind"]
         raise ConfigError(f"policy=mlp reads vectors, but env={env} shows pictures. Use policy=tiny.")
     if isinstance(config.policy, TinyPolicyConfig):
@@ -162,6 +162,14 @@ def _check_minestudio(config: Config) -> None:
         _require(key, (number := _number(config, key)) >= 0, number, "must be 0 or more")
     for key in ("env.start_timeout_s", "env.step_timeout_s"):
         _require(key, (number := _number(config, key)) > 0, number, "must be more than 0 seconds")
+    for name, found in env.observations.items():
+        key = f"env.observations.{name}"
+        if name == "image":
+            raise ConfigError(f"{key}: the picture is always there, of env.image_size. Give another name.")
+        if found.dtype not in DTYPES:
+            raise ConfigError(f"{key}.dtype={found.dtype}: there is no such choice. There are: {', '.join(DTYPES)}.")
+        if any(size < 1 for size in found.shape):
+            raise ConfigError(f"{key}.shape={list(found.shape)}: every size must be at least 1.")
     # a rollout in which every environment waits, plus simulators that hang one after the other
     longest_s = config.fragment.length * IDLE_S + 3 * env.step_timeout_s
     if longest_s >= config.collector.batch_timeout_s:

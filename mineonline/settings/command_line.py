@@ -171,7 +171,7 @@ def _explain(error: HydraException) -> str:
     if text.startswith("Could not override") and path:
         if path in [f"task.{field}" for field in Task.__struct_fields__]:
             return f"{path} is not set by this task. Write +{path}=... to add it."
-        if ".kwargs." in path:
+        if ".kwargs." in path or ".observations." in path:
             return f"{path} is not set yet. Write +{path}=... to add it."
         known = _all_keys(OmegaConf.to_container(OmegaConf.load(CONF_DIR / "config.yaml"), resolve=False))
         known += [group.name for group in CONF_DIR.iterdir() if group.is_dir()]

@@ -14,6 +14,7 @@ from mineonline.envs.actions import CAMERA_DEGREES, GROUPS, masked_buttons
 from mineonline.envs.contract import Action, Step, VectorEnv
 from mineonline.envs.gym import GymEnv
 from mineonline.envs.minestudio.env import MineStudioEnv
+from mineonline.envs.own import OwnEnv
 from mineonline.envs.settings import CrafterEnvConfig, GymEnvConfig, WorldEnvConfig
 from mineonline.envs.tasks import Task
 from mineonline.errors import EnvError
@@ -154,7 +155,7 @@ class GymCamera:
         return self._env.render()
 
     def controls(self, action: Action) -> Controls | str:
-        return "action " + " ".join(str(np.round(chosen[0], 2)) for chosen in action.values())
+        return _in_words(action)
 
     def close(self) -> None:
         """Nothing to stop."""
@@ -177,6 +178,24 @@ class CrafterCamera:
 
     def controls(self, action: Action) -> Controls | str:
         return self._names[int(action["action"][0])]
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
+class OwnCamera:
+    """A picture after every step of an environment of the user's own. EnvError if it draws none."""
+
+    def __init__(self, env: OwnEnv) -> None:
+        self._env = env
+        self.fps = env.fps
+        env.check_renders()
+
+    def frames(self) -> list[Frame]:
+        return [self._env.render()]
+
+    def controls(self, action: Action) -> Controls | str:
+        return _in_words(action)
 
     def close(self) -> None:
         """Nothing to stop."""
@@ -219,7 +238,13 @@ def camera_on(config: Config, env: VectorEnv) -> Camera:
         return CrafterCamera(cast("CrafterEnv", env), config.env.video_size)
     if isinstance(env, FilmedGymEnv):
         return GymCamera(env)
+    if isinstance(env, OwnEnv):
+        return OwnCamera(env)
     raise EnvError(f"env={msgspec.to_builtins(config.env)['kind']} cannot be recorded. Leave video=... out.")
+
+
+def _in_words(action: Action) -> str:
+    return "action " + " ".join(str(np.round(chosen[0], 2)) for chosen in action.values())
 
 
 def _render_modes(config: GymEnvConfig) -> list[str]:

@@ -16,12 +16,30 @@ from tests.policies.test_vpt import SMALL_VPT
 MINECRAFT = EnvSpec(observation={"image": TensorSpec((48, 64, 3), "uint8")}, action={"buttons": 8641, "camera": 121})
 VECTOR = EnvSpec(observation={"state": TensorSpec((4,), "float32")}, action={"action": 2})
 VPT_WORLD = EnvSpec(observation={"image": TensorSpec((128, 128, 3), "uint8")}, action=MINECRAFT.action)
+MINEPOLICY_WORLD = EnvSpec(observation={"image": TensorSpec((64, 64, 3), "uint8")}, action=MINECRAFT.action)
+ROCKET_WORLD = EnvSpec(
+    observation={
+        "image": TensorSpec((48, 64, 3), "uint8"),
+        "mask": TensorSpec((48, 64), "bool"),
+        "previous": TensorSpec((11,), "float32"),
+    },
+    action=MINECRAFT.action,
+)
 POLICIES = {
     "tiny": (["policy=tiny"], MINECRAFT),
     "tiny with a GRU": (["policy=tiny", "policy.memory=gru"], MINECRAFT),
     "tiny with the joint head": (["policy=tiny", "policy.head=joint"], MINECRAFT),
     "mlp": (CARTPOLE, VECTOR),
     "vpt": (SMALL_VPT, VPT_WORLD),
+    "a MinePolicy": (
+        [
+            "policy=own",
+            "policy._target_=mineonline.MinePolicyAdapter",
+            "+policy.kwargs.network={_target_: examples.minepolicy.MyPolicy, hiddim: 32}",
+        ],
+        MINEPOLICY_WORLD,
+    ),
+    "the ROCKET example": (["policy=own", "policy._target_=examples.rocket_policy.RocketPolicy"], ROCKET_WORLD),
 }
 B, T = 3, 12
 
@@ -33,6 +51,7 @@ def case(request):
     g = torch.Generator().manual_seed(1)
     observation = {
         name: (torch.randint(0, 256, (B, T, *s.shape), generator=g, dtype=torch.uint8) if s.dtype == "uint8"
+               else torch.rand(B, T, *s.shape, generator=g) < 0.5 if s.dtype == "bool"
                else torch.randn(B, T, *s.shape, generator=g))
         for name, s in spec.observation.items()
     }  # fmt: skip
@@ -77,7 +96,7 @@ def test_nothing_before_the_first_row_of_an_episode_has_an_influence(case):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("case", ["tiny with a GRU", "vpt"], indirect=True)
+@pytest.mark.parametrize("case", ["tiny with a GRU", "vpt", "a MinePolicy", "the ROCKET example"], indirect=True)
 def test_memory_matters_where_there_is_one(case):
     policy, observation, first_BT, memory = case
     first_BT = torch.zeros_like(first_BT)

@@ -14,6 +14,14 @@ from mineonline.settings.targets import user_class, user_objects
         ({"every": 1}, "callbacks: {'every': 1} names no class. Add _target_: my_package.MyClass."),
         ({"_target_": "absent.Callback"}, "No module named 'absent'"),
         ({"_target_": "examples.own_learner.PrintAdvantages"}, "missing 1 required positional argument: 'every'"),
+        (
+            {"_target_": "lightning.pytorch.callbacks.Timer", "duration": "soon"},
+            "Timer: cannot be made (MisconfigurationException: ",
+        ),
+        (
+            {"_target_": "examples.own_learner.PrintAdvantages", "every": {"_target_": "absent.Number"}},
+            "callbacks.every._target_=absent.Number: cannot be imported",
+        ),
         ({"_target_": "pathlib.Path"}, "callbacks: pathlib.Path is no lightning.Callback."),
     ],
 )
@@ -30,8 +38,9 @@ def test_a_callback_that_cannot_be_made_is_named(setting, expected):
         ({"_target_": "mineonline.PPO", "foo": 1}, "learner.foo: mineonline.PPO takes no such argument."),
         (
             {"_target_": "examples.own_learner.Absent"},
-            "Are you sure that 'Absent' is importable",
+            "cannot be imported (module 'examples.own_learner' has no attribute 'Absent')",
         ),
+        ({"_target_": "absent.PPO"}, "cannot be imported (No module named 'absent'). Is its folder in PYTHONPATH?"),
     ],
 )
 def test_a_learner_that_cannot_be_made_is_named(setting, expected):

@@ -5,8 +5,8 @@ Imports MineStudio: for the simulator's process only.
 
 from __future__ import annotations
 
-import importlib
 import traceback
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,11 @@ from minestudio.simulator.callbacks import (
 )
 
 from mineonline.envs.actions import GROUPS, group_of
+from mineonline.envs.arrays import mismatch
+from mineonline.envs.contract import TensorSpec
 from mineonline.envs.opening import biomes_of, inventory_commands
 from mineonline.envs.tasks import ActionMask, Reward, Task
-from mineonline.errors import ConfigError
+from mineonline.imports import make
 
 
 class EngineError(Exception):
@@ -185,8 +187,28 @@ def callbacks_of(task: Task) -> list[MinecraftCallback]:
     if task.portal_reward:
         found.append(VoxelsCallback())
         found.append(AddedReward(GateRewardsCallback()))
-    found += [Watched(build(f"task.callbacks[{index}]", settings)) for index, settings in enumerate(task.callbacks)]
+    found += [Watched(make(f"task.callbacks[{index}]", settings)) for index, settings in enumerate(task.callbacks)]
     found.append(JudgeResetCallback(task.time_limit_ticks))
+    return found
+
+
+def declared_of(
+    hook: str, observation: Any, declared: Mapping[str, TensorSpec], callbacks: Sequence[Mapping[str, Any]]
+) -> dict[str, bytes]:
+    """The arrays of `env.observations` in MineStudio's observation after `hook` of all callbacks, row by row.
+
+    CallbackError if one is absent, not finite, or has another shape or dtype than declared.
+    """
+    found = {}
+    for name, spec in declared.items():
+        problem = mismatch(observation[name], spec) if name in observation else "is absent"
+        if problem:
+            writers = ", ".join(str(callback["_target_"]) for callback in callbacks) or "none"
+            raise CallbackError(
+                f"env.observations.{name}: obs[{name!r}] {problem} after the {hook} of the callbacks (task.callbacks: "
+                f"{writers}). Write it in both after_reset and after_step, or change env.observations."
+            )
+        found[name] = np.asarray(observation[name]).tobytes()
     return found
 
 
@@ -203,23 +225,6 @@ def mask_of(actions: ActionMask) -> dict[str, Any]:
         mask.update(dict.fromkeys(GROUPS[group_of(name)][1:], 0))
         mask[name] = 1
     return mask
-
-
-def build(path: str, settings: Any) -> Any:
-    """The object that `{_target_: package.Class, key: value}` describes, nested ones too. ConfigError names `path`."""
-    if isinstance(settings, (list, tuple)):
-        return [build(f"{path}[{index}]", value) for index, value in enumerate(settings)]
-    if not isinstance(settings, dict):
-        return settings
-    values = {key: build(f"{path}.{key}", value) for key, value in settings.items()}
-    target = values.pop("_target_", None)
-    if target is None:
-        return values
-    module, _, name = str(target).rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)(**values)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path}._target_={target}: cannot be made: {type(error).__name__}: {error}") from error
 
 
 def _reward(rule: Reward, index: int) -> MinecraftCallback:

@@ -66,8 +66,9 @@ class MineStudioEnv:
         self._slots = [_Slot() for _ in range(num_envs)]
         self._leaving: list[tuple[SimulatorProcess, float]] = []
         remove_orphans()
-        width, height = config.image_size
-        self._image = np.zeros((num_envs, height, width, 3), np.uint8)
+        self._observation: Observation = {
+            name: np.zeros((num_envs, *spec.shape), spec.dtype) for name, spec in self.spec.observation.items()
+        }
         self._statistics_NK = np.zeros((num_envs, len(self.spec.statistics)), np.float32)
         self._failed_N = np.zeros(num_envs, np.bool_)
         """Since the last step."""
@@ -82,7 +83,7 @@ class MineStudioEnv:
             self.waiting_N[n] = True
             self._statistics_NK[n] = 0.0
         self._begin_episodes(0.0)
-        return {"image": self._image}
+        return self._observation
 
     def step(self, action: Action, active_N: NDArray[np.bool_]) -> Step:
         """Take one decision in every active environment at once; waits for the slowest, `step_timeout_s` at most."""
@@ -94,7 +95,7 @@ class MineStudioEnv:
                 truncated_N[n] = True
                 continue
             self._slots[n].failures = 0
-            self._show(n, outcome.image)
+            self._show(n, outcome.observation)
             reward_N[n], self._statistics_NK[n] = outcome.reward, outcome.statistics
             terminated_N[n], truncated_N[n] = outcome.terminated, outcome.truncated
             if n == 0:
@@ -102,7 +103,7 @@ class MineStudioEnv:
         self._begin_episodes(0.0 if active_N.any() else IDLE_S)
         crashed_N, self._failed_N = self._failed_N, np.zeros(self.num_envs, np.bool_)
         return Step(
-            observation={"image": self._image}, reward_N=reward_N, terminated_N=terminated_N, truncated_N=truncated_N,
+            observation=self._observation, reward_N=reward_N, terminated_N=terminated_N, truncated_N=truncated_N,
             crashed_N=crashed_N, statistics_NK=self._statistics_NK.copy(),
         )  # fmt: skip
 
@@ -219,7 +220,7 @@ class MineStudioEnv:
             simulator.fast_resets = 0 if order.hard else simulator.fast_resets + 1
             slot.order, slot.asked = None, False
             self.waiting_N[n] = False
-            self._show(n, message.image)
+            self._show(n, message.observation)
             if simulator.fast_resets == 0:
                 log.info("%d of %d environments play", self.num_envs - int(self.waiting_N.sum()), self.num_envs)
         elif isinstance(message, Starting):
@@ -262,8 +263,9 @@ class MineStudioEnv:
         readers = {self._simulator(n).link.reader: n for n in which}
         return [readers[reader] for reader in wait(list(readers), max(0.0, wait_s))]  # type: ignore[index]
 
-    def _show(self, n: int, image: bytes) -> None:
-        self._image[n] = np.frombuffer(image, np.uint8).reshape(self._image.shape[1:])
+    def _show(self, n: int, observation: dict[str, bytes]) -> None:
+        for name, array in self._observation.items():
+            array[n] = np.frombuffer(observation[name], array.dtype).reshape(array.shape[1:])
 
     def _picture(self, frame: bytes) -> NDArray[np.uint8]:
         width, height = self._config.render_size
@@ -277,6 +279,6 @@ def spec_of(config: MineStudioEnvConfig, task: Task) -> EnvSpec:
     """What a policy needs to be built; starts nothing."""
     width, height = config.image_size
     return EnvSpec(
-        observation={"image": TensorSpec((height, width, 3), "uint8")}, action=dict(_LIMITS),
+        observation={"image": TensorSpec((height, width, 3), "uint8"), **config.declared()}, action=dict(_LIMITS),
         statistics=task.statistics(),
     )  # fmt: skip

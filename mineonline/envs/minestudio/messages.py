@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from mineonline.envs.contract import TensorSpec
+
 
 class _Message(msgspec.Struct, frozen=True, tag=True):
     pass
@@ -23,6 +25,8 @@ class Setup(_Message, frozen=True):
     """The same for the engine's window."""
     host_starts: int
     """How many engines may start at the same time on this host."""
+    observations: dict[str, TensorSpec]
+    """What the user's callbacks write into `obs`, besides the picture."""
 
 
 class Begin(_Message, frozen=True):
@@ -62,14 +66,14 @@ class Starting(_Message, frozen=True):
 class Ready(_Message, frozen=True):
     """An episode has started."""
 
-    image: bytes
-    """uint8 RGB of `image_size`, row by row."""
+    observation: dict[str, bytes]
+    """Each array of `contract.EnvSpec.observation`, row by row."""
 
 
 class Outcome(_Message, frozen=True):
     """What a decision led to, as in `contract.Step`."""
 
-    image: bytes
+    observation: dict[str, bytes]
     reward: float
     terminated: bool
     truncated: bool

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -20,10 +22,23 @@ _MODELS = "minestudio.models"
 
 
 def import_vpt() -> ModuleType:
-    """`minestudio.models.vpt.body`, which has `MinecraftPolicy` and `VPTPolicy`.
+    """`minestudio.models.vpt.body`, which has `MinecraftPolicy` and `VPTPolicy`. EnvError says what is missing."""
+    with light_models():
+        return _import("minestudio.models.vpt.body")
 
-    Its parent package is skipped, since it imports every model of MineStudio, and with them torchvision, timm and
-    transformers; it can still be imported as usual before or after. EnvError says what is missing.
+
+def import_mine_policy() -> ModuleType:
+    """`minestudio.models.base_policy`, which has `MinePolicy`. EnvError says what is missing."""
+    with light_models():
+        return _import("minestudio.models.base_policy")
+
+
+@contextmanager
+def light_models() -> Iterator[None]:
+    """In this context, modules of `minestudio.models` are imported without the package itself.
+
+    It imports every model of MineStudio, and with them torchvision, timm and transformers; it can still be imported as
+    usual before or after. EnvError if there is no MineStudio.
     """
     skipped = _MODELS not in sys.modules
     if skipped:
@@ -31,7 +46,7 @@ def import_vpt() -> ModuleType:
         package.__path__ = [str(find_minestudio() / "models")]
         sys.modules[_MODELS] = package
     try:
-        return _import("minestudio.models.vpt.body")
+        yield
     finally:
         if skipped:
             # a later import of the package itself must get all of it

@@ -51,7 +51,9 @@ class SimulatorProcess:
         os.close(orders[0])
         os.close(theirs[1])
         self.link = Link(theirs[0], orders[1], ToWorker)
-        self.send(Setup(msgspec.to_builtins(task), config.image_size, config.render_size, config.host_starts))
+        self.send(Setup(
+            msgspec.to_builtins(task), config.image_size, config.render_size, config.host_starts, config.declared(),
+        ))  # fmt: skip
 
     def send(self, order: ToSimulator) -> None:
         """Ended if the process is gone."""

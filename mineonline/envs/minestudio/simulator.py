@@ -49,7 +49,7 @@ class Simulator:
     def __init__(self, setup: Setup) -> None:
         from minestudio.simulator.callbacks import GateRewardsCallback, JudgeResetCallback
 
-        from mineonline.envs.minestudio.callbacks import AddedReward, Watched, callbacks_of, check_engine
+        from mineonline.envs.minestudio.callbacks import AddedReward, Watched, callbacks_of, check_engine, declared_of
 
         self._setup = setup
         self._task: Task = parse_task(setup.task)
@@ -59,12 +59,13 @@ class Simulator:
         rewards = [c.callback for c in self._callbacks if isinstance(c, AddedReward)]
         self._portals = [c for c in rewards if isinstance(c, GateRewardsCallback)]
         self._check_engine = check_engine
+        self._declared_of = declared_of
         self._sim: Any = None
         self._base: dict[tuple[str, str], float] = {}
         self._deaths = 0.0
 
-    def begin(self, order: Begin) -> bytes:
-        """Start an episode; returns its first picture."""
+    def begin(self, order: Begin) -> dict[str, bytes]:
+        """Start an episode; returns its first observation."""
         random.seed(order.episode_seed)
         np.random.seed(order.episode_seed & 0xFFFFFFFF)
         if self._sim is None:
@@ -81,7 +82,7 @@ class Simulator:
         self._check_engine(info)
         self._base = {pair: count_of(info, *pair) for pair in self._task.rewarded()}
         self._deaths = deaths_of(info)
-        return _bytes_of(observation["image"])
+        return self._seen("after_reset", observation)
 
     def decide(self, order: Decide) -> Outcome:
         """Play the ticks of one decision, fewer if the episode ends first."""
@@ -102,8 +103,8 @@ class Simulator:
             if terminated or truncated:
                 break
         return Outcome(
-            image=_bytes_of(observation["image"]), reward=reward, terminated=terminated, truncated=truncated,
-            statistics=self._statistics(info), frames=frames,
+            observation=self._seen("after_step", observation), reward=reward, terminated=terminated,
+            truncated=truncated, statistics=self._statistics(info), frames=frames,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -123,6 +124,11 @@ class Simulator:
             preferred_spawn_biome=self._task.biome,
             callbacks=self._callbacks,
         )
+
+    def _seen(self, hook: str, observation: Any) -> dict[str, bytes]:
+        """What the policy sees of MineStudio's observation. CallbackError if a declared array is absent or wrong."""
+        declared = self._declared_of(hook, observation, self._setup.observations, self._task.callbacks)
+        return {"image": _bytes_of(observation["image"]), **declared}
 
     def _statistics(self, info: Any) -> list[float]:
         totals = [count_of(info, *pair) - base for pair, base in self._base.items()]

@@ -19,12 +19,13 @@ import torch
 import yaml
 
 from mineonline.envs.actions import CAMERA_BINS_DEGREES, GROUPS, encode_buttons, encode_camera
+from mineonline.envs.contract import TensorSpec
 from mineonline.envs.minestudio import requirements
 from mineonline.envs.minestudio.env import MineStudioEnv
 from mineonline.envs.minestudio.package import restore_numpy_names
 from mineonline.envs.minestudio.simulator import count_of, deaths_of
 from mineonline.envs.minestudio.starts import turn_to_start
-from mineonline.envs.settings import MineStudioEnvConfig
+from mineonline.envs.settings import DeclaredObservation, MineStudioEnvConfig
 from mineonline.envs.tasks import parse_task
 from mineonline.envs.world import WorldEnv
 from mineonline.errors import ConfigError, EnvError
@@ -267,8 +268,91 @@ def test_a_callback_that_raises_ends_the_run_with_its_name(open_env, tmp_path, m
         with pytest.raises(EnvError, match=complaint):
             step_all(wrong)
     missing = open_env(task_of("hunt_cow", callbacks=[{"_target_": "my_callbacks.Missing"}]))
-    with pytest.raises(EnvError, match=r"task\.callbacks\[0\]\._target_=my_callbacks\.Missing: cannot be made"):
+    with pytest.raises(EnvError, match=r"task\.callbacks\[0\]\._target_=my_callbacks\.Missing: cannot be imported"):
         wait_until_ready(missing)
+
+
+WRITER = """
+import numpy as np
+from minestudio.simulator.callbacks import MinecraftCallback
+
+class Writer(MinecraftCallback):
+    def after_reset(self, sim, obs, info):
+        self.ticks = 0
+        return self.write(obs), info
+
+    def before_step(self, sim, action):
+        self.ticks += 1
+        return action
+
+    def after_step(self, sim, obs, reward, terminated, truncated, info):
+        return self.write(obs), reward, terminated, truncated, info
+
+    def write(self, obs):
+        obs["goal"] = np.arange(6, dtype=np.uint8).reshape(2, 3) + self.ticks
+        obs["text"] = np.array([0.5, -self.ticks], np.float32)
+        obs["number"] = np.array(self.ticks)
+        obs["mask"] = np.array([True, self.ticks > 0])
+        obs["unread"] = "not declared, so nobody looks"
+        return obs
+
+class Late(Writer):
+    def after_reset(self, sim, obs, info):
+        return obs, info
+"""
+DECLARED = {
+    "goal": DeclaredObservation((2, 3), "uint8"), "text": DeclaredObservation((2,), "float32"),
+    "number": DeclaredObservation((), "int64"), "mask": DeclaredObservation((2,), "bool"),
+}  # fmt: skip
+
+
+def test_what_a_callback_writes_into_obs_is_seen_where_it_is_declared(open_env, tmp_path, monkeypatch):
+    (tmp_path / "writers.py").write_text(WRITER)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
+    task = task_of("hunt_cow", callbacks=[{"_target_": "writers.Writer"}], action_repeat=3)
+    env = open_env(task, num_envs=2, observations=DECLARED)
+    assert env.spec.observation["goal"] == TensorSpec((2, 3), "uint8")
+    assert list(env.spec.observation) == ["image", *DECLARED]
+    wait_until_ready(env)
+    first = {name: array.copy() for name, array in step_all(env).observation.items()}
+    second = env.step(actions(env), np.array([True, False])).observation
+    assert set(first) == {"image", *DECLARED}
+    assert second["number"].tolist() == [6, 3]
+    np.testing.assert_array_equal(first["goal"], np.arange(6).reshape(2, 3) + np.full((2, 1, 1), 3))
+    np.testing.assert_array_equal(second["text"], np.array([[0.5, -6], [0.5, -3]], np.float32))
+    assert second["mask"].all()
+    assert {name: array.dtype.name for name, array in second.items()} == {
+        "image": "uint8", "goal": "uint8", "text": "float32", "number": "int64", "mask": "bool"
+    }  # fmt: skip
+    late = open_env(task_of("hunt_cow", callbacks=[{"_target_": "writers.Late"}]), observations=DECLARED)
+    with pytest.raises(
+        EnvError, match=r"goal: obs\['goal'\] is absent after the after_reset .*writers\.Late\)\. Write it"
+    ):
+        wait_until_ready(late)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (np.zeros(3), "is float64 [3], but must be float32 [3]"),
+        (np.zeros(2, np.float32), "is float32 [2], but must be float32 [3]"),
+        (np.array([0, np.nan, 0], np.float32), "has numbers that are not finite"),
+        ([0.0, 0.0, 0.0], "is a list, but must be a numpy array"),
+        (None, "is absent"),
+    ],
+)
+def test_what_differs_from_what_was_declared_is_named(found, expected):
+    restore_numpy_names()
+    from mineonline.envs.minestudio.callbacks import CallbackError, declared_of
+
+    declared = {"goal": TensorSpec((3,), "float32")}
+    observation = {"image": 0} if found is None else {"image": 0, "goal": found}
+    with pytest.raises(CallbackError) as error:
+        declared_of("after_step", observation, declared, [{"_target_": "my.Goal"}, {"_target_": "my.Other"}])
+    assert str(error.value) == (
+        f"env.observations.goal: obs['goal'] {expected} after the after_step of the callbacks (task.callbacks: "
+        "my.Goal, my.Other). Write it in both after_reset and after_step, or change env.observations."
+    )
 
 
 def test_what_a_callback_hands_on_is_looked_at_before_anybody_relies_on_it():
@@ -403,6 +487,18 @@ def test_settings_that_cannot_work_are_refused():
         config_of("env=minestudio", "env.step_timeout_s=200")
     with pytest.raises(ConfigError, match=r"silence_s=300: the run would end while engines may still start"):
         config_of("env=minestudio", "buffer.silence_s=300")
+    for declared, expected in {
+        "image={shape: [3], dtype: uint8}": r"env\.observations\.image: the picture is always there",
+        "goal={shape: [3], dtype: float}": r"env\.observations\.goal\.dtype=float: there is no such choice.*bool\.",
+        "goal={shape: [0], dtype: bool}": r"env\.observations\.goal\.shape=\[0\]: every size must be at least 1",
+        "goal={shape: [3]}": r"env\.observations.*dtype: a value is missing",
+    }.items():
+        with pytest.raises(ConfigError, match=expected):
+            config_of("env=minestudio", f"+env.observations.{declared}")
+    with pytest.raises(
+        ConfigError, match=r"env\.observations\.goal is not set yet\. Write \+env\.observations\.goal=\.\.\."
+    ):
+        config_of("env=minestudio", "env.observations.goal={shape: [3], dtype: bool}")
     with pytest.raises(ConfigError, match=r"env\.host_starts=0: must be at least 1"):
         config_of("env=minestudio", "env.host_starts=0")
 
@@ -492,6 +588,6 @@ def test_a_recording_has_no_fragment_in_which_nothing_was_played(start, tmp_path
 
 
 def test_the_settings_are_read_back_from_a_run_folder():
-    config = config_of("env=minestudio", "env.engine=world")
+    config = config_of("env=minestudio", "env.engine=world", "+env.observations.goal={shape: [3], dtype: bool}")
     again = parse_config(yaml.safe_load(yaml.safe_dump(msgspec.to_builtins(config))))
     assert again == config
