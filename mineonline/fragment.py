@@ -186,7 +186,9 @@ class Report(msgspec.Struct, frozen=True):
 
     collector_id: int
     episodes: tuple[Episode, ...]
-    """Episodes that ended in this fragment."""
+    """Episodes that have ended since its last fragment, which may be more than those in this one."""
     env_failures: int
     """How often environments of this collector have failed since its last fragment."""
     timing: Timing
+    surplus: int = 0
+    """Fragments that it did not send since its last one, because their environments had their share (lockstep only)."""

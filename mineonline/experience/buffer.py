@@ -31,7 +31,7 @@ class Arrivals:
     """Times that an environment failed and was replaced."""
     timings: list[Timing] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
-    """Reason (`stale` or `refused`) -> number of fragments or messages that were not used."""
+    """Reason (`stale`, `refused` or `surplus`) -> number of fragments or messages that were not used."""
     full_s: float = 0.0
     """Time that the receiver waited for room."""
     collectors: set[int] = field(default_factory=set)
@@ -144,6 +144,7 @@ class FragmentBuffer:
             arrivals.env_steps += int((~fragment.idle_BT).sum())
             arrivals.episodes.extend(report.episodes)
             arrivals.env_failures += report.env_failures
+            arrivals.dropped["surplus"] += report.surplus
             arrivals.timings.append(report.timing)
             arrivals.collectors.add(report.collector_id)
             origin = int(fragment.env_B), int(fragment.sequence_B)

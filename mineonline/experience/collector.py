@@ -15,6 +15,7 @@ import os
 import signal
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -33,7 +34,7 @@ from mineonline.errors import CollectorError, EnvError, MineonlineError
 from mineonline.experience.episodes import EpisodeScores
 from mineonline.experience.rollout import BuildEnv, FragmentCollector, RolloutSettings, build_torchrl_env, start_worker
 from mineonline.experience.wire import Header, RankLinks, encode
-from mineonline.fragment import Report, TensorField, Timing
+from mineonline.fragment import Episode, Report, TensorField, Timing
 from mineonline.policies.actor import Actor
 from mineonline.processes import fork_server
 from mineonline.processes.logs import tail, worker_log
@@ -52,26 +53,29 @@ def collect(
     newest_weights: Callable[[], dict[str, Tensor] | None],
     alive: Callable[[], None],
     *,
-    rollouts_per_version: int | None = None,
+    share: int | None = None,
 ) -> None:
     """Play with the newest weights and send every rollout, until a callable raises. Waits for the first weights.
 
     `newest_weights`: returns each version once, and None while there is no newer one. `alive`: called after every
-    rollout, and at least every 0.1 s while this waits for room or for the next version. `rollouts_per_version`: play
-    this many with each version, then wait for the next; None never waits. While it waits for the first weights only
-    `newest_weights` can end it.
+    rollout, and at least every 0.1 s while this waits for room or for the next version. `share`: play with each version
+    until this many fragments of every environment are taken in, then wait for the next; None never waits. While it
+    waits for the first weights only `newest_weights` can end it.
     """
     while (weights := newest_weights()) is None:
         time.sleep(0.05)
     for number in itertools.count(1):
         if weights is not None:
             workers.update_weights(weights)
-        sender.send(next(workers), alive)
+        if share is None:
+            sender.send(next(workers), alive)
+        else:
+            sender.send_share(workers, share, alive)
         if number == 1:
             log.info("the first fragments are sent")
         alive()
         weights = newest_weights()
-        while weights is None and rollouts_per_version is not None and number % rollouts_per_version == 0:
+        while weights is None and share is not None:
             alive()
             time.sleep(0.002)
             weights = newest_weights()
@@ -246,15 +250,39 @@ class FragmentSender:
         self._collector_id = collector_id
         self._schema = schema
         self._first_env = first_env
+        self._episodes_ended: list[Episode] = []
         self._env_failures = 0
-        """Not reported yet."""
+        self._surplus = 0
+        """These three: not reported yet."""
         self._rollout_started = time.perf_counter()
         self._sent_s = 0.0
 
-    def send(self, rollout: dict[str, Tensor], alive: Callable[[], None]) -> None:
-        """Send every fragment of a rollout. Waits while all ranks are full, and calls `alive` at least every 0.1 s.
+    def send_share(self, rollouts: Iterator[dict[str, Tensor]], share: int, alive: Callable[[], None]) -> None:
+        """Send as many of `rollouts` as it takes until `share` fragments of every environment are taken in.
 
-        `alive` may raise to give up.
+        An environment that has its share may have to play on, because another one waits for its episode or had a
+        fragment refused: what it then plays is dropped, and counted. Calls `alive` as `send` does.
+        """
+        taken: Counter[int] = Counter()
+
+        def count(n: int, was_taken: bool) -> None:
+            taken[n] += was_taken
+
+        wanted: set[int] | None = None
+        while wanted is None or wanted:
+            rollout = next(rollouts)
+            self.send(rollout, alive, wanted=wanted, answered=count)
+            self._links.settle(alive)
+            wanted = {n for n in range(len(rollout["env_B"])) if taken[n] < share}
+
+    def send(
+        self, rollout: dict[str, Tensor], alive: Callable[[], None], *, wanted: set[int] | None = None,
+        answered: Callable[[int, bool], None] = lambda n, taken: None,
+    ) -> None:  # fmt: skip
+        """Send the fragments of a rollout. Waits while all ranks are full, and calls `alive` at least every 0.1 s.
+
+        `alive` may raise to give up. `wanted`: environments, by number in this collector, whose fragments are sent; all
+        if None. `answered`: told for each of them whether its fragment was taken in.
         """
         now = time.perf_counter()
         timing = Timing(
@@ -268,13 +296,16 @@ class FragmentSender:
         # workers that played for an earlier trainer number their environments as they did for that one
         rollout["env_B"] = self._first_env + torch.arange(len(rollout["env_B"]))
         for n in range(len(rollout["env_B"])):
-            episodes = self._episodes.finished(rollout, n)
+            self._episodes_ended += self._episodes.finished(rollout, n)
             if bool(rollout["idle_BT"][n].all()):
                 continue  # its environment waited for an episode throughout: there is nothing to learn from
-            report = Report(self._collector_id, episodes, self._env_failures, timing)
-            self._env_failures = 0
+            if wanted is not None and n not in wanted:
+                self._surplus += 1
+                continue
+            report = Report(self._collector_id, tuple(self._episodes_ended), self._env_failures, timing, self._surplus)
+            self._episodes_ended, self._env_failures, self._surplus = [], 0, 0
             fragment = {field.name: rollout[field.name][n] for field in self._schema}
             frames = encode(Header(self._run_id, self._schema, report), fragment)
             # no copy: nobody else uses the rollout, and zmq keeps it alive until it is sent
-            self._links.send(frames, alive)
+            self._links.send(frames, alive, partial(answered, n))
         self._sent_s = time.perf_counter() - now

@@ -1,7 +1,7 @@
 """PATH 1, from process to process: one fragment per message, from a collector to a trainer rank.
 
-    collector DEALER --fragment--> ROUTER rank
-                     <--"taken"---           when the fragment is in the rank's buffer
+    collector DEALER --fragment-----------> ROUTER rank
+                     <--taken or refused---           taken: the fragment is in the rank's buffer
 
 A message is a msgpack header and one raw frame per tensor. Decoding copies nothing, unpickles nothing, and uses no byte
 before its size and meaning are checked. A collector has at most `WINDOW` fragments in flight to a rank. Without this
@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -36,8 +37,14 @@ log = logging.getLogger(__name__)
 
 WINDOW = 2
 """Fragments in flight to a rank: one travels while the other is taken in."""
-TAKEN = b""
-"""The answer to a fragment."""
+TAKEN, REFUSED = b"t", b"r"
+"""The answers to a fragment; a rank answers each collector in the order in which it sent."""
+Answered = Callable[[bool], None]
+"""Told whether a fragment was taken; a fragment that was lost with its connection was not."""
+
+
+def _forget(taken: bool) -> None:
+    pass
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -129,20 +136,30 @@ class RankLinks:
         self._monitors = [link.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED) for link in self._links]
         for link, address in zip(self._links, addresses, strict=True):
             link.connect(address)
-        self._room = [0] * len(self._links)
+        self._connected = [False] * len(self._links)
+        self._in_flight: list[deque[Answered]] = [deque() for _ in self._links]
         self._next = 0
         self._poller = zmq.Poller()
         for waiting in (*self._links, *self._monitors):
             self._poller.register(waiting, zmq.POLLIN)
 
-    def send(self, frames: list[Any], alive: Callable[[], None]) -> None:
+    def send(self, frames: list[Any], alive: Callable[[], None], answered: Answered = _forget) -> None:
         """Send one fragment to the rank whose turn it is, or to the next one with room. The frames are not copied.
 
-        Waits while no rank has room, and calls `alive` at least every 0.1 s; `alive` may raise to give up.
+        Waits while no rank has room, and calls `alive` at least every 0.1 s; `alive` may raise to give up. `answered`
+        is called later, during `send` or `settle`.
         """
-        while not self._try(frames):
+        while not self._try(frames, answered):
             self._poller.poll(100)
             alive()
+
+    def settle(self, alive: Callable[[], None]) -> None:
+        """Wait until every fragment is answered. Calls `alive` as `send` does."""
+        self._look()
+        while any(self._in_flight):
+            self._poller.poll(100)
+            alive()
+            self._look()
 
     def close(self) -> None:
         """Close all connections; unsent fragments are lost."""
@@ -151,30 +168,37 @@ class RankLinks:
             monitor.close(linger=0)
             link.close(linger=0)
 
-    def _try(self, frames: list[Any]) -> bool:
+    def _try(self, frames: list[Any], answered: Answered) -> bool:
+        self._look()
         rank = self._choose()
         if rank is None:
             return False
         try:
             self._links[rank].send_multipart(frames, zmq.DONTWAIT, copy=False)
         except zmq.Again:  # the connection is broken; its window reopens when it is back
-            self._room[rank] = 0
+            self._connected[rank] = False
             return False
-        self._room[rank] -= 1
+        self._in_flight[rank].append(answered)
         self._next = (rank + 1) % len(self._links)
         return True
 
-    def _choose(self) -> int | None:
+    def _look(self) -> None:
+        """Take in new connections and answers."""
         for rank, (link, monitor) in enumerate(zip(self._links, self._monitors, strict=True)):
+            in_flight = self._in_flight[rank]
             while monitor.poll(0):
                 recv_monitor_message(monitor)
-                self._room[rank] = WINDOW
+                self._connected[rank] = True
+                while in_flight:
+                    in_flight.popleft()(False)
             while link.poll(0):
-                link.recv()
-                # an answer that a broken connection left behind must not widen the window
-                self._room[rank] = min(WINDOW, self._room[rank] + 1)
+                taken = link.recv() == TAKEN
+                if in_flight:  # otherwise a connection that broke has left it behind
+                    in_flight.popleft()(taken)
+
+    def _choose(self) -> int | None:
         order = [(self._next + i) % len(self._links) for i in range(len(self._links))]
-        return next((rank for rank in order if self._room[rank] > 0), None)
+        return next((rank for rank in order if self._connected[rank] and len(self._in_flight[rank]) < WINDOW), None)
 
 
 class Receiver:
@@ -232,6 +256,8 @@ class Receiver:
                 kind, _, detail = str(error).partition(": ")
                 self._repeats.warning(f"refused a message: {re.sub('[0-9]+', 'N', kind)}", detail)
                 self._buffer.refuse(str(error) if isinstance(error, NotFiniteError) else None)
+                answer = REFUSED
             else:
                 self._buffer.put(fragment, report, self._stop)
-            self._socket.send_multipart([sender, TAKEN])
+                answer = TAKEN
+            self._socket.send_multipart([sender, answer])

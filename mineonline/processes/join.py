@@ -50,6 +50,10 @@ class Request(msgspec.Struct, frozen=True, tag="request"):
     """Why its workers ended, if it joins again because it lost them."""
 
 
+Refuses = Callable[[Request], str | None]
+"""Why a collector cannot join, or None if it can."""
+
+
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
     """Everything that a collector needs."""
 
@@ -89,12 +93,12 @@ class JoinServer:
         self.restarts = 0
         """How many of them had lost their workers."""
 
-    def open(self, welcome: Callable[[int], Welcome], run_dir: Path) -> None:
+    def open(self, welcome: Callable[[int], Welcome], run_dir: Path, refuses: Refuses = lambda request: None) -> None:
         """Start answering, and write the address file. `welcome` makes the answer for a collector id."""
         partial = run_dir / f".{JOIN_FILE}.{os.getpid()}"
         partial.write_text(self.address)
         self._file = partial.replace(run_dir / JOIN_FILE)
-        self._thread = ServiceThread(lambda: self._serve(welcome), "join-server")
+        self._thread = ServiceThread(lambda: self._serve(welcome, refuses), "join-server")
         self._thread.start()
 
     def check(self) -> None:
@@ -111,22 +115,25 @@ class JoinServer:
         if self._file is not None:
             self._file.unlink(missing_ok=True)
 
-    def _serve(self, welcome: Callable[[int], Welcome]) -> None:
+    def _serve(self, welcome: Callable[[int], Welcome], refuses: Refuses) -> None:
         while not self._stop.is_set():
             if self._socket.poll(200):
-                self._socket.send(msgspec.msgpack.encode(self._answer(self._socket.recv(), welcome)))
+                self._socket.send(msgspec.msgpack.encode(self._answer(self._socket.recv(), welcome, refuses)))
 
-    def _answer(self, message: bytes, welcome: Callable[[int], Welcome]) -> Welcome | Refusal:
+    def _answer(self, message: bytes, welcome: Callable[[int], Welcome], refuses: Refuses) -> Welcome | Refusal:
         try:
             request = _request.decode(message)
         except DECODE_ERRORS as error:
             self._repeats.warning("refused a message to the join server", str(error))
             return Refusal(f"not a join request ({error}). Install the same mineonline on both.")
         if request.protocol_version != PROTOCOL_VERSION:
-            reason = (
+            reason: str | None = (
                 f"the trainer speaks protocol version {PROTOCOL_VERSION}, the collector {request.protocol_version}: "
                 "install the same mineonline on both."
             )
+        else:
+            reason = refuses(request)
+        if reason is not None:
             self._repeats.warning("refused a collector", reason)
             return Refusal(reason)
         if request.lost:

@@ -111,6 +111,11 @@ class LocalCollectors:
         self._last_arrival = last_arrival
         self.restarts = 0
 
+    @property
+    def pids(self) -> set[int]:
+        """Of the collectors that have a place now."""
+        return {process.popen.pid for place in self._places if (process := place.process) is not None}
+
     def check(self) -> None:
         """CollectorError if the collectors have been given up."""
         if self._error is not None:

@@ -159,9 +159,8 @@ def play_for(
             schema=crew.settings.schema(crew.actor), first_env=welcome.collector_id * environments,
         )  # fmt: skip
         lockstep = config.collector.mode == "lockstep"
-        share = config.collector.count * environments
-        per_version = config.buffer.fragments_per_iteration // share if lockstep else None
-        collect(crew.workers, sender, inbox.take, inbox.look, rollouts_per_version=per_version)
+        share = config.buffer.fragments_per_iteration // (config.collector.count * environments) if lockstep else None
+        collect(crew.workers, sender, inbox.take, inbox.look, share=share)
 
 
 def rollout_settings(config: Config, spec: EnvSpec, *, first_env: int, collector_log: Path | None) -> RolloutSettings:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -30,7 +31,7 @@ from mineonline.experience.wire import Receiver
 from mineonline.fragment import TensorField
 from mineonline.learning.module import PPO
 from mineonline.policies.actor import Actor
-from mineonline.processes.join import JoinServer, Welcome
+from mineonline.processes.join import JoinServer, Request, Welcome
 from mineonline.processes.sockets import Network
 from mineonline.processes.stopping import StopRequest
 from mineonline.processes.supervisor import LocalCollectors
@@ -126,14 +127,21 @@ class RankZero:
         # ids decide seeds: a resumed run must not play its first episodes again
         first_id = 1000 * iteration
         self._join_server.open(
-            lambda i: Welcome(self._run_id, first_id + i, config, experience, self.publisher.address), self._run_dir
-        )
+            lambda i: Welcome(self._run_id, first_id + i, config, experience, self.publisher.address), self._run_dir,
+            self._refuses,
+        )  # fmt: skip
         if self._config.collector.count == 0:
             print(
                 "collector.count=0: waiting for collectors. Start them, here or on other machines, with\n"
                 f"  python -m mineonline.collect run={self._run_dir}",
                 file=sys.stderr, flush=True,
             )  # fmt: skip
+
+    def _refuses(self, request: Request) -> str | None:
+        ours = request.host == socket.gethostname() and request.pid in self._collectors.pids
+        if self._config.collector.mode == "lockstep" and not ours:
+            return "in lockstep (collector.mode) a run has the collectors that its trainer starts, and no others."
+        return None
 
 
 def _callbacks(
@@ -179,7 +187,8 @@ def _build_buffer(
     capacity = config.buffer.capacity or fragments
     return FragmentBuffer(
         capacity=capacity,
-        max_staleness=config.buffer.max_staleness,
+        # in lockstep, what is left of a collector that was replaced must not be learnt from later
+        max_staleness=0 if config.collector.mode == "lockstep" else config.buffer.max_staleness,
         max_reuse=config.buffer.max_reuse,
         seed=config.seed + rank,
         storage=DiskStorage(run_dir, schema, capacity) if config.buffer.storage == "disk" else MemoryStorage(),

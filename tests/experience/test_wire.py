@@ -328,3 +328,39 @@ def test_failures_of_environments_are_told_with_the_next_fragment_that_is_sent(s
     arrived = [*send(first, 1), *send(second, 2), *send(third, 2)]
     assert [int(fragment.env_B) for _, fragment in arrived] == [1, 0, 1, 0, 1]
     assert [report.env_failures for report, _ in arrived] == [2, 2, 0, 0, 0]
+
+
+def test_in_lockstep_a_refused_fragment_is_replaced_and_what_the_others_play_meanwhile_is_dropped_and_counted(tmp_path):
+    buffer = FragmentBuffer(capacity=4, max_staleness=0, max_reuse=1, seed=0)
+
+    def rollouts():
+        for number in range(2):
+            each = [tensors(seed) for seed in range(2)]
+            if number == 0:
+                each[1]["reward_BT"][2] = float("nan")
+            rollout = {name: torch.stack([fragment[name] for fragment in each]) for name in each[0]}
+            rollout["idle_BT"].zero_()
+            rollout["sequence_B"].fill_(number)
+            rollout["version_B"].zero_()
+            length = rollout["idle_BT"].shape[1]
+            yield rollout | {
+                "report.env_s": torch.zeros(2), "report.policy_s": torch.zeros(2),
+                "report.crashed_BT": torch.zeros(2, length, dtype=torch.bool),
+                "report.statistics_BTK": torch.zeros(2, length, 1),
+            }  # fmt: skip
+
+    with Network(None, tmp_path) as network:
+        receiver = Receiver(
+            network, buffer, rank=0, run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS
+        )
+        links = RankLinks(network.context, [receiver.address], None)
+        episodes = EpisodeScores(2, statistics=STATISTICS, task="hunt", staggered=False)
+        sender = FragmentSender(links, episodes, run_id="run", collector_id=0, schema=SCHEMA, first_env=6)
+        sender.send_share(rollouts(), 1, lambda: None)
+        batch = buffer.take(2, 0, lambda: False)
+        assert list(zip(batch.fragments.env_B.tolist(), batch.fragments.sequence_B.tolist(), strict=True)) == [
+            (6, 0), (7, 1),
+        ]  # fmt: skip
+        assert batch.arrivals.dropped == {"refused": 1, "surplus": 1}
+        links.close()
+        receiver.close()

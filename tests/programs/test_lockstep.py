@@ -28,3 +28,19 @@ def test_a_distributed_run_without_lag_equals_synchronous_ppo_bit_for_bit(start,
         assert torch.equal(tensor, distributed[name]), name
     metrics = read_metrics(tmp_path / "run" / "metrics.csv")
     assert [float(row["lag_versions_max"]) for row in metrics] == [0.0] * 6
+
+
+def test_an_environment_that_starts_late_gets_its_share_and_strangers_are_refused(start, tmp_path):
+    run_dir = tmp_path / "run"
+    late = ["env=own", "env._target_=tests.helpers.late_env.Late", "policy=mlp", "collector.workers=1", "iterations=8"]
+    run = start(*LOCKSTEP, *late, "collector.envs_per_worker=4", f"run_dir={run_dir}")
+    run.wait_for(lambda: (run_dir / "join").exists())
+    stranger = start(f"run={run_dir}", module="mineonline.collect")
+    assert stranger.wait() != 0
+    assert "in lockstep (collector.mode) a run has the collectors that its trainer starts" in stranger.output
+    assert run.wait() == 0, run.output
+    metrics = read_metrics(run_dir / "metrics.csv")
+    assert [float(row["lag_versions_max"]) for row in metrics] == [0.0] * 8
+    assert [float(row["env_steps"]) for row in metrics][-1] > 0
+    assert sum(float(row["dropped/surplus"]) for row in metrics) > 0
+    assert sum(float(row["dropped/stale"]) for row in metrics) == 0
