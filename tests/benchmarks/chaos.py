@@ -82,7 +82,8 @@ def round_of(dice: random.Random, folder: Path, done: Counter[str]) -> list[str]
     time.sleep(0.5)
     left = [f"process {p.pid} {' '.join(p.cmdline())[:150]} ({p.status()})" for p in processes_of(run_dir)]
     left += [f"/dev/shm/{name}" for name in set(os.listdir("/dev/shm")) - shared_before]
-    left += [str(file) for file in temporary.rglob("*")]
+    # torch keeps a cache for the next program
+    left += [str(file) for file in temporary.rglob("*") if "torchinductor_" not in str(file)]
     return left
 
 
