@@ -50,7 +50,7 @@ def settle_in() -> None:
     parent = parent_trainer()
     if parent is not None:
         die_with_parent(parent, ORPHANED)
-    own_temporary_folder(given=parent is not None)
+    own_temporary_folder()
     fork_server.start(["mineonline.run.collector"])
 
 

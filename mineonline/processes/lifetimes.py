@@ -6,6 +6,7 @@ import ctypes
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -65,13 +66,38 @@ def folder_for_sockets(prefix: str) -> str:
     return tempfile.mkdtemp(prefix=prefix, dir=usual if len(os.fsencode(usual)) <= _LONGEST_FOLDER else "/tmp")
 
 
-def own_temporary_folder(*, given: bool = False) -> None:
-    """Give this process and its children a temporary folder that is removed when this process exits.
+class TemporaryFolder:
+    """A new folder (see `folder_for_sockets`) that is removed when this process ends in any way, or by `remove`.
 
-    `given`: TMPDIR is that folder. multiprocessing makes a folder in every process, and that of a killed child would
-    stay.
+    A small process waits for a pipe to close, which the kernel does even if this process is killed.
     """
-    folder = tempfile.gettempdir() if given else folder_for_sockets("mineonline-collector-")
-    os.environ["TMPDIR"] = tempfile.tempdir = folder
+
+    def __init__(self, prefix: str) -> None:
+        self.path = Path(folder_for_sockets(prefix))
+        words = ["sh", "-c", 'trap "" HUP INT TERM; read -r _; rm -rf -- "$1"', "sh", str(self.path)]
+        nowhere = subprocess.DEVNULL
+        self._janitor = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, start_new_session=True
+        )
+
+    def remove(self) -> None:
+        """Remove it now."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        assert self._janitor.stdin is not None
+        self._janitor.stdin.close()
+        try:
+            self._janitor.wait(timeout=2.0)
+        except subprocess.TimeoutExpired:  # it was stopped
+            self._janitor.kill()
+            self._janitor.wait()
+
+
+def own_temporary_folder() -> None:
+    """Give this process and its children a temporary folder of their own.
+
+    multiprocessing makes a folder in every process, and that of a killed child would stay.
+    """
+    folder = TemporaryFolder("mineonline-collector-")
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder.path)
     # after multiprocessing has removed its own folder, whose priority is -100
-    Finalize(None, shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, exitpriority=-200)
+    Finalize(None, folder.remove, exitpriority=-200)

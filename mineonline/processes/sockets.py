@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import socket
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +18,7 @@ import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
 from mineonline.errors import DECODE_ERRORS, ConfigError
-from mineonline.processes.lifetimes import folder_for_sockets
+from mineonline.processes.lifetimes import TemporaryFolder
 from mineonline.processes.logs import Repeats
 
 log = logging.getLogger(__name__)
@@ -70,8 +69,8 @@ class Network:
         self.context = zmq.Context()
         self._host = host
         self._keys = keys
-        self._own_folder = Path(folder_for_sockets("mineonline-")) if host is None and folder is None else None
-        self.folder = folder or self._own_folder
+        self._own_folder = TemporaryFolder("mineonline-") if host is None and folder is None else None
+        self.folder = self._own_folder.path if self._own_folder is not None else folder
         self._authenticator: ThreadAuthenticator | None = None
         if keys is not None:
             self._authenticator = ThreadAuthenticator(self.context)
@@ -110,7 +109,7 @@ class Network:
     def remove_folder(self) -> None:
         """Stop new connections to unix sockets; existing ones stay."""
         if self._own_folder is not None:
-            shutil.rmtree(self._own_folder, ignore_errors=True)
+            self._own_folder.remove()
 
     def close(self) -> None:
         """Close the sockets that are still open, free the context and remove the socket folder.

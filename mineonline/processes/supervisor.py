@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 
 from mineonline.errors import CollectorError
-from mineonline.processes.lifetimes import PARENT_VARIABLE, RUN_DIR_VARIABLE, folder_for_sockets
+from mineonline.processes.lifetimes import PARENT_VARIABLE, RUN_DIR_VARIABLE
 from mineonline.processes.logs import last_error, send_output_to, tail
 from mineonline.processes.sockets import KEYS_FILE
 
@@ -43,33 +42,11 @@ _SPARE_AFTER_S = 5.0
 
 
 @dataclass
-class _Process:
-    """A collector process, until it ends."""
-
-    popen: subprocess.Popen[bytes]
-    scratch: str
-    """Its temporary folder, which it removes itself unless it is killed."""
-
-    def take_turn(self, log_file: Path) -> None:
-        """Let it join the run, and write to this log. It may have ended by now."""
-        assert self.popen.stdin is not None
-        with suppress(BrokenPipeError), self.popen.stdin as orders:
-            orders.write(f"{log_file}\n".encode())
-
-    def ended(self) -> int | None:
-        """Its exit code, or None while it lives."""
-        code = self.popen.poll()
-        if code is not None:
-            shutil.rmtree(self.scratch, ignore_errors=True)
-        return code
-
-
-@dataclass
 class _Place:
     """One of the collectors that the run is to have."""
 
     log_file: Path
-    process: _Process | None = None
+    process: subprocess.Popen[bytes] | None = None
     failures: int = 0
     start_at: float = 0.0
     log_start: int = 0
@@ -103,7 +80,7 @@ class LocalCollectors:
         self._run_dir = run_dir
         self._max_failures = max_failures
         self._places = [_Place(run_dir / "logs" / f"collector-{i}.log") for i in range(count)]
-        self._spare: _Process | None = None
+        self._spare: subprocess.Popen[bytes] | None = None
         self._wants_spare = count > 0
         self._stop = threading.Event()
         self._error: CollectorError | None = None
@@ -145,7 +122,7 @@ class LocalCollectors:
             if time.monotonic() >= place.start_at:
                 self._fill(place)
             return
-        code = place.process.ended()
+        code = place.process.poll()
         if code is None:
             return
         started_at = place.start_at
@@ -174,7 +151,7 @@ class LocalCollectors:
 
     def _look_after_spare(self) -> None:
         if self._spare is not None:
-            if self._spare.ended() is not None:
+            if self._spare.poll() is not None:
                 self._spare = None  # the next one is made when a collector has ended: this one may have been too much
             return
         if not self._wants_spare or any(place.process is None for place in self._places):
@@ -189,20 +166,16 @@ class LocalCollectors:
         place.log_start = place.log_file.stat().st_size if place.log_file.exists() else 0
         place.start_at = time.monotonic()
         place.process, self._spare = self._spare or self._start(place.log_file), None
-        place.process.take_turn(place.log_file)
+        assert place.process.stdin is not None
+        with suppress(BrokenPipeError), place.process.stdin as orders:  # it may have ended by now
+            orders.write(f"{place.log_file}\n".encode())
         self._wants_spare = True
 
-    def _start(self, log_file: Path) -> _Process:
-        scratch = folder_for_sockets("mineonline-collector-")
-        environment = {
-            **os.environ,
-            RUN_DIR_VARIABLE: str(self._run_dir),
-            PARENT_VARIABLE: str(os.getpid()),
-            "TMPDIR": scratch,
-        }
+    def _start(self, log_file: Path) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, RUN_DIR_VARIABLE: str(self._run_dir), PARENT_VARIABLE: str(os.getpid())}
         keys = [f"keys={self._run_dir / KEYS_FILE}"] if self._address.startswith("tcp://") else []
         with log_file.open("ab") as file:
-            started = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-m", "mineonline.collect", f"run={self._address}", *keys],
                 stdin=subprocess.PIPE,
                 stdout=file,
@@ -211,22 +184,20 @@ class LocalCollectors:
                 # Ctrl-C in the trainer's terminal is for the trainer, which ends the collectors in an orderly way
                 start_new_session=True,
             )
-        return _Process(started, scratch)
 
     def _end_all(self) -> None:
         alive = [
             process for process in (self._spare, *(place.process for place in self._places)) if process is not None
         ]
         for process in alive:
-            process.popen.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + 5.0
         for process in alive:
             try:
-                process.popen.wait(timeout=max(0.0, deadline - time.monotonic()))
+                process.wait(timeout=max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                process.popen.kill()
-                process.popen.wait()
-            process.ended()
+                process.kill()
+                process.wait()
 
 
 def _how(code: int, place: _Place) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -28,15 +27,13 @@ from mineonline.experience.wire import RankLinks
 from mineonline.policies.actor import Actor
 from mineonline.policies.build import build_actor
 from mineonline.processes.join import DONE_FILE, JOIN_FILE, RunComplete, TrainerGone, Welcome, join
-from mineonline.processes.lifetimes import parent_trainer
 from mineonline.processes.sockets import KEYS_FILE, Keys
-from mineonline.processes.stopping import ORPHANED
 from mineonline.processes.supervisor import LOG_VARIABLE
 from mineonline.settings.arguments import CollectArguments
 from mineonline.settings.config import Config
 from mineonline.settings.devices import check_device
 from mineonline.weights.publisher import weights_schema
-from mineonline.weights.subscriber import WeightsInbox, WeightsSubscriber
+from mineonline.weights.subscriber import Presence, WeightsInbox, WeightsSubscriber
 
 log = logging.getLogger("mineonline.collect")
 
@@ -73,7 +70,7 @@ def collect_for_run(arguments: CollectArguments) -> None:
     successors new episodes. CollectorError if workers end before their first fragments are sent.
     """
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    stack = ExitStack()
+    presence, stack = Presence(context), ExitStack()
     crew: _Crew | None = None
     lost, short_lives = "", 0
     try:
@@ -82,6 +79,7 @@ def collect_for_run(arguments: CollectArguments) -> None:
             try:
                 address, keys = find_trainer(arguments)
                 welcome = _join(context, arguments, address, keys, lost)
+                presence.show(welcome.weights, keys)
                 lost = ""
                 config = msgspec.json.decode(welcome.config, type=Config)
                 if crew is None or not crew.suits(config):
@@ -103,11 +101,6 @@ def collect_for_run(arguments: CollectArguments) -> None:
                 stack.close()
                 short_lives = short_lives + 1 if time.monotonic() - started < _SHORT_LIFE_S else 0
                 time.sleep(min(_LONGEST_PAUSE_S, 2.0 ** max(0, short_lives - 1) - 1))
-    except SystemExit as leaving:
-        if parent_trainer() is not None and leaving.code == 128 + ORPHANED and arguments.run.startswith("ipc://"):
-            # the trainer was killed, so it cannot remove its socket folder
-            shutil.rmtree(Path(arguments.run.removeprefix("ipc://")).parent, ignore_errors=True)
-        raise
     finally:
         stack.close()
         context.destroy(linger=0)

@@ -6,10 +6,12 @@ Rank 0 also lets collectors join, and starts and restarts those of this machine.
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
 import sys
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -39,6 +41,9 @@ from mineonline.run.folder import CONFIG_FILE
 from mineonline.settings.config import Config
 from mineonline.weights.publisher import WeightsPublisher
 
+log = logging.getLogger(__name__)
+
+_GONE_AFTER_S = 1.0
 _RUN_ID_VARIABLE = "MINEONLINE_RUN_ID"
 _SOCKETS_VARIABLE = "MINEONLINE_SOCKETS"
 
@@ -58,7 +63,7 @@ def connect(
         network, buffer, rank=rank, run_id=run_id, schema=schema, actions=dict(spec.action), statistics=spec.statistics
     )
     stack.callback(receiver.close)
-    rank_zero = RankZero(stack, config, run_dir, network, run_id, buffer) if rank == 0 else None
+    rank_zero = RankZero(stack, config, run_dir, network, run_id, buffer, stop) if rank == 0 else None
     saving = config.checkpointing
     checkpoints = SaveCheckpoints(
         run_dir / "checkpoints", every=saving.every, keep_every=saving.keep_every, on_error=saving.on_error
@@ -91,15 +96,20 @@ class RankZero:
     """What only rank 0 has: the join server, the publisher and this machine's collectors."""
 
     def __init__(
-        self, stack: ExitStack, config: Config, run_dir: Path, network: Network, run_id: str, buffer: FragmentBuffer
-    ) -> None:
+        self, stack: ExitStack, config: Config, run_dir: Path, network: Network, run_id: str, buffer: FragmentBuffer,
+        stop: StopRequest,
+    ) -> None:  # fmt: skip
         self._config = config
         self._run_dir = run_dir
         self._run_id = run_id
         self._join_server = JoinServer(network, config.network.port)
         stack.callback(self._join_server.close)
-        self.publisher = WeightsPublisher(network, run_id)
+        self._attendance = Attendance(run_dir, stop)
+        # collectors of its own are replaced, and the supervisor says so
+        attendance = self._attendance.changed if config.collector.count == 0 else lambda present: None
+        self.publisher = WeightsPublisher(network, run_id, attendance=attendance)
         stack.callback(self.publisher.close)
+        stack.callback(self._attendance.close)
         self._collectors = LocalCollectors(
             config.collector.count, self._join_server.address, run_dir,
             max_failures=config.collector.max_failures, last_arrival=lambda: buffer.last_arrival,
@@ -113,8 +123,8 @@ class RankZero:
 
     @property
     def restarts(self) -> int:
-        """Collectors of this machine that were restarted so far."""
-        return self._collectors.restarts
+        """How often a collector of this machine was replaced, or the workers of any collector were, so far."""
+        return self._collectors.restarts + self._join_server.restarts
 
     def check(self) -> None:
         """Raises what failed in the background."""
@@ -132,8 +142,7 @@ class RankZero:
         )  # fmt: skip
         if self._config.collector.count == 0:
             print(
-                "collector.count=0: waiting for collectors. Start them, here or on other machines, with\n"
-                f"  python -m mineonline.collect run={self._run_dir}",
+                f"collector.count=0: waiting for collectors. {how_to_add_one(self._run_dir)}",
                 file=sys.stderr, flush=True,
             )  # fmt: skip
 
@@ -142,6 +151,43 @@ class RankZero:
         if self._config.collector.mode == "lockstep" and not ours:
             return "in lockstep (collector.mode) a run has the collectors that its trainer starts, and no others."
         return None
+
+
+class Attendance:
+    """Says when the last collector has left, and when one is there again. Silent once the trainer was asked to stop."""
+
+    def __init__(self, run_dir: Path, stop: StopRequest) -> None:
+        self._run_dir = run_dir
+        self._stop = stop
+        self._closed = False
+        self._present = 0
+        self._said = False
+
+    def changed(self, present: int) -> None:
+        """So many collectors are there now."""
+        before, self._present = self._present, present
+        if before and not present:
+            # one that is there again at once has only lost its connection
+            later = threading.Timer(_GONE_AFTER_S, self._say_if_gone)
+            later.daemon = True
+            later.start()
+        elif present and self._said:
+            self._said = False
+            log.warning("a collector is there again")
+
+    def close(self) -> None:
+        """Say nothing from now on."""
+        self._closed = True
+
+    def _say_if_gone(self) -> None:
+        if not (self._present or self._said or self._closed or self._stop.received is not None):
+            self._said = True
+            log.warning("the last collector has left, and training waits. %s", how_to_add_one(self._run_dir))
+
+
+def how_to_add_one(run_dir: Path) -> str:
+    """What to type to add a collector to a run."""
+    return f"Start one, here or on another machine, with\n  python -m mineonline.collect run={run_dir}"
 
 
 def _callbacks(

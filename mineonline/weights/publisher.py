@@ -5,6 +5,7 @@
 One thread owns the XPUB socket. It sends in three cases: there are new weights; a subscriber has subscribed to its own
 topic, because it has just joined or has missed something (it alone gets all tensors at once); nothing was sent for
 `refresh_s` (a heartbeat, which shows a subscriber that it has missed something). Overwritten weights are never sent.
+It also knows which collectors are there: each subscribes to a topic of its own for as long as it lives.
 
 A message is one frame, because a conflating socket keeps only the last frame of a multi-part message:
 
@@ -19,7 +20,7 @@ from __future__ import annotations
 import struct
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -38,7 +39,11 @@ ALIVE = b"a:alive:"
 """Topic of heartbeats, for all subscribers."""
 JOIN = b"j"
 """First byte of a subscriber's own topic, on which it gets all tensors at once."""
+PRESENT = b"p"
+"""First byte of the topic that a collector subscribes to while it belongs to the run. Nothing is sent there."""
 LENGTH = struct.Struct("!I")
+_HEARTBEAT: dict[int, int] = {zmq.HEARTBEAT_IVL: 2000, zmq.HEARTBEAT_TIMEOUT: 10_000}
+"""Milliseconds: a host that vanished is noticed by its silence. A slow link may take seconds to pass weights on."""
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -103,14 +108,20 @@ class _Newest(NamedTuple):
 class WeightsPublisher:
     """Sends the newest weights from its own thread until `close`."""
 
-    def __init__(self, network: Network, run_id: str, *, refresh_s: float = REFRESH_S) -> None:
+    def __init__(
+        self, network: Network, run_id: str, *, refresh_s: float = REFRESH_S,
+        attendance: Callable[[int], None] = lambda present: None,
+    ) -> None:  # fmt: skip
+        """`attendance`: called in the thread with the number of collectors that are there, when it has changed."""
         # XPUB shows subscriptions, VERBOSE repeated ones too; at most 2 messages wait for a slow subscriber, newer ones
         # are dropped, and the next heartbeat makes it ask
-        self._socket = network.bind(zmq.XPUB, "weights", options={zmq.XPUB_VERBOSE: 1, zmq.SNDHWM: 2})
+        self._socket = network.bind(zmq.XPUB, "weights", options={zmq.XPUB_VERBOSE: 1, zmq.SNDHWM: 2, **_HEARTBEAT})
         self.address = network.address_of(self._socket)
         self._run_id = run_id
         self._refresh_s = refresh_s
         self._newest: _Newest | None = None
+        self._attendance = attendance
+        self._present: set[bytes] = set()
         self.published = 0
         self._lock = threading.Lock()
         self._wake_out: zmq.Socket[bytes] = network.context.socket(zmq.PAIR)
@@ -159,7 +170,7 @@ class WeightsPublisher:
             with self._lock:
                 newest = self._newest
             if self._socket in ready:
-                self._serve_joiner(newest)
+                self._serve_subscription(newest)
             command = self._wake_in.recv() if self._wake_in in ready else b""
             if newest is not None and command == b"new":
                 parts = (newest.moving, newest.constant) if newest.is_new else (newest.moving,)
@@ -174,9 +185,13 @@ class WeightsPublisher:
         self._socket.close(linger=500)
         self._wake_in.close(linger=0)
 
-    def _serve_joiner(self, newest: _Newest | None) -> None:
+    def _serve_subscription(self, newest: _Newest | None) -> None:
         event = self._socket.recv()
         subscribed, topic = event[:1] == b"\x01", event[1:]
+        if topic.startswith(PRESENT):
+            (self._present.add if subscribed else self._present.discard)(topic)
+            if newest is None or not newest.done:  # at the end they are told to leave
+                self._attendance(len(self._present))
         if subscribed and topic.startswith(JOIN) and len(topic) == len(TOPIC) and newest is not None:
             self._socket.send(newest.message(topic, newest.moving, newest.constant), copy=False)
 

@@ -21,7 +21,7 @@ from mineonline.errors import DECODE_ERRORS, WireError
 from mineonline.fragment import TensorField
 from mineonline.processes.join import RunComplete, TrainerGone
 from mineonline.processes.sockets import Keys, connect
-from mineonline.weights.publisher import ALIVE, JOIN, LENGTH, TOPIC, Header
+from mineonline.weights.publisher import ALIVE, JOIN, LENGTH, PRESENT, TOPIC, Header
 
 SILENCE_S = 60.0
 """A trainer that has been silent for this long is gone; the publisher sends something every 5 s."""
@@ -161,6 +161,29 @@ class WeightsSubscriber:
         """Close the sockets."""
         for subscriber in self._sockets:
             subscriber.close(linger=0)
+
+
+class Presence:
+    """Shows a trainer that this collector is there, until `close`, or until this process or its host is gone."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+        self._context = context
+        self._socket: zmq.Socket[bytes] | None = None
+        self._address = ""
+
+    def show(self, address: str, keys: Keys | None) -> None:
+        """Be present at the publisher with this address, and at no other."""
+        if address != self._address:
+            self.close()
+            self._address = address
+            self._socket = connect(self._context, zmq.SUB, [address], keys)
+            self._socket.setsockopt(zmq.SUBSCRIBE, PRESENT + os.urandom(len(TOPIC) - len(PRESENT)))
+
+    def close(self) -> None:
+        """Be gone."""
+        if self._socket is not None:
+            self._socket.close(linger=0)
+        self._socket, self._address = None, ""
 
 
 class WeightsInbox:

@@ -1,5 +1,6 @@
 """The experience message, over real sockets."""
 
+import os
 import time
 
 import msgspec
@@ -137,6 +138,24 @@ def test_the_receiver_counts_what_it_refuses_and_goes_on(tmp_path):
         assert len(batch.arrivals.episodes) == 2
         push.close()
         receiver.close()
+
+
+def test_a_flood_of_broken_messages_is_counted_whole_and_logged_once_per_kind(tmp_path, caplog):
+    buffer = FragmentBuffer(capacity=4, max_staleness=1000, max_reuse=1, seed=0)
+    with Network(None, tmp_path) as network:
+        receiver = Receiver(
+            network, buffer, rank=0, run_id="run", schema=SCHEMA, actions=ACTIONS, statistics=STATISTICS
+        )
+        push = connect(network.context, zmq.DEALER, [receiver.address], None)
+        good = received(encode(header(), tensors()))
+        for number in range(300):
+            push.send_multipart([good[0], *good[1 : 2 + number % 3]] if number % 2 else [os.urandom(20)])
+        push.send_multipart(good)
+        assert buffer.take(1, 0, lambda: False).arrivals.dropped["refused"] == 300
+        push.close()
+        receiver.close()
+    kinds = [message.split(": ")[1] for message in caplog.messages]
+    assert sorted(kinds) == ["N frames, expected N", "header"]
 
 
 def test_a_message_larger_than_any_fragment_is_cut_off_without_being_read(tmp_path):

@@ -30,6 +30,16 @@ def processes_of(run_dir: Path) -> list[psutil.Process]:
     return found
 
 
+def workers_of(collector: psutil.Process) -> list[psutil.Process]:
+    """A collector's workers: its fork server started them."""
+    return [worker for server in collector.children() for worker in server.children()]
+
+
+def collector_of(run_dir: Path) -> psutil.Process:
+    """A collector of a run that plays: it has workers, unlike the spare."""
+    return next(p for p in processes_of(run_dir) if "mineonline.collect" in p.cmdline() and workers_of(p))
+
+
 LIMIT_S = 600.0
 """For anything that a test waits for: what takes seconds on an idle machine takes minutes on a busy one."""
 

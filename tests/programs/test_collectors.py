@@ -4,10 +4,11 @@ import signal
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mineonline.run.metrics import read_metrics
-from tests.helpers.programs import leaves_nothing, processes_of, rows, weights
+from tests.helpers.programs import collector_of, leaves_nothing, rows, wait_until, weights, workers_of
 from tests.helpers.settings import QUICK
 
 
@@ -15,28 +16,41 @@ def test_a_killed_collector_is_replaced_and_training_goes_on(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*QUICK, "iterations=100000", f"run_dir={run_dir}")
     run.wait_for(lambda: rows(run_dir) > 3)
-    victim = next(p for p in processes_of(run_dir) if "mineonline.collect" in p.cmdline())
-    workers = victim.children(recursive=True)
+    spare_log = run_dir / "logs" / "spare.log"
+    run.wait_for(lambda: spare_log.exists() and "waiting for a place" in spare_log.read_text())
+    victim = collector_of(run_dir)
+    others = victim.children(recursive=True)
     victim.kill()
-    run.wait_for(lambda: not any(w.is_running() for w in workers))
-    before = rows(run_dir)
-    run.wait_for(lambda: rows(run_dir) > before + 5)
+    run.wait_for(lambda: not any(p.is_running() for p in others))
+    log = run_dir / "logs" / "collector-0.log"
+    run.wait_for(lambda: log.read_text().count("the first fragments are sent") == 2)
     run.send(signal.SIGTERM)
     run.wait()
+    assert "WARNING: a collector was killed (SIGKILL); another is started now; its log is " in run.output
+    # the spare took its place: nothing was imported again
+    assert spare_log.read_text().count("waiting for a place") == log.read_text().count("waiting for a place") + 1
+    assert leaves_nothing(run_dir)
 
 
 def test_a_killed_worker_is_replaced_and_training_goes_on(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*QUICK, "iterations=100000", f"run_dir={run_dir}")
     run.wait_for(lambda: rows(run_dir) > 3)
-    collector = next(p for p in processes_of(run_dir) if "mineonline.collect" in p.cmdline())
-    max(collector.children(recursive=True), key=lambda p: p.memory_info().rss).kill()
-    before = rows(run_dir)
-    run.wait_for(lambda: not collector.is_running())
-    run.wait_for(lambda: rows(run_dir) > before + 5)
+    collector = collector_of(run_dir)
+    log = run_dir / "logs" / "collector-0.log"
+    for number, find in enumerate((lambda: workers_of(collector)[0], lambda: workers_of(collector)[0].parent()), 2):
+        find().kill()  # a worker; then the fork server
+        run.wait_for(lambda number=number: log.read_text().count("the first fragments are sent") == number)
+        before = rows(run_dir)
+        run.wait_for(lambda before=before: rows(run_dir) > before + 5)
+    assert collector.is_running()
     run.send(signal.SIGTERM)
     run.wait()
-    assert "worker 0 ended with exit code -9" in (run_dir / "logs" / "collector-0.log").read_text()
+    assert "worker 0 ended with exit code -9" in log.read_text()
+    assert "lost its workers and starts new ones: " in run.output
+    assert "worker 0 ended with exit code -9" in run.output
+    assert read_metrics(run_dir / "metrics.csv")[-1]["collector_restarts"] == "2"
+    assert leaves_nothing(run_dir)
 
 
 def test_when_the_trainer_is_killed_its_collectors_and_sockets_go_too_and_its_run_goes_on(start, tmp_path):
@@ -74,16 +88,13 @@ def test_collectors_join_a_run_that_started_none_and_leave_when_it_is_complete(s
     assert leaves_nothing(run_dir)
 
 
-def test_a_collector_that_a_user_started_removes_no_folder_when_its_terminal_closes(start, tmp_path):
-    """One that the trainer started removes the trainer's socket folder: here that would be somebody else's."""
-    folder = tmp_path / "victim"
-    folder.mkdir()
-    (folder / "precious").touch()
-    collector = start(f"run=ipc://{folder}/join", module="mineonline.collect")
+def test_a_killed_collector_leaves_no_temporary_folder(start, tmp_path):
+    before = set(Path(tempfile.gettempdir()).iterdir())
+    collector = start(f"run=ipc://{tmp_path}/join", module="mineonline.collect")
     collector.wait_for(lambda: "no answer from" in collector.output)
-    collector.send(signal.SIGHUP)
-    assert collector.wait() == 128 + signal.SIGHUP, collector.output
-    assert (folder / "precious").exists()
+    assert set(Path(tempfile.gettempdir()).iterdir()) - before
+    collector.process.kill()
+    wait_until(lambda: not set(Path(tempfile.gettempdir()).iterdir()) - before)
 
 
 @pytest.mark.slow
@@ -119,6 +130,30 @@ def test_collectors_find_the_trainer_again_that_ended_and_was_resumed(start, tmp
     assert again.wait() == 0, again.output + collector.output
     assert collector.wait() == 0, collector.output
     assert "joining again" in collector.output
+    assert collector.output.count("starting 8 environments") == 1  # its workers play for the new trainer
+
+
+def test_when_the_last_collector_is_killed_the_terminal_says_so_and_how_to_start_one(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(*QUICK, "collector.count=0", "iterations=100000", f"run_dir={run_dir}")
+    run.wait_for((run_dir / "join").exists)
+    collectors = [start(f"run={run_dir}", module="mineonline.collect") for _ in range(2)]
+    for collector in collectors:
+        run.wait_for(lambda collector=collector: "the first fragments are sent" in collector.output)
+    collectors[0].process.kill()
+    workers_of(psutil.Process(collectors[1].process.pid))[0].kill()  # it stays, and replaces its worker
+    run.wait_for(lambda: "lost its workers and starts new ones" in run.output)
+    run.wait_for(lambda: collectors[1].output.count("the first fragments are sent") == 2)
+    assert "has left" not in run.output
+    collectors[1].process.kill()
+    run.wait_for(lambda: "WARNING: the last collector has left, and training waits. Start one" in run.output)
+    assert run.output.count(f"python -m mineonline.collect run={run_dir}") == 2
+    another = start(f"run={run_dir}", module="mineonline.collect")
+    run.wait_for(lambda: "WARNING: a collector is there again" in run.output)
+    run.send(signal.SIGTERM)
+    run.wait()
+    another.process.kill()
+    assert run.output.count("has left") == 1
 
 
 def test_a_hung_environment_is_noticed_and_its_collector_replaced(start, tmp_path):

@@ -1,0 +1,124 @@
+"""Does anything stay behind? Runs are started, hit at random moments with random signals, and ended.
+
+    unshare -m sh -c 'mount -t tmpfs none /dev/shm; exec python -m tests.benchmarks.chaos [rounds] [seconds] [seed]'
+
+`unshare` and `mount` need root; without them, what other programs put into /dev/shm meanwhile counts too. Each round
+starts a run on CartPole in a temporary folder of its own (one or two collectors, some started by hand, on unix or tcp
+sockets, some with two ranks), waits for a random time, sends up to four random signals to random processes of the run,
+and ends the trainer, and the collectors started by hand, with SIGTERM, SIGINT or SIGKILL. Then no process of the run
+may be left, nothing in /dev/shm, and nothing in the temporary folder. Ends after `rounds`, or when `seconds` are over,
+with what was counted; exit code 1 if anything was left.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+
+from tests.helpers.programs import Run, processes_of
+from tests.helpers.settings import CARTPOLE, RANKS
+
+SETTINGS = [
+    *CARTPOLE, "collector.workers=2", "collector.envs_per_worker=4", "fragment.length=16",
+    "buffer.fragments_per_iteration=8", "collector.batch_timeout_s=5", "collector.max_failures=20",
+    "iterations=1000000",
+]  # fmt: skip
+SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGSTOP, signal.SIGHUP)
+END_S = 60.0
+
+
+def round_of(dice: random.Random, folder: Path, done: Counter[str]) -> list[str]:
+    """One run and its end. What it left."""
+    shared_before = set(os.listdir("/dev/shm"))
+    temporary = folder / "t"
+    temporary.mkdir()
+    os.environ["TMPDIR"] = str(temporary)
+    run_dir = folder / "run"
+    by_hand, tcp, ranks = dice.random() < 0.3, dice.random() < 0.3, dice.random() < 0.2
+    words = [f"collector.count={0 if by_hand else dice.choice((1, 2))}", f"run_dir={run_dir}"]
+    words += ["network.host=127.0.0.1"] if tcp else []
+    words += [*RANKS, "buffer.fragments_per_iteration=16"] if ranks else []
+    programs = [Run(folder, *SETTINGS, *words)]
+    started = time.monotonic()
+    until = started + dice.uniform(1.0, 40.0)
+    while time.monotonic() < until:
+        if by_hand and len(programs) == 1 and (run_dir / "join").exists():
+            programs += [Run(folder, f"run={run_dir}", module="mineonline.collect") for _ in range(2)]
+        time.sleep(0.2)
+    for _ in range(dice.randint(0, 4)):
+        living = processes_of(run_dir)
+        if not living:
+            break
+        victim, number = dice.choice(living), dice.choice(SIGNALS)
+        try:
+            if ranks and kind(victim) == "train" and number == signal.SIGSTOP:
+                continue  # the other rank would wait for it until torch gives up, after 30 minutes
+            done[f"{number.name} to a {kind(victim)}"] += 1
+            victim.send_signal(number)
+        except psutil.NoSuchProcess:
+            continue
+        time.sleep(dice.uniform(0.0, 6.0))
+    end = dice.choice((signal.SIGTERM, signal.SIGINT, signal.SIGKILL))
+    for program in programs:
+        if program.process.poll() is None:
+            done[f"ended by {end.name}"] += 1
+            # one that was stopped cannot hear anything else
+            program.send(signal.SIGCONT)
+            program.send(end)
+            if end == signal.SIGKILL:
+                continue
+    deadline = time.monotonic() + END_S
+    while (processes_of(run_dir) or any(p.process.poll() is None for p in programs)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(0.5)
+    left = [f"process {p.pid} {' '.join(p.cmdline())[:150]} ({p.status()})" for p in processes_of(run_dir)]
+    left += [f"/dev/shm/{name}" for name in set(os.listdir("/dev/shm")) - shared_before]
+    # torch keeps a cache for the next program
+    left += [str(file) for file in temporary.rglob("*") if "torchinductor_" not in str(file)]
+    return left
+
+
+def kind(process: psutil.Process) -> str:
+    """What a process of a run is."""
+    words = " ".join(process.cmdline())
+    for name in ("mineonline.train", "mineonline.collect", "resource_tracker"):
+        if name in words:
+            return name.removeprefix("mineonline.")
+    if "forkserver" not in words:
+        return "helper"
+    parent = process.parent()
+    return "worker" if parent is not None and "forkserver" in " ".join(parent.cmdline()) else "fork server"
+
+
+def main() -> None:
+    rounds, seconds, seed = (int(word) for word in (*sys.argv[1:], *("100", "600", "0")[len(sys.argv) - 1 :]))
+    dice, done, left, number = random.Random(seed), Counter[str](), 0, 0
+    began = time.monotonic()
+    while number < rounds and time.monotonic() - began < seconds:
+        number += 1
+        folder = Path(tempfile.mkdtemp(prefix="c-", dir="/tmp"))
+        found = round_of(dice, folder, done)
+        if found:
+            left += 1
+            print(f"round {number} left, see {folder}:", *found, sep="\n  ", flush=True)
+            for process in processes_of(folder / "run"):
+                process.kill()
+        else:
+            shutil.rmtree(folder)
+    print(f"{number} rounds in {time.monotonic() - began:.0f} s, {left} of them left something")
+    for what, count in sorted(done.items()):
+        print(f"  {count:4} {what}")
+    raise SystemExit(left > 0)
+
+
+if __name__ == "__main__":
+    main()

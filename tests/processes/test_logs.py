@@ -1,0 +1,39 @@
+"""Messages that repeat, and the errors that logs end with."""
+
+import logging
+
+from mineonline.processes.logs import Repeats, last_error
+from tests.helpers.programs import wait_until
+
+
+def test_a_warning_is_logged_at_once_and_then_counted_once_per_minute(caplog):
+    repeats = Repeats(logging.getLogger("repeats"), every_s=0.5)
+    for number in range(9093):
+        repeats.warning("refused a message: header", f"broken at byte {number}")
+    repeats.warning("refused a connection", "wrong\nkeys")
+    assert caplog.messages == [
+        "refused a message: header: broken at byte 0",
+        "refused a connection: wrong keys",
+    ]
+    wait_until(lambda: len(caplog.messages) == 3)
+    assert caplog.messages[2] == "refused a message: header: 9092 more in the last 0 s"
+    # a minute without any is the end of it, and the next one is shown at once again
+    wait_until(lambda: not repeats._more)
+    repeats.warning("refused a message: header", "again")
+    assert caplog.messages[3:] == ["refused a message: header: again"]
+
+
+def test_the_last_error_of_a_log_is_one_line(tmp_path):
+    log = tmp_path / "log"
+    assert last_error(log) == ""
+    log.write_text("2026-11-29 19:10:26,528 ERROR an old one\n")
+    start = log.stat().st_size
+    assert last_error(log) == "an old one"
+    assert last_error(log, start) == ""
+    with log.open("a") as file:
+        file.write(
+            "2026-11-29 19:10:27,528 INFO starting 16 environments\nerror: worker 1 ended. Its log:\nlast words\n"
+        )
+    assert last_error(log, start) == "worker 1 ended. Its log:"
+    log.write_text("Traceback (most recent call last):\nMemoryError: no room\n\n")
+    assert last_error(log) == "MemoryError: no room"
