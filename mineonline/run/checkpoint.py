@@ -169,7 +169,8 @@ def _open(file: Path, key: str = "checkpoint") -> dict[str, Any]:
         # torch's own text suggests loading without weights_only, which would run code from the file
         size = file.stat().st_size
         raise CheckpointError(
-            f"{key}={file}: cannot be read; its {size} bytes are a truncated or damaged checkpoint, or not one of mineonline's."
+            f"{key}={file}: cannot be read; its {size} bytes are a truncated or damaged checkpoint, or not one of "
+            "mineonline's."
         ) from None
     state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or f"{_PREFIX}version" not in state or "iteration" not in checkpoint:
