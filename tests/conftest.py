@@ -6,9 +6,8 @@ import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
 from multiprocessing.util import Finalize
-from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,8 +50,8 @@ def start(tmp_path):
     """Start programs that are killed, whatever they are, when the test ends."""
     runs: list[Run] = []
 
-    def begin(*arguments: str, module: str = "mineonline.train", paths: Sequence[Path] = ()) -> Run:
-        runs.append(Run(tmp_path, *arguments, module=module, paths=paths))
+    def begin(*arguments: str, **how: Any) -> Run:
+        runs.append(Run(tmp_path, *arguments, **how))
         return runs[-1]
 
     yield begin

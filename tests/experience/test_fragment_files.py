@@ -1,12 +1,13 @@
 """Sets of fragments on disk: what is read is what was written, and what does not fit is named."""
 
+import itertools
 import os
 import re
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from mineonline.envs.contract import EnvSpec, TensorSpec
 from mineonline.errors import ConfigError
@@ -106,6 +107,58 @@ def test_a_broken_file_is_named(tmp_path, spoil):
     broken = tmp_path / "000001.safetensors"
     broken.write_bytes(spoil(broken.read_bytes()))
     assert f"{broken} is broken" in complaint(RecordedFragments, tmp_path)
+
+
+def read_all(folder):
+    found = RecordedFragments(folder)
+    found.check_fits(SPEC)
+    return found[torch.arange(len(found))]
+
+
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 89])
+def test_one_changed_bit_is_noticed_wherever_it_would_change_what_is_read(tmp_path, every):
+    whole = recorded(tmp_path / "set", 2)
+    file = tmp_path / "set" / "000000.safetensors"
+    content = bytearray(file.read_bytes())
+    bits = list(itertools.product(range(len(content)), range(8)))[::every]
+    unnoticed = 0
+    for byte, bit in bits:
+        content[byte] ^= 1 << bit
+        file.write_bytes(content)
+        content[byte] ^= 1 << bit
+        try:
+            found = read_all(tmp_path / "set")
+        except ConfigError as error:
+            message = str(error)
+            if str(file) not in message or "\n" in message:
+                pytest.fail(f"byte {byte}, bit {bit}: {message}")
+        else:
+            assert equal(found, whole), (byte, bit)
+            unnoticed += 1
+    assert unnoticed < len(bits) / 10  # a true boolean has 7 bits that are not read
+
+
+def test_a_damaged_fragment_is_noticed_when_it_is_read_and_the_others_are_still_good(tmp_path):
+    whole = recorded(tmp_path / "set", 3, 2)
+    file = tmp_path / "set" / "000000.safetensors"
+    content = bytearray(file.read_bytes())
+    begin = content.find(whole.observation["image"][2].numpy().tobytes())
+    content[begin + 5] ^= 16
+    file.write_bytes(content)
+    found = RecordedFragments(tmp_path / "set")
+    good = torch.tensor([0, 1, 3, 4])
+    assert equal(found[good], whole[good])
+    message = complaint(found.__getitem__, torch.tensor([0, 2]))
+    assert (
+        message == f"{file} is damaged: a fragment does not match its checksum. Delete it to use the rest of the set."
+    )
+
+
+def test_others_can_read_a_recorded_file(tmp_path):
+    whole = recorded(tmp_path / "set", 3)
+    theirs = load_file(tmp_path / "set" / "000000.safetensors")
+    assert theirs.pop("crc32").shape == (3,)
+    assert equal(Fragments.from_named_tensors(theirs), whole)
 
 
 def test_a_file_of_another_program_is_named(tmp_path):

@@ -48,13 +48,14 @@ class Run:
     """`python -m <module> <arguments>` as a child process in its own session, with its output in a file."""
 
     def __init__(
-        self, folder: Path, *arguments: str, module: str = "mineonline.train", paths: Sequence[Path] = ()
-    ) -> None:
-        """`paths`: further folders with modules."""
+        self, folder: Path, *arguments: str, module: str = "mineonline.train", paths: Sequence[Path] = (),
+        under: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        """`paths`: further folders with modules. `under`: a program that turns into this one, such as `nohup`."""
         self.output_file = folder / f"output-{time.monotonic_ns()}.txt"
         with self.output_file.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [*under, sys.executable, "-m", module, *arguments],
                 stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, *paths)))},
             )  # fmt: skip

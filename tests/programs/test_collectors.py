@@ -188,3 +188,18 @@ def test_a_worker_that_cannot_start_ends_the_run_with_its_own_error(start, tmp_p
     assert run.wait() == 1, run.output
     assert "no sword left for the second worker" in run.output
     assert leaves_nothing(run_dir)
+
+
+def test_what_a_trainer_started_ends_with_it_under_nohup_too(start, tmp_path):
+    """nohup has SIGHUP ignored, all processes inherit that, and it is what the kernel sends when the trainer dies."""
+    run_dir = tmp_path / "run"
+    before = set(Path(tempfile.gettempdir()).glob("mineonline-*"))
+    run = start(*QUICK, "iterations=100000", f"run_dir={run_dir}", under=("nohup",))
+    run.wait_for(lambda: rows(run_dir) > 3)
+    assert len(processes_of(run_dir)) >= 3
+    run.send(signal.SIGHUP)  # a terminal that is closed ends nothing
+    seen = rows(run_dir)
+    run.wait_for(lambda: rows(run_dir) > seen + 3)
+    run.process.kill()
+    assert leaves_nothing(run_dir)
+    assert not set(Path(tempfile.gettempdir()).glob("mineonline-*")) - before

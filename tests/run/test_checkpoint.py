@@ -86,15 +86,16 @@ def flip(file, byte, bit=2):
 
 
 @pytest.mark.filterwarnings("ignore")  # torch's, about changed pickles
-def test_one_changed_bit_is_noticed_wherever_it_would_change_what_is_loaded(tmp_path):
-    """Every bit in turn, in a file with all that a checkpoint has: tensors, counters, nested lists."""
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 13])
+def test_one_changed_bit_is_noticed_wherever_it_would_change_what_is_loaded(tmp_path, every):
+    """Every bit in turn of a file with all that a checkpoint has: tensors, counters, nested lists."""
     tensors = {"policy.version": torch.tensor(3), "policy.w": torch.randn(5, 3)}
     whole = {"state_dict": tensors, "iteration": 12, "callbacks": {"Statistics": {"window": [{"episodes": 2.0}]}}}
     file = tmp_path / "whole.ckpt"
     torch.save(whole, file)
     content = bytearray(file.read_bytes())
     noticed = 0
-    for byte, bit in itertools.product(range(len(content)), range(8)):
+    for byte, bit in list(itertools.product(range(len(content)), range(8)))[::every]:
         content[byte] ^= 1 << bit
         changed = tmp_path / f"{byte}-{bit}.ckpt"
         changed.write_bytes(content)
@@ -107,7 +108,7 @@ def test_one_changed_bit_is_noticed_wherever_it_would_change_what_is_loaded(tmp_
             for mapped in (True, False):  # Lightning does not map what it loads
                 assert equal(torch.load(changed, weights_only=True, mmap=mapped), whole), (byte, bit)
         changed.unlink()
-    assert noticed > 4 * len(content)  # the rest are bits that nothing reads: dates, padding
+    assert noticed > 4 * len(content) / every  # the rest are bits that nothing reads: dates, padding
 
 
 def equal(left, right):
