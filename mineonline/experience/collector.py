@@ -32,7 +32,7 @@ from mineonline.errors import CollectorError, EnvError, MineonlineError
 from mineonline.experience.episodes import EpisodeScores
 from mineonline.experience.rollout import BuildEnv, FragmentCollector, RolloutSettings, build_torchrl_env, start_worker
 from mineonline.experience.wire import Header, RankLinks, encode
-from mineonline.fragment import Report, TensorField, Timing
+from mineonline.fragment import EnvFailure, Report, TensorField, Timing
 from mineonline.policies.actor import Actor
 from mineonline.processes.logs import tail, worker_log
 
@@ -192,7 +192,8 @@ class FragmentSender:
         self._collector_id = collector_id
         self._schema = schema
         self._env_failures = 0
-        """Not reported yet."""
+        self._reasons: dict[tuple[int, str], None] = {}
+        """Environments and why they failed, in order. Neither is reported yet."""
         self._rollout_started = time.perf_counter()
         self._sent_s = 0.0
 
@@ -210,12 +211,17 @@ class FragmentSender:
         )
         self._rollout_started = now
         self._env_failures += int(rollout["report.crashed_BT"].sum())
+        for n in rollout["report.reason"].any(1).nonzero()[:, 0].tolist():
+            reason = bytes(rollout["report.reason"][n].numpy()).rstrip(b"\0").decode()
+            self._reasons[int(rollout["env_B"][n]), reason] = None
         for n in range(len(rollout["env_B"])):
             episodes = self._episodes.finished(rollout, n)
             if bool(rollout["idle_BT"][n].all()):
                 continue  # its environment waited for an episode throughout: there is nothing to learn from
-            report = Report(self._collector_id, episodes, self._env_failures, timing)
+            reasons = tuple(EnvFailure(env, reason) for env, reason in self._reasons)
+            report = Report(self._collector_id, episodes, self._env_failures, reasons, timing)
             self._env_failures = 0
+            self._reasons.clear()
             fragment = {field.name: rollout[field.name][n] for field in self._schema}
             frames = encode(Header(self._run_id, self._schema, report), fragment)
             # no copy: nobody else uses the rollout, and zmq keeps it alive until it is sent

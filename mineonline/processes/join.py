@@ -19,7 +19,7 @@ from mineonline.errors import DECODE_ERRORS, CollectorError
 from mineonline.processes.sockets import Keys, Network, connect
 from mineonline.processes.threads import ServiceThread
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 """Covers every message between trainer and collectors, here and on both paths. Raise it when a message changes."""
 JOIN_FILE = "join"
 """In the run folder: the address to join at, while a trainer listens."""
