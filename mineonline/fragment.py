@@ -19,12 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 import torch
 from torch import Tensor
 
 from mineonline.envs.contract import ActionSpec, ContinuousAction, EnvSpec, TensorSpec
+from mineonline.envs.failures import MOST_CHARACTERS
 
 Tensors = dict[str, Tensor]
 
@@ -181,6 +183,15 @@ class Timing(msgspec.Struct, frozen=True):
     total_s: float
 
 
+class EnvFailure(msgspec.Struct, frozen=True):
+    """Why an environment failed."""
+
+    env: int
+    """Global index."""
+    reason: Annotated[str, msgspec.Meta(max_length=MOST_CHARACTERS)]
+    """One line."""
+
+
 class Report(msgspec.Struct, frozen=True):
     """What a collector reports to the trainer with each fragment."""
 
@@ -189,6 +200,8 @@ class Report(msgspec.Struct, frozen=True):
     """Episodes that have ended since its last fragment, which may be more than those in this one."""
     env_failures: int
     """How often environments of this collector have failed since its last fragment."""
+    reasons: tuple[EnvFailure, ...]
+    """Of these failures; of several of one environment in a rollout, only the last."""
     timing: Timing
     surplus: int = 0
     """Fragments that it did not send since its last one, because their environments had their share (lockstep only)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 import threading
@@ -18,16 +19,26 @@ from mineonline.experience.buffer import Batch
 from mineonline.learning.module import PPO
 from mineonline.processes.logs import MESSAGE
 
+log = logging.getLogger(__name__)
+
 _LINE_EVERY_S = 10.0
+_MOST_REASONS = 20
+"""To show: some texts contain numbers, and never end."""
 
 
 class Progress(IterationCallback):
-    """Shows what collectors do until the first fragments arrive; then return, env steps/s, lag and the bottleneck."""
+    """Shows what collectors do until the first fragments arrive; then return, env steps/s, lag and the bottleneck.
+
+    Every rank shows why environments failed, as far as it was told, each reason once.
+    """
 
     def __init__(self, statistics: Statistics, logs: Path, joined: Callable[[], int]) -> None:
         """`logs`: folder of the collectors' logs. `joined`: how many collectors have joined, from all machines."""
         self._statistics = statistics
+        self._folder = logs
         self._logs = NewMessages(logs)
+        self._reasons: set[str] = set()
+        """Why environments failed, as shown so far."""
         self._joined = joined
         self._bar: tqdm[object] | None = None
         self._last_line = 0.0
@@ -51,6 +62,7 @@ class Progress(IterationCallback):
         self._end_waiting()
 
     def iteration_ended(self, trainer: lightning.Trainer, learner: PPO, batch: Batch) -> None:
+        self._show_failures(batch)
         if not trainer.is_global_zero:
             return
         text = self._text(trainer)
@@ -60,6 +72,24 @@ class Progress(IterationCallback):
         elif time.monotonic() - self._last_line > _LINE_EVERY_S:
             self._last_line = time.monotonic()
             print(f"iteration {learner.iteration}/{learner.iterations}: {text}", file=sys.stderr, flush=True)
+
+    def _show_failures(self, batch: Batch) -> None:
+        for failure in batch.arrivals.reasons:
+            if failure.reason in self._reasons or len(self._reasons) > _MOST_REASONS:
+                continue
+            self._reasons.add(failure.reason)
+            if self._bar is not None:
+                self._bar.clear()
+            if len(self._reasons) > _MOST_REASONS:
+                log.warning(
+                    "environments fail for more and more reasons; no others are shown here. See %s", self._folder
+                )
+            else:
+                log.warning(
+                    "environment %d failed: %s. It starts anew, and the episode that it was playing is cut. Later "
+                    "failures for this reason are only counted (env_failures). More in %s",
+                    failure.env, failure.reason, self._folder,
+                )  # fmt: skip
 
     def ended(self, trainer: lightning.Trainer, learner: PPO) -> None:
         self._close()

@@ -68,7 +68,7 @@ class Failures:
 
     def pause_s(self, n: int) -> float:
         """Seconds until environment n may be replaced; 0 if it may now."""
-        return max(0.0, self._retry_at.get(n, 0.0) - time.monotonic())
+        return max(0.0, self._retry_at[n] - time.monotonic()) if n in self._retry_at else 0.0
 
     def take(self) -> dict[int, str]:
         """The environments that have failed since the last call, and why: `Step.reasons`."""

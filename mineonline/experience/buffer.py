@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from mineonline.errors import CollectorError, LearningError
-from mineonline.fragment import Episode, Fragments, Report, Timing, concatenate
+from mineonline.fragment import EnvFailure, Episode, Fragments, Report, Timing, concatenate
 
 
 @dataclass
@@ -29,6 +29,8 @@ class Arrivals:
     episodes: list[Episode] = field(default_factory=list)
     env_failures: int = 0
     """Times that an environment failed and was replaced."""
+    reasons: list[EnvFailure] = field(default_factory=list)
+    """Why."""
     timings: list[Timing] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
     """Reason (`stale`, `refused` or `surplus`) -> number of fragments or messages that were not used."""
@@ -145,6 +147,7 @@ class FragmentBuffer:
             arrivals.episodes.extend(report.episodes)
             arrivals.env_failures += report.env_failures
             arrivals.dropped["surplus"] += report.surplus
+            arrivals.reasons.extend(report.reasons)
             arrivals.timings.append(report.timing)
             arrivals.collectors.add(report.collector_id)
             origin = int(fragment.env_B), int(fragment.sequence_B)

@@ -34,7 +34,7 @@ from mineonline.errors import CollectorError, EnvError, MineonlineError
 from mineonline.experience.episodes import EpisodeScores
 from mineonline.experience.rollout import BuildEnv, FragmentCollector, RolloutSettings, build_torchrl_env, start_worker
 from mineonline.experience.wire import Header, RankLinks, encode
-from mineonline.fragment import Episode, Report, TensorField, Timing
+from mineonline.fragment import EnvFailure, Episode, Report, TensorField, Timing
 from mineonline.policies.actor import Actor
 from mineonline.processes import fork_server
 from mineonline.processes.logs import tail, worker_log
@@ -253,7 +253,8 @@ class FragmentSender:
         self._episodes_ended: list[Episode] = []
         self._env_failures = 0
         self._surplus = 0
-        """These three: not reported yet."""
+        self._reasons: dict[tuple[int, str], None] = {}
+        """Environments and why they failed, in order. None of these four is reported yet."""
         self._rollout_started = time.perf_counter()
         self._sent_s = 0.0
 
@@ -295,6 +296,9 @@ class FragmentSender:
         self._env_failures += int(rollout["report.crashed_BT"].sum())
         # workers that played for an earlier trainer number their environments as they did for that one
         rollout["env_B"] = self._first_env + torch.arange(len(rollout["env_B"]))
+        for n in rollout["report.reason"].any(1).nonzero()[:, 0].tolist():
+            reason = bytes(rollout["report.reason"][n].numpy()).rstrip(b"\0").decode()
+            self._reasons[int(rollout["env_B"][n]), reason] = None
         for n in range(len(rollout["env_B"])):
             self._episodes_ended += self._episodes.finished(rollout, n)
             if bool(rollout["idle_BT"][n].all()):
@@ -302,8 +306,12 @@ class FragmentSender:
             if wanted is not None and n not in wanted:
                 self._surplus += 1
                 continue
-            report = Report(self._collector_id, tuple(self._episodes_ended), self._env_failures, timing, self._surplus)
+            reasons = tuple(EnvFailure(env, reason) for env, reason in self._reasons)
+            report = Report(
+                self._collector_id, tuple(self._episodes_ended), self._env_failures, reasons, timing, self._surplus
+            )
             self._episodes_ended, self._env_failures, self._surplus = [], 0, 0
+            self._reasons.clear()
             fragment = {field.name: rollout[field.name][n] for field in self._schema}
             frames = encode(Header(self._run_id, self._schema, report), fragment)
             # no copy: nobody else uses the rollout, and zmq keeps it alive until it is sent

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.collectors import Collector
@@ -27,6 +28,7 @@ from torchrl.data import Binary, Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
 from mineonline.envs.contract import ContinuousAction, EnvSpec, Observation, VectorEnv
+from mineonline.envs.failures import MOST_CHARACTERS
 from mineonline.errors import MineonlineError
 from mineonline.fragment import TensorField, empty_fragments
 from mineonline.policies.actor import Actor
@@ -34,6 +36,9 @@ from mineonline.policies.precision import autocast
 from mineonline.processes.fork_server import die_with_fork_server
 from mineonline.processes.lifetimes import die_with_parent
 from mineonline.processes.logs import log_to_stderr, send_output_to, worker_log
+
+REASON_BYTES = 4 * MOST_CHARACTERS
+"""Of why an environment failed, in UTF-8, filled up with zeros."""
 
 BuildEnv = Callable[..., VectorEnv]
 """Called in the worker with `num_envs` and `first_index`, the global index of its first environment; picklable."""
@@ -66,6 +71,7 @@ class RolloutSettings:
         return (
             TensorField("report.statistics_BTK", "float32", (self.length, len(self.env_spec.statistics))),
             TensorField("report.crashed_BT", "bool", (self.length,)),
+            TensorField("report.reason", "uint8", (REASON_BYTES,)),
             TensorField("report.env_s", "float32", ()),
             TensorField("report.policy_s", "float32", ()),
         )
@@ -110,6 +116,7 @@ class Player:
             tensors[f"reference_memory.{name}"].copy_(state)
         tensors["version_B"].fill_(self._actor.policy.version)
         tensors["sequence_B"].fill_(self._sequence)
+        tensors["report.reason"].zero_()
         for t in range(self._length):
             action, decision = self._decide(t)
             before = time.perf_counter()
@@ -128,6 +135,8 @@ class Player:
             }
             for name, value in row.items():
                 tensors[name][:, t] = value
+            for n, reason in step.reasons.items():
+                tensors["report.reason"][n] = torch.from_numpy(reason_bytes(reason))
             self._truncated_N = torch.from_numpy(step.truncated_N.copy())
             self._observation = vector.reset(reset_N.numpy()) if reset_N.any() else step.observation
             waiting_N = torch.from_numpy(vector.waiting_N.copy())
@@ -166,6 +175,11 @@ class Player:
             tensor[:, row] = torch.from_numpy(array)
             written[name] = tensor[:, row : row + 1]
         return written
+
+
+def reason_bytes(reason: str) -> NDArray[np.uint8]:
+    """A reason as only tensors travel from a worker to its collector; at most MOST_CHARACTERS."""
+    return np.frombuffer(reason.encode(errors="replace").ljust(REASON_BYTES, b"\0"), np.uint8).copy()
 
 
 class TorchrlEnv(EnvBase):  # type: ignore[misc]

@@ -24,7 +24,7 @@ from mineonline.processes.threads import ServiceThread
 
 log = logging.getLogger(__name__)
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 """Covers every message between trainer and collectors, here and on both paths. Raise it when a message changes."""
 JOIN_FILE = "join"
 """In the run folder: the address to join at, while a trainer listens."""

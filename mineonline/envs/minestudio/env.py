@@ -14,22 +14,21 @@ from numpy.typing import NDArray
 
 from mineonline.envs.actions import NUM_BUTTONS, NUM_CAMERA, checked_classes
 from mineonline.envs.contract import Action, EnvSpec, Observation, Step, TensorSpec
+from mineonline.envs.failures import Failures
 from mineonline.envs.minestudio.messages import Begin, Decide, Outcome, Queued, Ready, Starting
 from mineonline.envs.minestudio.process import Ended, SimulatorProcess, remove_orphans
 from mineonline.envs.opening import episode_seed, first_time_limit, mission_seed
 from mineonline.envs.settings import IDLE_S, MineStudioEnvConfig
 from mineonline.envs.tasks import Task
-from mineonline.errors import EnvError
 
 log = logging.getLogger(__name__)
 
 CLOSE_S = 8.0
 """How long simulators may take to close by themselves."""
-_LONGEST_PAUSE_S = 60.0
 
 
 class _Slot:
-    """One environment: its simulator, what it waits for, and how often it has failed."""
+    """One environment: its simulator, and what it waits for."""
 
     def __init__(self) -> None:
         self.simulator: SimulatorProcess | None = None
@@ -38,7 +37,6 @@ class _Slot:
         self.asked = False
         """`order` has been sent to the simulator."""
         self.deadline = 0.0
-        self.failures = 0
         self.episode = 0
 
 
@@ -46,7 +44,7 @@ class MineStudioEnv:
     """N of MineStudio's simulators on one task. Implements `VectorEnv`.
 
     `reset` does not wait: an environment is in `waiting_N` until its episode has started, while the others play. If a
-    simulator fails, its episode ends (truncated, crashed) and it is replaced after a pause that doubles each time.
+    simulator fails, its episode ends (truncated, crashed) and it is replaced, after a pause if it keeps failing.
     EnvError after `config.max_failures` failures of one environment without a decision in between, or at once if a new
     engine would not help.
     """
@@ -70,8 +68,10 @@ class MineStudioEnv:
             name: np.zeros((num_envs, *spec.shape), spec.dtype) for name, spec in self.spec.observation.items()
         }
         self._statistics_NK = np.zeros((num_envs, len(self.spec.statistics)), np.float32)
-        self._failed_N = np.zeros(num_envs, np.bool_)
-        """Since the last step."""
+        self._failures = Failures(
+            "the simulator of environment", first_index, most=config.max_failures,
+            advice="Check this machine with  python -m mineonline.doctor",
+        )  # fmt: skip
 
     def reset(self, which_N: NDArray[np.bool_]) -> Observation:
         """Ask for new episodes; environments in `waiting_N` still wait for theirs and show their last observation."""
@@ -94,17 +94,19 @@ class MineStudioEnv:
             if outcome is None:
                 truncated_N[n] = True
                 continue
-            self._slots[n].failures = 0
+            self._failures.decided([n])
             self._show(n, outcome.observation)
             reward_N[n], self._statistics_NK[n] = outcome.reward, outcome.statistics
             terminated_N[n], truncated_N[n] = outcome.terminated, outcome.truncated
             if n == 0:
                 self.frames = [self._picture(frame) for frame in outcome.frames]
         self._begin_episodes(0.0 if active_N.any() else IDLE_S)
-        crashed_N, self._failed_N = self._failed_N, np.zeros(self.num_envs, np.bool_)
+        reasons = self._failures.take()
+        crashed_N = np.zeros(self.num_envs, np.bool_)
+        crashed_N[list(reasons)] = True
         return Step(
             observation=self._observation, reward_N=reward_N, terminated_N=terminated_N, truncated_N=truncated_N,
-            crashed_N=crashed_N, statistics_NK=self._statistics_NK.copy(),
+            crashed_N=crashed_N, statistics_NK=self._statistics_NK.copy(), reasons=reasons,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -188,7 +190,7 @@ class MineStudioEnv:
     def _ask(self, n: int) -> None:
         """Send a waiting environment's order to its simulator, once; start a simulator if there is none."""
         slot = self._slots[n]
-        if slot.asked or (slot.simulator is None and time.monotonic() < slot.deadline):
+        if slot.asked or (slot.simulator is None and self._failures.pause_s(n)):
             return
         if slot.simulator is not None and self._is_old(n, slot.simulator):
             # not killed: its callbacks may still have something to write
@@ -230,23 +232,12 @@ class MineStudioEnv:
 
     def _fail(self, n: int, reason: str) -> None:
         """A simulator has failed: end its process; the next one starts after a pause."""
-        slot = self._slots[n]
+        slot, details = self._slots[n], ""
         if slot.simulator is not None:
-            reason = f"{reason}\n{slot.simulator.last_words()}".rstrip()
+            details = slot.simulator.last_words()
             slot.simulator.end()
         slot.simulator, slot.asked = None, False
-        slot.failures += 1
-        self._failed_N[n] = True
-        index = self._first_index + n
-        if slot.failures >= self._config.max_failures:
-            raise EnvError(
-                f"the simulator of environment {index} failed {slot.failures} times without a decision in between "
-                f"(env.max_failures). The last failure: {reason}\n"
-                "Check this machine with  python -m mineonline.doctor"
-            )
-        pause_s = min(2.0 ** (slot.failures - 1), _LONGEST_PAUSE_S)
-        slot.deadline = time.monotonic() + pause_s
-        log.warning("the simulator of environment %d failed and is replaced in %.0f s: %s", index, pause_s, reason)
+        self._failures.add(n, reason, details=details)
 
     def _is_old(self, n: int, simulator: SimulatorProcess) -> bool:
         """Whether to replace it; the age differs by environment, so that they are not all replaced at once."""
