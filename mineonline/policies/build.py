@@ -9,7 +9,9 @@ from pathlib import Path
 import msgspec
 import torch
 
+from mineonline.envs.actions import NUM_CLASSES
 from mineonline.envs.contract import EnvSpec
+from mineonline.envs.tasks import ActionMask
 from mineonline.errors import ConfigError
 from mineonline.imports import check_arguments, import_target
 from mineonline.policies.actor import Actor
@@ -47,12 +49,13 @@ def build_policy(config: Config, spec: EnvSpec) -> Policy:
         if "image" not in spec.observation:
             raise ConfigError("policy=tiny reads pictures, but the environment shows vectors. Use policy=mlp.")
         head: Head
-        if config.task is None:
+        mask = config.task.actions if config.task else ActionMask()
+        if spec.action != NUM_CLASSES:
             head = CategoricalHead(config.policy.hidden_size, spec.action)
         elif config.policy.head == "factored":
-            head = FactoredHead(config.policy.hidden_size, config.task.actions)
+            head = FactoredHead(config.policy.hidden_size, mask)
         else:
-            head = JointHead(config.policy.hidden_size, config.task.actions)
+            head = JointHead(config.policy.hidden_size, mask)
         return TinyPolicy(
             spec.observation["image"], head,
             channels=config.policy.channels, hidden_size=config.policy.hidden_size,

@@ -325,9 +325,7 @@ def test_what_a_callback_writes_into_obs_is_seen_where_it_is_declared(open_env, 
         "image": "uint8", "goal": "uint8", "text": "float32", "number": "int64", "mask": "bool"
     }  # fmt: skip
     late = open_env(task_of("hunt_cow", callbacks=[{"_target_": "writers.Late"}]), observations=DECLARED)
-    with pytest.raises(
-        EnvError, match=r"goal: obs\['goal'\] is absent after the after_reset .*writers\.Late\)\. Write it"
-    ):
+    with pytest.raises(EnvError, match=r"obs\['goal'\] is absent after the after_reset .*writers\.Late\)\. Write it"):
         wait_until_ready(late)
 
 
