@@ -14,9 +14,7 @@ class RocketPolicy(Policy):
         super().__init__({"gru": TensorSpec((width,), "float32")})
         missing = {"image", "mask", "previous"} - spec.observation.keys()
         if missing:
-            raise errors.ConfigError(
-                f"RocketPolicy sees {missing} too: declare and write it as experiment=rocket does."
-            )
+            raise errors.ConfigError(f"RocketPolicy sees {', '.join(sorted(missing))} too: see experiment=rocket.")
         self.eyes = nn.Sequential(
             nn.Conv2d(4, 16, 8, stride=4), nn.ReLU(),
             nn.Conv2d(16, 32, 4, stride=2), nn.ReLU(),

@@ -40,7 +40,7 @@ PATH 2: weights, from the optimiser to the next action. Only the newest count.
 The records of both are in `fragment.py`. At the top are the commands: each parses its command line and calls one
 function of `run/`. `settings/` says what can be set, `envs/contract.py` what an environment is, `policies/policy.py`
 what a policy is. Folders import only those further down: run, callbacks, (learning, experience, weights, video),
-policies, settings, fragment, envs, processes, errors.
+policies, settings, fragment, envs, processes, imports, errors.
 """
 
 from __future__ import annotations

@@ -31,9 +31,9 @@ def check_arguments(key: str, target: str, called: Callable[..., Any], /, *given
 
 def target_of(key: str, setting: Mapping[str, Any]) -> str:
     """The import path in `setting`. ConfigError if there is none."""
-    target = setting.get("_target_")
+    target = setting.get("_target_") if isinstance(setting, Mapping) else None
     if not isinstance(target, str) or not target:
-        raise ConfigError(f"{key}: {dict(setting)} names no class. Add _target_: my_package.MyClass.")
+        raise ConfigError(f"{key}: {setting} names no class. Add _target_: my_package.MyClass.")
     return target
 
 

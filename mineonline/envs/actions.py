@@ -33,6 +33,8 @@ BUTTON_NAMES = ("hotbar", *(choice for choices in GROUPS.values() for choice in 
 
 NUM_BUTTONS = 8641
 NUM_CAMERA = 121
+NUM_CLASSES = {"buttons": NUM_BUTTONS, "camera": NUM_CAMERA}
+"""Of each action, as in an `EnvSpec`."""
 INVENTORY = 8640
 NO_BUTTONS = 0
 NO_CAMERA = 60

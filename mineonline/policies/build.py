@@ -9,7 +9,9 @@ from pathlib import Path
 import msgspec
 import torch
 
+from mineonline.envs.actions import NUM_CLASSES
 from mineonline.envs.contract import EnvSpec
+from mineonline.envs.tasks import ActionMask
 from mineonline.errors import ConfigError
 from mineonline.imports import check_arguments, import_target
 from mineonline.policies.actor import Actor
@@ -45,12 +47,13 @@ def build_policy(config: Config, spec: EnvSpec) -> Policy:
                 temperature=settings.temperature, zero_initial_value=settings.zero_initial_value,
             )  # fmt: skip
         head: Head
-        if config.task is None:
+        mask = config.task.actions if config.task else ActionMask()
+        if spec.action != NUM_CLASSES:
             head = head_for(config.policy.hidden_size, spec.action)
         elif config.policy.head == "factored":
-            head = FactoredHead(config.policy.hidden_size, config.task.actions)
+            head = FactoredHead(config.policy.hidden_size, mask)
         else:
-            head = JointHead(config.policy.hidden_size, config.task.actions)
+            head = JointHead(config.policy.hidden_size, mask)
         return TinyPolicy(
             spec.observation, head,
             channels=config.policy.channels, hidden_size=config.policy.hidden_size,

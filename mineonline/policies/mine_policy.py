@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mineonline.envs.actions import NUM_BUTTONS, NUM_CAMERA
+from mineonline.envs.actions import NUM_CLASSES
 from mineonline.envs.contract import EnvSpec, TensorSpec
 from mineonline.envs.minestudio.package import import_mine_policy, light_models
 from mineonline.errors import ConfigError
@@ -21,7 +21,6 @@ from mineonline.policies.policy import Memory, Policy, PolicyOutput
 from mineonline.policies.value import ValueHead
 from mineonline.policies.vpt_files import load_value
 
-_ACTIONS = {"buttons": NUM_BUTTONS, "camera": NUM_CAMERA}
 _KEY = "policy.kwargs.network"
 
 
@@ -38,7 +37,7 @@ class MinePolicyAdapter(Policy):
     """
 
     def __init__(self, spec: EnvSpec, network: Mapping[str, Any], *, zero_initial_value: bool = False) -> None:
-        if spec.action != _ACTIONS:
+        if spec.action != NUM_CLASSES:
             raise ConfigError("policy._target_: a MinePolicy plays Minecraft, but this environment has other actions.")
         base = import_mine_policy().MinePolicy
         with light_models():
@@ -66,8 +65,8 @@ class MinePolicyAdapter(Policy):
                 memory = self._reset(memory, first_BT[:, rows.start])
             state = _nest(self._nesting, iter([memory[name] for name in self.memory_spec]))
             latents, state = self.net({name: tensor[:, rows] for name, tensor in observation.items()}, state)
-            memory = dict(zip(self.memory_spec, _leaves(state), strict=True))
-            logits.append(torch.cat([latents["pi_logits"][name].flatten(2) for name in _ACTIONS], -1))
+            memory = {name: leaf.to(memory[name]) for name, leaf in zip(self.memory_spec, _leaves(state), strict=True)}
+            logits.append(torch.cat([latents["pi_logits"][name].flatten(2) for name in NUM_CLASSES], -1))
             features.append(latents["vpred"])
         return PolicyOutput(self.head(torch.cat(logits, 1)), self.value(torch.cat(features, 1)), memory)
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mineonline.envs.actions import NUM_BUTTONS, NUM_CAMERA
+from mineonline.envs.actions import NUM_CLASSES
 from mineonline.envs.contract import EnvSpec, TensorSpec
 from mineonline.envs.minestudio.package import import_vpt
 from mineonline.errors import ConfigError
@@ -164,7 +164,7 @@ def _check_arguments(arguments: Mapping[str, Any]) -> None:
 
 
 def _check_environment(spec: EnvSpec, image: tuple[int, ...]) -> None:
-    if spec.action != {"buttons": NUM_BUTTONS, "camera": NUM_CAMERA} or "image" not in spec.observation:
+    if spec.action != NUM_CLASSES or "image" not in spec.observation:
         raise ConfigError("policy=vpt plays Minecraft, but this environment has other actions. Use policy=tiny or mlp.")
     height, width, _ = spec.observation["image"].shape
     if (height, width, 3) != image:

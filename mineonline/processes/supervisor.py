@@ -91,7 +91,7 @@ class LocalCollectors:
     @property
     def pids(self) -> set[int]:
         """Of the collectors that have a place now."""
-        return {process.popen.pid for place in self._places if (process := place.process) is not None}
+        return {process.pid for place in self._places if (process := place.process) is not None}
 
     def check(self) -> None:
         """CollectorError if the collectors have been given up."""

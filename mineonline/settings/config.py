@@ -314,7 +314,7 @@ class Config(Section, frozen=True):
     """Checkpoint whose policy the run starts with; everything else starts from scratch."""
     env: EnvConfig
     task: Task | None
-    """None for environments with a task of their own (`env=gym`, `env=crafter`)."""
+    """None for environments with a task of their own (`env=gym`, `env=crafter`, `env=own`)."""
     policy: PolicyConfig
     collector: CollectorConfig
     fragment: FragmentConfig

@@ -67,6 +67,10 @@ def _explain(message: str, values: Mapping[str, Any]) -> str:
     """Rewrite msgspec's message so that it names the key as typed on the command line."""
     text, _, path = message.partition(" - at ")
     key = path.strip("`").removeprefix("$").removeprefix(".") or ""
+    section, unnamed, within = key.partition("[...]")
+    if unnamed:  # msgspec does not say which entry of a mapping it is
+        where = f"{within.removeprefix('.')}: " if within else ""
+        return f"{section}={_value_at(values, section)!r}: {where}{text[0].lower()}{text[1:]}."
     unknown = re.search(r"unknown field `(.+?)`", text)
     if unknown:
         name = unknown.group(1)
@@ -82,10 +86,14 @@ def _explain(message: str, values: Mapping[str, Any]) -> str:
     if word:
         plain_key = key.partition("[")[0]
         return f"{plain_key}={word.group(1)}: there is no such choice.{_suggest(word.group(1), _choices(key))}"
+    return f"{key}={_value_at(values, key)!r}: {text[0].lower()}{text[1:]}." if key else f"{text}."
+
+
+def _value_at(values: Mapping[str, Any], key: str) -> Any:
     found: Any = values
     for part in key.split("."):
         found = found.get(part) if isinstance(found, Mapping) else found
-    return f"{key}={found!r}: {text[0].lower()}{text[1:]}." if key else f"{text}."
+    return found
 
 
 def _suggest(name: str, known: list[str]) -> str:
@@ -96,7 +104,7 @@ def _suggest(name: str, known: list[str]) -> str:
 
 def _field_names(section: str) -> list[str]:
     """Names of the settings directly under `section` ("" is the top), over all variants of that section."""
-    return [field.name for field in _fields(section)]
+    return list(dict.fromkeys(field.encode_name for field in _fields(section)))
 
 
 def _fields(section: str) -> list[msgspec.structs.FieldInfo]:

@@ -164,6 +164,7 @@ def test_another_process_gets_the_policy_and_shares_its_weights():
     ("spec", "network", "expected"),
     [
         (EnvSpec(SPEC.observation, {"action": 4}), EXAMPLE, "plays Minecraft, but this environment has other actions"),
+        (SPEC, EXAMPLE["_target_"], "network: examples.minepolicy.MyPolicy names no class. Add _target_"),
         (SPEC, {"hiddim": 4}, "policy.kwargs.network: {'hiddim': 4} names no class."),
         (
             SPEC,

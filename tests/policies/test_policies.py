@@ -122,6 +122,14 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
     assert not torch.equal(one.actor[0].weight, other.actor[0].weight)
 
 
+def test_an_environment_of_ones_own_with_minecrafts_actions_gets_their_head():
+    own = ["env=own", "env._target_=my_package.MyEnv"]
+    assert isinstance(build_policy(config_of(*own), MINECRAFT).head, FactoredHead)
+    assert isinstance(build_policy(config_of(*own, "policy.head=joint"), MINECRAFT).head, JointHead)
+    other = EnvSpec(MINECRAFT.observation, {"buttons": 3})
+    assert isinstance(build_policy(config_of(*own), other).head, CategoricalHead)
+
+
 MASKS = [
     ActionMask(),
     ActionMask(forbid=("hotbar", "use", "drop", "inventory")),

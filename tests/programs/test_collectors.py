@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from mineonline.run.metrics import read_metrics
-from tests.helpers.programs import collector_of, leaves_nothing, rows, wait_until, weights, workers_of
+from tests.helpers.programs import collector_of, leaves_nothing, processes_of, rows, wait_until, weights, workers_of
 from tests.helpers.settings import QUICK
 
 

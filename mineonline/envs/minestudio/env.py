@@ -12,7 +12,7 @@ from multiprocessing.connection import wait
 import numpy as np
 from numpy.typing import NDArray
 
-from mineonline.envs.actions import NUM_BUTTONS, NUM_CAMERA, checked_classes
+from mineonline.envs.actions import NUM_CLASSES, checked_classes
 from mineonline.envs.contract import Action, EnvSpec, Observation, Step, TensorSpec
 from mineonline.envs.failures import Failures
 from mineonline.envs.minestudio.messages import Begin, Decide, Outcome, Queued, Ready, Starting
@@ -141,7 +141,7 @@ class MineStudioEnv:
 
     def _decide(self, action: Action, playing: list[int]) -> dict[int, Outcome | None]:
         """Play one decision in each environment. The outcome is None if its simulator failed and is gone."""
-        buttons, camera = (checked_classes(action[name], limit, name) for name, limit in _LIMITS.items())
+        buttons, camera = (checked_classes(action[name], limit, name) for name, limit in NUM_CLASSES.items())
         outcomes: dict[int, Outcome | None] = {}
         self.frames = []
         for n in playing:
@@ -263,13 +263,10 @@ class MineStudioEnv:
         return np.frombuffer(frame, np.uint8).reshape(height, width, 3)
 
 
-_LIMITS = {"buttons": NUM_BUTTONS, "camera": NUM_CAMERA}
-
-
 def spec_of(config: MineStudioEnvConfig, task: Task) -> EnvSpec:
     """What a policy needs to be built; starts nothing."""
     width, height = config.image_size
     return EnvSpec(
-        observation={"image": TensorSpec((height, width, 3), "uint8"), **config.declared()}, action=dict(_LIMITS),
+        observation={"image": TensorSpec((height, width, 3), "uint8"), **config.declared()}, action=dict(NUM_CLASSES),
         statistics=task.statistics(),
     )  # fmt: skip
