@@ -200,8 +200,8 @@ class Report(msgspec.Struct, frozen=True):
     """Episodes that have ended since its last fragment, which may be more than those in this one."""
     env_failures: int
     """How often environments of this collector have failed since its last fragment."""
-    reasons: tuple[EnvFailure, ...]
-    """Of these failures; of several of one environment in a rollout, only the last."""
     timing: Timing
+    reasons: tuple[EnvFailure, ...] = ()
+    """Of these failures; of several of one environment in a rollout, only the last."""
     surplus: int = 0
     """Fragments that it did not send since its last one, because their environments had their share (lockstep only)."""

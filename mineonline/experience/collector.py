@@ -308,7 +308,7 @@ class FragmentSender:
                 continue
             reasons = tuple(EnvFailure(env, reason) for env, reason in self._reasons)
             report = Report(
-                self._collector_id, tuple(self._episodes_ended), self._env_failures, reasons, timing, self._surplus
+                self._collector_id, tuple(self._episodes_ended), self._env_failures, timing, reasons, self._surplus
             )
             self._episodes_ended, self._env_failures, self._surplus = [], 0, 0
             self._reasons.clear()
