@@ -8,13 +8,12 @@ Axes: B fragments or sequences, T rows, U = T + 1 rows. Consumes a batch; waits 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypedDict
+from typing import Any, NamedTuple, NoReturn, Protocol, TypedDict
 
 import lightning
 import numpy as np
@@ -25,6 +24,7 @@ from torch import Tensor
 from mineonline.errors import LearningError
 from mineonline.fragment import Fragments
 from mineonline.learning.cloning import Cloning
+from mineonline.learning.gradients import Gradients, forget, is_finite
 from mineonline.learning.objective import (
     Losses,
     Rows,
@@ -41,12 +41,6 @@ from mineonline.learning.sequences import FirstPass, Sequences, cut, first_pass,
 from mineonline.policies.actor import Actor, ActorState
 from mineonline.policies.policy import Policy
 from mineonline.settings.config import AuxiliaryConfig, ObjectiveConfig, OptimizerConfig, ReferenceConfig
-
-log = logging.getLogger(__name__)
-
-_STEEP = 100.0
-_STEEP_ITERATIONS = 10
-"""A warning comes when the gradient's norm has been `_STEEP` times its limit for this many iterations in a row."""
 
 
 class HasFragments(Protocol):
@@ -130,10 +124,7 @@ class PPO(lightning.LightningModule):
         self._reference_settings = reference_settings
         self.cloning = cloning
         self._bad_batch_file = bad_batch_file
-        self._bad_steps_in_a_row = 0
-        self._bad_parameters: list[str] = []
-        self._norm = torch.zeros(())
-        self._steep_in_a_row = 0
+        self._gradients = Gradients(policy, max_norm=optimizer.max_grad_norm)
         self._reference_scale = 1.0
         """What `reference.kl_target` has made of the reference's weight."""
 
@@ -201,12 +192,12 @@ class PPO(lightning.LightningModule):
             optimizer.zero_grad()
             each = self._backward(optimizer, sequences, index, decisions, generator)
             limit = self.optimizer.target_kl
-            if limit and float(mean_over_ranks(each.update_kl)) > limit:
+            if steps.tried and limit and float(mean_over_ranks(each.update_kl)) > limit:
                 break
             steps.tried.append(each)
             if self._step(optimizer, fragments):
                 steps.losses.append(each)
-                steps.norms.append(self._norm)
+                steps.norms.append(self._gradients.norm)
         return steps
 
     def _auxiliary_phase(
@@ -330,14 +321,11 @@ class PPO(lightning.LightningModule):
         return float(self._reference_scale * settings.kl_coef * settings.kl_decay**self.iteration)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip the gradients, or remove them if they are not finite, so that the optimiser does nothing."""
+        """Clip the gradient; a gradient that is not finite is removed, so that the optimiser does nothing."""
         if self.warms_up:
             learnt = {id(parameter) for parameter in self.policy.value_parameters()}
-            _forget_gradients(parameter for parameter in self.policy.parameters() if id(parameter) not in learnt)
-        self._norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.optimizer.max_grad_norm)
-        if not self._norm.isfinite():
-            self._bad_parameters = [name for name, p in self.policy.named_parameters() if not is_finite(p.grad)]
-            _forget_gradients(self.policy.parameters())
+            forget(parameter for parameter in self.policy.parameters() if id(parameter) not in learnt)
+        self._gradients.clip()
 
     def _backward(
         self, optimizer: LightningOptimizer, sequences: Sequences, index: Tensor, decisions: Tensor,
@@ -381,24 +369,18 @@ class PPO(lightning.LightningModule):
     def _step(self, optimizer: LightningOptimizer, fragments: Fragments) -> bool:
         """Step, unless the gradient is not finite. LearningError after too many such steps in a row."""
         optimizer.step()
-        if self._norm.isfinite():
-            self._bad_steps_in_a_row = 0
-            return True
-        self._note_bad_step(fragments)
-        return False
+        if self._gradients.bad_in_a_row >= self.optimizer.max_bad_steps:
+            self._give_up(fragments)
+        return not self._gradients.bad_in_a_row
 
-    def _note_bad_step(self, fragments: Fragments) -> None:
-        """LearningError after too many in a row."""
-        self._bad_steps_in_a_row += 1
-        if self._bad_steps_in_a_row < self.optimizer.max_bad_steps:
-            return
+    def _give_up(self, fragments: Fragments) -> NoReturn:
         bad_data = [name for name, tensor in fragments.named_tensors() if not is_finite(tensor)]
         saved = {"fragments": dict(fragments.named_tensors()), "state_dict": self.state_dict()}
         torch.save({**saved, "iteration": self.iteration}, self._bad_batch_file)
-        names = ", ".join(self._bad_parameters) or "all parameters together, whose norm overflows"
+        names = ", ".join(self._gradients.not_finite) or "all parameters together, whose norm overflows"
         raise LearningError(
-            f"{self._bad_steps_in_a_row} optimiser steps in a row had gradients that are not finite: those of {names}. "
-            f"Not finite in the fragments: {', '.join(bad_data) or 'nothing'}. Investigate with "
+            f"{self._gradients.bad_in_a_row} optimiser steps in a row had gradients that are not finite: those of "
+            f"{names}. Not finite in the fragments: {', '.join(bad_data) or 'nothing'}. Investigate with "
             f"`python -m mineonline.replay file={self._bad_batch_file}`; often a lower optimizer.learning_rate helps, "
             "or the rewards are wrong."
         )
@@ -482,25 +464,4 @@ class PPO(lightning.LightningModule):
         if self.reference is not None:
             metrics["loss/reference_coef"] = self.reference_coef
         self.log_dict(metrics, batch_size=1, sync_dist=self.trainer.world_size > 1)
-        self._warn_if_steep(float(norm))
-
-    def _warn_if_steep(self, norm: float) -> None:
-        limit = self.optimizer.max_grad_norm
-        self._steep_in_a_row = self._steep_in_a_row + 1 if norm > _STEEP * limit else 0
-        if self._steep_in_a_row == _STEEP_ITERATIONS:
-            log.warning(
-                "the gradient's norm (%.3g) has been over %.0f times optimizer.max_grad_norm=%g for %d iterations: "
-                "one loss drowns the others. If rewards are large or small, set objective.normalize_value=true or "
-                "objective.reward_scale; otherwise raise optimizer.max_grad_norm.",
-                norm, _STEEP, limit, _STEEP_ITERATIONS,
-            )  # fmt: skip
-
-
-def _forget_gradients(parameters: Iterator[torch.nn.Parameter]) -> None:
-    for parameter in parameters:
-        parameter.grad = None
-
-
-def is_finite(tensor: Tensor | None) -> bool:
-    """Whether all of the tensor is finite; true if there is no tensor."""
-    return tensor is None or bool(tensor.isfinite().all())
+        self._gradients.iteration_ended(float(norm))

@@ -144,7 +144,7 @@ class GaussianHead(Head):
             _start(*bounds) for part in self._continuous.values() for bounds in zip(part.low, part.high, strict=True)
         ]
         centre, scale = torch.tensor(starts).unbind(1)
-        self.linear = nn.Linear(features, len(starts))
+        self.linear = FullPrecisionLinear(features, len(starts))
         orthogonal_(self.linear, gain)
         self.log_deviation = nn.Parameter(torch.zeros(len(starts)))
         """In units of the start's."""
@@ -152,8 +152,8 @@ class GaussianHead(Head):
         self.register_buffer("log_scale", scale.log(), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        mean = self.centre + self.log_scale.exp() * self.linear(features).float()
-        log_deviation = (self.log_scale + self.log_deviation.float()).expand_as(mean)
+        mean = self.centre + self.log_scale.exp() * self.linear(features)
+        log_deviation = (self.log_scale + self.log_deviation).expand_as(mean)
         parts = [] if self.categorical is None else [self.categorical(features).flatten(-2)]
         return torch.cat([*parts, mean, log_deviation], -1)
 

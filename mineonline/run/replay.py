@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from mineonline.envs.build import env_spec
 from mineonline.errors import CheckpointError
 from mineonline.fragment import Fragments
-from mineonline.learning.module import PPO, is_finite
+from mineonline.learning.gradients import is_finite
+from mineonline.learning.module import PPO
 from mineonline.learning.objective import Rows
 from mineonline.learning.sequences import Sequences
 from mineonline.run.checkpoint import check_intact
