@@ -145,3 +145,16 @@ def test_words_that_cannot_be_used_are_named(words, expected):
     with pytest.raises(ConfigError) as error:
         parse_words(words, Given, "usage: give a file")
     assert str(error.value) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(b"name: x\n  bad: [1,\n", "broken.yaml: cannot be read (line 2: "), (b"\xff\xfe", "it is not text in UTF-8")],
+)
+def test_a_broken_file_in_a_folder_of_ones_own_is_named_with_its_line(tmp_path, content, expected):
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "broken.yaml").write_bytes(content)
+    with pytest.raises(ConfigError) as error:
+        compose_settings(with_config_dirs(["--config-dir", str(tmp_path), "task=broken"]))
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
