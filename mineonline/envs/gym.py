@@ -183,13 +183,9 @@ class GymEnv:
 
     def _discard(self, n: int) -> None:
         env, self._envs[n] = self._envs[n], None
-        if env is None:
-            return
-        try:
+        if env is not None:
             with self._deadline:
-                env.close()
-        except _FAULTS as error:
-            log.warning("environment %d could not be closed: %s", self._first_index + n, _reason(error))
+                _close(env)
 
 
 class _Rows:
@@ -239,7 +235,7 @@ def gym_spec(config: GymEnvConfig) -> EnvSpec:
     try:
         return _spec(config.id, env)
     finally:
-        env.close()
+        _close(env)
 
 
 def _make(config: GymEnvConfig) -> gymnasium.Env[Any, Any]:
@@ -249,6 +245,14 @@ def _make(config: GymEnvConfig) -> gymnasium.Env[Any, Any]:
         raise ConfigError(f"env.id={config.id}: gymnasium has no such environment. {error}") from None
     except gymnasium.error.DependencyNotInstalled as error:
         raise EnvError(f"env.id={config.id}: a package is missing. {error}") from None
+
+
+def _close(env: gymnasium.Env[Any, Any]) -> None:
+    try:
+        env.close()
+    except _FAULTS as error:
+        # it is not used any more, and may be closed because it is broken
+        log.info("an environment could not be closed: %s", _reason(error))
 
 
 def _spec(env_id: str, env: gymnasium.Env[Any, Any]) -> EnvSpec:
@@ -265,4 +269,6 @@ def _reason(error: BaseException) -> str:
 def _place(error: BaseException) -> str:
     """Where it was raised."""
     frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, Overdue):
+        frames.pop()  # what raised it is not what hangs
     return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""

@@ -121,10 +121,10 @@ def test_collectors_find_the_trainer_again_that_ended_and_was_resumed(start, tmp
     assert "joining again" in collector.output
 
 
-def test_a_hung_environment_is_noticed_and_its_collector_replaced(start, tmp_path):
+def test_an_environment_that_cannot_be_interrupted_is_noticed_and_its_collector_replaced(start, tmp_path):
     run_dir = tmp_path / "run"
-    run = start(*QUICK, "env.id=tests.helpers.odd_envs:Hanging-v0", "collector.batch_timeout_s=4", "iterations=100000",
-                f"run_dir={run_dir}")  # fmt: skip
+    run = start(*QUICK, "env.id=tests.helpers.odd_envs:Stuck-v0", "collector.batch_timeout_s=4", "env.step_timeout_s=1",
+                "iterations=100000", f"run_dir={run_dir}")  # fmt: skip
     log = run_dir / "logs" / "collector-0.log"
     run.wait_for(lambda: log.exists() and "an environment hangs" in log.read_text())
     run.wait_for(lambda: log.read_text().count("joined run") == 2)
@@ -137,19 +137,18 @@ def test_a_hung_environment_is_noticed_and_its_collector_replaced(start, tmp_pat
 
 def test_an_environment_that_keeps_failing_ends_the_run_with_its_own_error(start, tmp_path):
     run_dir = tmp_path / "run"
-    run = start(*QUICK, "env.id=tests.helpers.odd_envs:Raising-v0", "fragment.length=64", "collector.max_failures=1",
-                f"run_dir={run_dir}")  # fmt: skip
+    run = start(*QUICK, "env.id=tests.helpers.odd_envs:NeverPlays-v0", "env.max_failures=3", f"run_dir={run_dir}")
     assert run.wait() == 1
     assert run.output.count("error: a collector cannot run") == 1, run.output
-    assert "the sky has fallen on this environment" in run.output
-    assert str(run_dir / "logs" / "collector-0-worker-0.log") in run.output
+    assert "environment 0 failed 3 times without a decision in between (env.max_failures)" in run.output
+    assert "RuntimeError: the sky has fallen on this environment (odd_envs.py:" in run.output
     assert leaves_nothing(run_dir)
 
 
 def test_a_worker_that_cannot_start_ends_the_run_with_its_own_error(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*QUICK, "collector.workers=2", "env.id=tests.helpers.odd_envs:FailsInTheSecondWorker-v0",
-                "collector.max_failures=1", f"run_dir={run_dir}")  # fmt: skip
+                "env.max_failures=2", f"run_dir={run_dir}")  # fmt: skip
     assert run.wait() == 1, run.output
     assert "no sword left for the second worker" in run.output
     assert leaves_nothing(run_dir)
