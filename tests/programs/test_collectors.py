@@ -1,5 +1,6 @@
 """Collectors that die, hang, join or lose their trainer, in runs of the whole program."""
 
+import re
 import signal
 import tempfile
 from pathlib import Path
@@ -151,4 +152,22 @@ def test_a_worker_that_cannot_start_ends_the_run_with_its_own_error(start, tmp_p
                 "env.max_failures=2", f"run_dir={run_dir}")  # fmt: skip
     assert run.wait() == 1, run.output
     assert "no sword left for the second worker" in run.output
+    assert leaves_nothing(run_dir)
+
+
+def test_environments_that_fail_in_every_way_cost_their_own_episodes_only(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(*QUICK, "env.id=tests.helpers.odd_envs:Faulty-v0", "+env.kwargs.random=true", "env.step_timeout_s=0.5",
+                "iterations=150", f"run_dir={run_dir}")  # fmt: skip
+    assert run.wait() == 0, run.output
+    last = read_metrics(run_dir / "metrics.csv")[-1]
+    assert last["collector_restarts"] == last["dropped/refused"] == "0.0"
+    shown = re.findall(r"WARNING: environment \d+ failed: (.*); its episode was cut, it starts anew", run.output)
+    assert len(shown) == len(set(shown)), "each reason once"
+    assert float(last["env_failures"]) > 2 * len(shown)
+    for reason in ("KeyError: 'sword' (odd_envs.py:", "SystemExit: 3", "no answer within env.step_timeout_s=0.5",
+                   "'state' is not finite", "its reward is nan", "'state' has shape (1,)", "'state' holds <U1",
+                   "FileNotFoundError: the level is gone"):  # fmt: skip
+        assert any(reason in each for each in shown), (reason, shown)
+    assert "KeyError: 'sword'\n" in (run_dir / "logs" / "collector-0-worker-0.log").read_text(), "the whole traceback"
     assert leaves_nothing(run_dir)
