@@ -86,8 +86,8 @@ class Progress(IterationCallback):
                 )
             else:
                 log.warning(
-                    "environment %d failed: %s. It starts anew, and the episode that it was playing is cut. Later "
-                    "failures for this reason are only counted (env_failures). More in %s",
+                    "environment %d failed: %s; its episode was cut, it starts anew. Full traceback: %s. More failures "
+                    "for this reason are only counted.",
                     failure.env, failure.reason, self._folder,
                 )  # fmt: skip
 

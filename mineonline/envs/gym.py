@@ -176,20 +176,13 @@ class GymEnv:
         if isinstance(error, MineonlineError):
             raise error
         self._discard(n)
-        reason = _reason(error)
-        if isinstance(error, Overdue):
-            reason = f"no answer within env.step_timeout_s={self._config.step_timeout_s:g}{_place(error)}"
-        self._failures.add(n, reason, error=error)
+        self._failures.add(n, _reason(error, self._config), error=error)
 
     def _discard(self, n: int) -> None:
         env, self._envs[n] = self._envs[n], None
-        if env is None:
-            return
-        try:
+        if env is not None:
             with self._deadline:
-                env.close()
-        except _FAULTS as error:
-            log.warning("environment %d could not be closed: %s", self._first_index + n, _reason(error))
+                _close(env)
 
 
 class _Rows:
@@ -235,11 +228,11 @@ def gym_spec(config: GymEnvConfig) -> EnvSpec:
     except MineonlineError:
         raise
     except _FAULTS as error:
-        raise EnvError(f"env.id={config.id}: it cannot be made. {_reason(error)}") from error
+        raise EnvError(f"env.id={config.id}: it cannot be made. {_reason(error, config)}") from error
     try:
         return _spec(config.id, env)
     finally:
-        env.close()
+        _close(env)
 
 
 def _make(config: GymEnvConfig) -> gymnasium.Env[Any, Any]:
@@ -251,6 +244,14 @@ def _make(config: GymEnvConfig) -> gymnasium.Env[Any, Any]:
         raise EnvError(f"env.id={config.id}: a package is missing. {error}") from None
 
 
+def _close(env: gymnasium.Env[Any, Any]) -> None:
+    try:
+        env.close()
+    except _FAULTS:
+        # it is not used any more, and is perhaps closed because it is broken
+        log.debug("an environment could not be closed", exc_info=True)
+
+
 def _spec(env_id: str, env: gymnasium.Env[Any, Any]) -> EnvSpec:
     return EnvSpec(
         observation={leaf.name: leaf.spec for leaf in observation_leaves(env.observation_space, env_id)},
@@ -258,11 +259,16 @@ def _spec(env_id: str, env: gymnasium.Env[Any, Any]) -> EnvSpec:
     )
 
 
-def _reason(error: BaseException) -> str:
-    return str(error) if isinstance(error, Unfit) else f"{type(error).__name__}: {error}{_place(error)}"
-
-
-def _place(error: BaseException) -> str:
-    """Where it was raised."""
+def _reason(error: BaseException, config: GymEnvConfig) -> str:
+    """What was wrong, and where."""
+    if isinstance(error, Unfit):
+        return str(error)
     frames = traceback.extract_tb(error.__traceback__)
-    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    if isinstance(error, Overdue):
+        # the last frame is the one that interrupts; a loop may be on any of its lines
+        return f"no answer within env.step_timeout_s={config.step_timeout_s:g} ({_file(frames[-2])}, {frames[-2].name})"
+    return f"{type(error).__name__}: {error} ({_file(frames[-1])}:{frames[-1].lineno})"
+
+
+def _file(frame: traceback.FrameSummary) -> str:
+    return Path(frame.filename).name

@@ -28,7 +28,7 @@ from torchrl.data import Binary, Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
 from mineonline.envs.contract import ContinuousAction, EnvSpec, Observation, VectorEnv
-from mineonline.envs.failures import MOST_CHARACTERS
+from mineonline.envs.failures import MOST_CHARACTERS, one_line
 from mineonline.errors import MineonlineError
 from mineonline.fragment import TensorField, empty_fragments
 from mineonline.policies.actor import Actor
@@ -178,8 +178,8 @@ class Player:
 
 
 def reason_bytes(reason: str) -> NDArray[np.uint8]:
-    """A reason as only tensors travel from a worker to its collector; at most MOST_CHARACTERS."""
-    return np.frombuffer(reason.encode(errors="replace").ljust(REASON_BYTES, b"\0"), np.uint8).copy()
+    """A reason as a tensor, since nothing else travels from a worker to its collector."""
+    return np.frombuffer(one_line(reason).encode(errors="replace").ljust(REASON_BYTES, b"\0"), np.uint8).copy()
 
 
 class TorchrlEnv(EnvBase):  # type: ignore[misc]

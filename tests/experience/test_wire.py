@@ -8,13 +8,14 @@ import pytest
 import torch
 import zmq
 
-from mineonline.envs.contract import EnvSpec, TensorSpec
+from mineonline.envs.contract import ContinuousAction, EnvSpec, TensorSpec
 from mineonline.errors import LearningError, WireError
 from mineonline.experience.buffer import FragmentBuffer
 from mineonline.experience.collector import FragmentSender
 from mineonline.experience.episodes import EpisodeScores
+from mineonline.experience.rollout import REASON_BYTES, reason_bytes
 from mineonline.experience.wire import TAKEN, WINDOW, Header, RankLinks, Receiver, decode, encode
-from mineonline.fragment import Episode, Report, TensorField, Timing, fragment_schema
+from mineonline.fragment import EnvFailure, Episode, Report, TensorField, Timing, fragment_schema
 from mineonline.processes.sockets import Network, connect
 from tests.helpers.programs import LIMIT_S, wait_until
 
@@ -42,7 +43,8 @@ def header(**changes):
     fields = {
         "run_id": "run", "schema": SCHEMA,
         "report": Report(
-            3, (Episode(1.5, 20, "hunt", {"kill_entity/cow": 2.0}),), env_failures=1, timing=Timing(0.1, 0.2, 0.3, 0.7)
+            3, (Episode(1.5, 20, "hunt", {"kill_entity/cow": 2.0}),), env_failures=1,
+            reasons=(EnvFailure(5, "it burns"),), timing=Timing(0.1, 0.2, 0.3, 0.7)
         ),
     }  # fmt: skip
     return Header(**{**fields, **changes})
@@ -114,6 +116,27 @@ def test_contents_that_would_harm_the_learner_are_refused(name, value, complaint
     bad = tensors()
     bad[name][3] = value
     assert complaint in refused(encode(header(), bad))
+
+
+def test_a_report_with_an_endless_reason_is_refused():
+    report = msgspec.structs.replace(header().report, reasons=(EnvFailure(0, "a" * 301),))
+    assert "header" in refused(encode(header(report=report), tensors()))
+
+
+def test_continuous_actions_are_any_numbers_that_are_finite():
+    spec = EnvSpec(SPEC.observation, {"arm": ContinuousAction((2,), (0.0, None), (1.0, None)), "buttons": 5})
+    schema = fragment_schema(spec, {}, {}, length=7)
+    sent = {field.name: torch.zeros(field.shape, dtype=getattr(torch, field.dtype)) for field in schema}
+    sent["action.arm"][3, 1] = -100.0
+
+    def arrived():
+        frames = received(encode(header(schema=schema), sent))
+        return decode(frames, run_id="run", schema=schema, actions=spec.action, statistics=STATISTICS)[1]
+
+    assert torch.equal(arrived().action["arm"][0], sent["action.arm"])
+    sent["action.arm"][3, 1] = float("inf")
+    with pytest.raises(WireError, match=r"action\.arm is not finite"):
+        arrived()
 
 
 def test_a_byte_that_is_no_boolean_is_refused():
@@ -315,6 +338,7 @@ def batch_of(environments):
     batch["env_B"] = torch.arange(environments)
     for name in ("terminated_BT", "truncated_BT", "idle_BT", "report.crashed_BT"):
         batch[name] = torch.zeros(environments, 7, dtype=torch.bool)
+    batch["report.reason"] = torch.zeros(environments, REASON_BYTES, dtype=torch.uint8)
     batch["report.statistics_BTK"] = torch.arange(7.0).view(1, 7, 1).repeat(environments, 1, 1)
     return batch
 
@@ -343,10 +367,16 @@ def test_failures_of_environments_are_told_with_the_next_fragment_that_is_sent(s
     """Two environments, three rollouts; in the first, environment 0 only fails and waits."""
     first, second, third = (batch_of(2) for _ in range(3))
     first["idle_BT"][0] = first["report.crashed_BT"][0, 2] = first["report.crashed_BT"][0, 5] = True
+    first["report.reason"][0] = torch.from_numpy(reason_bytes("no\x1b[31m GL\ncontext " + 400 * "ä"))
     second["report.crashed_BT"][:, 3] = second["truncated_BT"][:, 3] = True
+    second["report.reason"][1] = torch.from_numpy(reason_bytes("it burns"))
     arrived = [*send(first, 1), *send(second, 2), *send(third, 2)]
     assert [int(fragment.env_B) for _, fragment in arrived] == [1, 0, 1, 0, 1]
     assert [report.env_failures for report, _ in arrived] == [2, 2, 0, 0, 0]
+    shown = "no [31m GL context " + 278 * "ä" + "..."
+    assert [report.reasons for report, _ in arrived] == [
+        (EnvFailure(0, shown),), (EnvFailure(1, "it burns"),), (), (), (),
+    ]  # fmt: skip
 
 
 def test_in_lockstep_a_refused_fragment_is_replaced_and_what_the_others_play_meanwhile_is_dropped_and_counted(tmp_path):
@@ -366,6 +396,7 @@ def test_in_lockstep_a_refused_fragment_is_replaced_and_what_the_others_play_mea
                 "report.env_s": torch.zeros(2), "report.policy_s": torch.zeros(2),
                 "report.crashed_BT": torch.zeros(2, length, dtype=torch.bool),
                 "report.statistics_BTK": torch.zeros(2, length, 1),
+                "report.reason": torch.zeros(2, 8, dtype=torch.uint8),
             }  # fmt: skip
 
     with Network(None, tmp_path) as network:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import time
 
@@ -10,34 +11,47 @@ import numpy as np
 
 
 class _Counting(gymnasium.Env):
-    """Counts its steps; misbehaves at step 40 of its process."""
+    """Counts its steps, which it shows; episodes end after 10. Misbehaves at its step `at`."""
 
-    observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+    observation_space = gymnasium.spaces.Box(-1e9, 1e9, (2,), np.float32)
     action_space = gymnasium.spaces.Discrete(2)
 
-    def __init__(self):
+    def __init__(self, at=40):
         self.steps = 0
+        self.at = at
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        return np.zeros(2, np.float32), {}
+        return self.shown(), {}
 
     def step(self, action):
         self.steps += 1
-        if self.steps == 40:
+        if self.steps == self.at:
             self.misbehave()
-        return np.zeros(2, np.float32), 1.0, self.steps % 10 == 0, False, {}
+        return self.shown(), 1.0, self.steps % 10 == 0, False, {}
+
+    def shown(self):
+        return np.full(2, self.steps, np.float32)
 
     def misbehave(self):
         raise NotImplementedError
 
 
-class Hanging(_Counting):
+class Stuck(_Counting):
+    """In C code that no signal interrupts."""
+
     def misbehave(self):
-        time.sleep(3600)
+        libc = ctypes.CDLL(None)
+        mutex = ctypes.create_string_buffer(64)
+        libc.pthread_mutex_init(mutex, None)
+        libc.pthread_mutex_lock(mutex)
+        libc.pthread_mutex_lock(mutex)
 
 
-class Raising(_Counting):
+class NeverPlays(_Counting):
+    def __init__(self):
+        super().__init__(at=1)
+
     def misbehave(self):
         raise RuntimeError("the sky has fallen on this environment")
 
@@ -51,6 +65,56 @@ class FailsInTheSecondWorker(_Counting):
             raise ValueError("no sword left for the second worker")
 
 
-gymnasium.register("FailsInTheSecondWorker-v0", entry_point=FailsInTheSecondWorker)
-gymnasium.register("Hanging-v0", entry_point=Hanging)
-gymnasium.register("Raising-v0", entry_point=Raising)
+class Faulty(_Counting):
+    """Has the fault `kind`, at its step `at`; `random`: one of all kinds at every 40th step on average."""
+
+    KINDS = ("raises", "exits", "hangs", "spins", "nan", "inf", "reward", "shape", "kind", "few", "reset")
+
+    def __init__(self, kind="raises", at=4, random=False):
+        super().__init__(at=0 if random else at)
+        self.kind = kind
+        self.random = random
+        self.closed = False
+
+    def reset(self, *, seed=None, options=None):
+        first = super().reset(seed=seed)
+        if self.kind == "reset" and self.at and self.steps >= self.at:
+            raise FileNotFoundError("the level is gone")
+        return first
+
+    def step(self, action):
+        if self.random and self.np_random.random() < 0.025:
+            self.kind, self.at = self.np_random.choice(self.KINDS), self.steps + 1
+        observation, reward, *rest = super().step(action)
+        if self.steps != self.at:
+            return observation, reward, *rest
+        return {
+            "nan": (np.array([0, np.nan], np.float32), reward, *rest),
+            "inf": (np.array([np.inf, 0], np.float32), reward, *rest),
+            "reward": (observation, float("nan"), *rest),
+            "shape": (observation[:1], reward, *rest),
+            "kind": (np.array(["a", "b"]), reward, *rest),
+            "few": (observation, reward),
+            "reset": (observation, reward, True, False, {}),
+        }[self.kind]
+
+    def misbehave(self):
+        if self.kind == "raises":
+            raise KeyError("sword")
+        if self.kind == "exits":
+            raise SystemExit(3)
+        if self.kind == "hangs":
+            time.sleep(3600)
+        while self.kind == "spins":
+            try:
+                sum(range(100))
+            except Exception:  # noqa: BLE001 an environment that cannot be stopped by an exception
+                continue
+
+    def close(self):
+        if self.kind == "raises":
+            raise OSError("the window is already closed")
+
+
+for env in (Stuck, NeverPlays, FailsInTheSecondWorker, Faulty):
+    gymnasium.register(f"{env.__name__}-v0", entry_point=env)

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from torch.distributions import Categorical, Normal, kl_divergence
 
 from mineonline.envs.actions import BUTTON_TABLE, GROUP_NAMES, INVENTORY, legal_buttons
-from mineonline.envs.contract import EnvSpec, TensorSpec
+from mineonline.envs.contract import ContinuousAction, EnvSpec, TensorSpec
 from mineonline.envs.tasks import ActionMask
 from mineonline.policies.build import build_policy
-from mineonline.policies.heads import CategoricalHead
+from mineonline.policies.heads import CategoricalHead, GaussianHead
 from mineonline.policies.minecraft_heads import FactoredHead, JointHead
 from tests.helpers.settings import CARTPOLE, config_of
 from tests.policies.test_vpt import SMALL_VPT
@@ -25,11 +26,24 @@ ROCKET_WORLD = EnvSpec(
     },
     action=MINECRAFT.action,
 )
+ALL_KINDS = EnvSpec(
+    observation={
+        "inner.speed": TensorSpec((2, 3), "float32"), "camera": TensorSpec((40, 36, 4), "uint8"),
+        "level": TensorSpec((1,), "float32"),
+    },
+    action={
+        "arm": ContinuousAction((2, 1), (-1.0, 2.0), (1.0, 12.0)), "grip": 3, "wheel": ContinuousAction((), (0.0,), (None,)),
+        "keys.0": 2,
+    },
+)  # fmt: skip
+SPACES = ["env=gym", "env.id=Any-v0"]
 POLICIES = {
     "tiny": (["policy=tiny"], MINECRAFT),
     "tiny with a GRU": (["policy=tiny", "policy.memory=gru"], MINECRAFT),
     "tiny with the joint head": (["policy=tiny", "policy.head=joint"], MINECRAFT),
+    "tiny with vectors": (["policy=tiny", "policy.memory=gru", *SPACES], ALL_KINDS),
     "mlp": (CARTPOLE, VECTOR),
+    "mlp with continuous actions": (CARTPOLE, EnvSpec(VECTOR.observation, ALL_KINDS.action)),
     "vpt": (SMALL_VPT, VPT_WORLD),
     "a MinePolicy": (
         [
@@ -221,3 +235,59 @@ def test_the_best_action_is_the_most_probable_choice_of_every_component():
     best = head.best(logits)
     for group, (name, classes) in enumerate({"a": 3, "b": 2}.items()):
         assert torch.equal(best[name], logits[:, group, :classes].argmax(-1))
+
+
+def gaussian_head():
+    torch.manual_seed(0)
+    head = GaussianHead(4, ALL_KINDS.action, gain=0.5)
+    torch.nn.init.normal_(head.log_deviation, std=0.5)
+    torch.nn.init.normal_(head.categorical.linear.weight, std=0.7)
+    return head
+
+
+@torch.no_grad()
+def test_a_mixed_head_gives_the_log_probability_entropy_and_divergence_of_torchs_distributions():
+    head = gaussian_head()
+    one, other = (head(torch.randn(3, 7, 4)) for _ in range(2))
+    action = head.sample(one)
+    assert {name: (tuple(part.shape), part.dtype) for name, part in action.items()} == {
+        "arm": ((3, 7, 2, 1), torch.float32), "wheel": ((3, 7), torch.float32),
+        "grip": ((3, 7), torch.int64), "keys.0": ((3, 7), torch.int64),
+    }  # fmt: skip
+
+    def parts(logits):
+        classes, numbers = logits[..., :6].unflatten(-1, (2, 3)), logits[..., 6:]
+        return Normal(numbers[..., :3], numbers[..., 3:].exp()), Categorical(logits=classes)
+
+    chosen = torch.cat([action["arm"].flatten(-2), action["wheel"].unsqueeze(-1)], -1)
+    classes = torch.stack([action["grip"], action["keys.0"]], -1)
+    (normal, categorical), (normal_2, categorical_2) = parts(one), parts(other)
+    for found, expected in {
+        head.log_prob(one, action): normal.log_prob(chosen).sum(-1) + categorical.log_prob(classes).sum(-1),
+        head.entropy(one): normal.entropy().sum(-1) + categorical.entropy().sum(-1),
+        head.kl(one, other): kl_divergence(normal, normal_2).sum(-1)
+        + kl_divergence(categorical, categorical_2).sum(-1),
+    }.items():
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    best = head.best(one)
+    assert torch.equal(best["arm"].flatten(-2), normal.mean[..., :2])
+    assert torch.equal(best["grip"], categorical.probs[..., 0, :].argmax(-1))
+
+
+@torch.no_grad()
+def test_continuous_actions_are_sampled_around_the_mean_and_start_in_the_middle_of_their_bounds():
+    head = gaussian_head()
+    logits = head(torch.randn(1, 4)).expand(50_000, -1)
+    wheel = head.sample(logits)["wheel"]
+    assert float(wheel.mean()) == pytest.approx(float(logits[0, 8]), abs=0.03)
+    assert float(wheel.std()) == pytest.approx(float(logits[0, 11].exp()), rel=0.03)
+    fresh = GaussianHead(4, ALL_KINDS.action)(torch.randn(1, 4))[0]
+    assert fresh[6:9].tolist() == pytest.approx([0.0, 7.0, 0.0], abs=0.2)
+    assert fresh[9:].exp().tolist() == pytest.approx([1.0, 5.0, 1.0])
+
+
+def test_the_log_probability_of_continuous_actions_is_taken_in_full_precision():
+    head = gaussian_head()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = head(torch.randn(5, 4))
+        assert logits.dtype == head.log_prob(logits, head.sample(logits)).dtype == torch.float32

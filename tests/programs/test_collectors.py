@@ -1,5 +1,6 @@
 """Collectors that die, hang, join or lose their trainer, in runs of the whole program."""
 
+import re
 import signal
 import tempfile
 from pathlib import Path
@@ -156,10 +157,10 @@ def test_when_the_last_collector_is_killed_the_terminal_says_so_and_how_to_start
     assert run.output.count("has left") == 1
 
 
-def test_a_hung_environment_is_noticed_and_its_collector_replaced(start, tmp_path):
+def test_an_environment_that_cannot_be_interrupted_is_noticed_and_its_collector_replaced(start, tmp_path):
     run_dir = tmp_path / "run"
-    run = start(*QUICK, "env.id=tests.helpers.odd_envs:Hanging-v0", "collector.batch_timeout_s=4", "iterations=100000",
-                f"run_dir={run_dir}")  # fmt: skip
+    run = start(*QUICK, "env.id=tests.helpers.odd_envs:Stuck-v0", "collector.batch_timeout_s=4", "env.step_timeout_s=1",
+                "iterations=100000", f"run_dir={run_dir}")  # fmt: skip
     log = run_dir / "logs" / "collector-0.log"
     run.wait_for(lambda: log.exists() and "an environment hangs" in log.read_text())
     run.wait_for(lambda: log.read_text().count("joined run") == 2)
@@ -172,19 +173,18 @@ def test_a_hung_environment_is_noticed_and_its_collector_replaced(start, tmp_pat
 
 def test_an_environment_that_keeps_failing_ends_the_run_with_its_own_error(start, tmp_path):
     run_dir = tmp_path / "run"
-    run = start(*QUICK, "env.id=tests.helpers.odd_envs:Raising-v0", "fragment.length=64", "collector.max_failures=1",
-                f"run_dir={run_dir}")  # fmt: skip
+    run = start(*QUICK, "env.id=tests.helpers.odd_envs:NeverPlays-v0", "env.max_failures=3", f"run_dir={run_dir}")
     assert run.wait() == 1
     assert run.output.count("error: a collector cannot run") == 1, run.output
-    assert "the sky has fallen on this environment" in run.output
-    assert str(run_dir / "logs" / "collector-0-worker-0.log") in run.output
+    assert "environment 0 failed 3 times without a decision in between (env.max_failures)" in run.output
+    assert "RuntimeError: the sky has fallen on this environment (odd_envs.py:" in run.output
     assert leaves_nothing(run_dir)
 
 
 def test_a_worker_that_cannot_start_ends_the_run_with_its_own_error(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*QUICK, "collector.workers=2", "env.id=tests.helpers.odd_envs:FailsInTheSecondWorker-v0",
-                "collector.max_failures=1", f"run_dir={run_dir}")  # fmt: skip
+                "env.max_failures=2", f"run_dir={run_dir}")  # fmt: skip
     assert run.wait() == 1, run.output
     assert "no sword left for the second worker" in run.output
     assert leaves_nothing(run_dir)
@@ -203,3 +203,21 @@ def test_what_a_trainer_started_ends_with_it_under_nohup_too(start, tmp_path):
     run.process.kill()
     assert leaves_nothing(run_dir)
     assert not set(Path(tempfile.gettempdir()).glob("mineonline-*")) - before
+
+
+def test_environments_that_fail_in_every_way_cost_their_own_episodes_only(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(*QUICK, "env.id=tests.helpers.odd_envs:Faulty-v0", "+env.kwargs.random=true", "env.step_timeout_s=0.5",
+                "iterations=150", f"run_dir={run_dir}")  # fmt: skip
+    assert run.wait() == 0, run.output
+    last = read_metrics(run_dir / "metrics.csv")[-1]
+    assert last["collector_restarts"] == last["dropped/refused"] == "0.0"
+    shown = re.findall(r"WARNING: environment \d+ failed: (.*); its episode was cut, it starts anew", run.output)
+    assert len(shown) == len(set(shown)), "each reason once"
+    assert float(last["env_failures"]) > 2 * len(shown)
+    for reason in ("KeyError: 'sword' (odd_envs.py:", "SystemExit: 3", "no answer within env.step_timeout_s=0.5",
+                   "'state' is not finite", "its reward is nan", "'state' has shape (1,)", "'state' holds <U1",
+                   "FileNotFoundError: the level is gone"):  # fmt: skip
+        assert any(reason in each for each in shown), (reason, shown)
+    assert "KeyError: 'sword'\n" in (run_dir / "logs" / "collector-0-worker-0.log").read_text(), "the whole traceback"
+    assert leaves_nothing(run_dir)

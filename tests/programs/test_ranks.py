@@ -57,7 +57,7 @@ def test_a_killed_rank_ends_the_run_and_leaves_nothing(start, tmp_path):
 
 def test_an_error_of_rank_0_ends_all_ranks(start, tmp_path):
     run_dir = tmp_path / "run"
-    raising = ["env.id=tests.helpers.odd_envs:Raising-v0", "fragment.length=64", "collector.max_failures=1"]
+    raising = ["env.id=tests.helpers.odd_envs:NeverPlays-v0", "env.max_failures=2"]
     run = start(*QUICK, *RANKS, *raising, f"run_dir={run_dir}")
     assert run.wait() == 1
     assert "the sky has fallen on this environment" in run.output
