@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 PROTOCOL_VERSION = 4
 """Covers every message between trainer and collectors, here and on both paths. Raise it when a message changes."""
+_LONGEST_REQUEST = 2**16
+"""Bytes. ZeroMQ cuts off whoever sends more, before it is read."""
 JOIN_FILE = "join"
 """In the run folder: the address to join at, while a trainer listens."""
 DONE_FILE = "done"
@@ -78,7 +80,7 @@ class JoinServer:
     """Answers collectors in a thread, from `open` until `close`. Collectors that ask earlier wait."""
 
     def __init__(self, network: Network, port: int) -> None:
-        self._socket = network.bind(zmq.REP, "join", port=port)
+        self._socket = network.bind(zmq.REP, "join", port=port, options={zmq.MAXMSGSIZE: _LONGEST_REQUEST})
         self.address = network.address_of(self._socket)
         self._stop = threading.Event()
         self._repeats = Repeats(log)
@@ -147,7 +149,7 @@ def join(
     request = connect(context, zmq.REQ, [address], keys)
     deadline = time.monotonic() + timeout_s
     try:
-        request.send(msgspec.msgpack.encode(Request(PROTOCOL_VERSION, socket.gethostname(), os.getpid(), lost)))
+        request.send(msgspec.msgpack.encode(Request(PROTOCOL_VERSION, socket.gethostname(), os.getpid(), lost[:1000])))
         while not request.poll(200):
             if time.monotonic() > deadline or moved():
                 return None

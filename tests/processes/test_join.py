@@ -63,3 +63,28 @@ def test_a_refused_collector_ends_with_the_trainers_reason(tmp_path):
             join.join(network.context, network.address_of(trainer), None, timeout_s=LIMIT_S)
         answering.join()
         trainer.close()
+
+
+def test_a_request_that_is_far_too_long_is_cut_off_and_others_are_answered(server):
+    attacker = connect(server.network.context, zmq.REQ, [server.address], None)
+    attacker.send(bytes(2**20))
+    assert join.join(server.network.context, server.address, None, timeout_s=LIMIT_S).collector_id == 0
+    assert not attacker.poll(0)
+    attacker.close()
+
+
+def test_a_collector_that_lost_its_workers_is_announced_with_the_reason_and_counted(server, caplog):
+    answer = join.join(server.network.context, server.address, None, timeout_s=LIMIT_S, lost="worker 1\nended")
+    assert answer.collector_id == 0
+    assert server.restarts == 1
+    (message,) = caplog.messages
+    assert message.startswith("a collector lost its workers and starts new ones: ")
+    assert message.endswith(": worker 1 ended")
+
+
+def test_joining_ends_as_soon_as_the_trainer_is_elsewhere(tmp_path):
+    with Network(None, tmp_path) as network:
+        silent = network.bind(zmq.REP, "join")
+        address = network.address_of(silent)
+        assert join.join(network.context, address, None, timeout_s=10 * LIMIT_S, moved=lambda: True) is None
+        silent.close()
