@@ -48,6 +48,8 @@ class Request(msgspec.Struct, frozen=True, tag="request"):
     protocol_version: int
     host: str
     pid: int
+    asked_at: int
+    """Nanoseconds: the same whenever this collector repeats an unanswered request, so that it is counted once."""
     lost: str = ""
     """Why its workers ended, if it joins again because it lost them."""
 
@@ -88,6 +90,7 @@ class JoinServer:
         self._file: Path | None = None
         self.joined = 0
         """Collectors so far; one that joins again counts again."""
+        self._ids: dict[tuple[str, int, int], int] = {}
         self.restarts = 0
         """How many of them had lost their workers."""
 
@@ -131,25 +134,32 @@ class JoinServer:
             )
             self._repeats.warning("refused a collector", reason)
             return Refusal(reason)
+        asker = (request.host, request.pid, request.asked_at)
+        if asker in self._ids:
+            return welcome(self._ids[asker])
         if request.lost:
             self._repeats.warning("a collector lost its workers and starts new ones", f"{request.host}: {request.lost}")
             self.restarts += 1
+        self._ids[asker] = self.joined
         self.joined += 1
-        return welcome(self.joined - 1)
+        return welcome(self._ids[asker])
 
 
 def join(
-    context: zmq.Context[zmq.Socket[bytes]], address: str, keys: Keys | None, *, timeout_s: float,
+    context: zmq.Context[zmq.Socket[bytes]], address: str, keys: Keys | None, *, asked_at: int, timeout_s: float,
     moved: Callable[[], bool] = lambda: False, lost: str = "",
 ) -> Welcome | None:  # fmt: skip
     """Ask to join. None if nobody answers within `timeout_s`, or if `moved` returns True, which is asked every 0.2 s.
 
-    `lost`: why this collector's workers ended, if that is why it joins again. CollectorError if the trainer refuses.
+    `asked_at`: the same for every repetition. `lost`: why this collector's workers ended, if that is why it joins again.
+    CollectorError if the trainer refuses.
     """
     request = connect(context, zmq.REQ, [address], keys)
     deadline = time.monotonic() + timeout_s
     try:
-        request.send(msgspec.msgpack.encode(Request(PROTOCOL_VERSION, socket.gethostname(), os.getpid(), lost[:1000])))
+        request.send(
+            msgspec.msgpack.encode(Request(PROTOCOL_VERSION, socket.gethostname(), os.getpid(), asked_at, lost[:1000]))
+        )
         while not request.poll(200):
             if time.monotonic() > deadline or moved():
                 return None

@@ -223,10 +223,10 @@ def _has_moved(arguments: CollectArguments, address: str) -> bool:
 def _join(
     context: zmq.Context[zmq.Socket[bytes]], arguments: CollectArguments, address: str, keys: Keys | None, lost: str
 ) -> Welcome:
-    deadline = time.monotonic() + JOIN_PATIENCE_S
+    deadline, asked_at = time.monotonic() + JOIN_PATIENCE_S, time.time_ns()
     while time.monotonic() < deadline:
         moved = partial(_has_moved, arguments, address)
-        welcome = join(context, address, keys, timeout_s=5.0, moved=moved, lost=lost)
+        welcome = join(context, address, keys, asked_at=asked_at, timeout_s=5.0, moved=moved, lost=lost)
         if welcome is not None:
             return welcome
         log.info("no answer from %s yet", address)
