@@ -151,7 +151,7 @@ def join(
 ) -> Welcome | None:  # fmt: skip
     """Ask to join. None if nobody answers within `timeout_s`, or if `moved` returns True, which is asked every 0.2 s.
 
-    `asked_at`: the same for every repetition. `lost`: why this collector's workers ended, if that is why it joins again.
+    `asked_at`: the same for every repetition. `lost`: why its workers ended, if that is why this collector joins again.
     CollectorError if the trainer refuses.
     """
     request = connect(context, zmq.REQ, [address], keys)

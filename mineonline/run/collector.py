@@ -79,6 +79,7 @@ def collect_for_run(arguments: CollectArguments) -> None:
             try:
                 address, keys = find_trainer(arguments)
                 welcome = _join(context, arguments, address, keys, lost)
+                log.info("joined run %s as collector %d", welcome.run_id[:8], welcome.collector_id)
                 presence.show(welcome.weights, keys)
                 lost = ""
                 config = msgspec.json.decode(welcome.config, type=Config)
@@ -135,7 +136,6 @@ def play_for(
     `moved`: whether the run's trainer now listens at another address; asked once a second.
     """
     config = crew.config
-    log.info("joined run %s as collector %d", welcome.run_id[:8], welcome.collector_id)
     environments = config.collector.workers * config.collector.envs_per_worker
     with ExitStack() as stack:
         state = crew.actor.parts()
