@@ -16,7 +16,8 @@ Two kinds of process, and the two paths between them:
     │                                    │ SUB ◀── XPUB  │ publisher thread (rank 0)          │
     └────────────────────────────────────┘               └────────────────────────────────────┘
              ▲ processes/join.py: one request to rank 0 gives a collector the settings and all addresses
-             ▲ processes/supervisor.py: rank 0 starts and restarts the collectors of its own machine
+             ▲ processes/supervisor.py: rank 0 starts and replaces the collectors of its own machine, and keeps a spare
+             ▲ processes/fork_server.py: each collector has a process that forks its workers, in milliseconds
 
 PATH 1: a fragment, from the environment's step to the loss. It waits when the learner is behind; nothing is dropped
 uncounted.

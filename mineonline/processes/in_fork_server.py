@@ -8,5 +8,8 @@ from mineonline.processes.lifetimes import die_with_parent
 
 die_with_parent(int(os.environ[OWNER_VARIABLE]))
 os.environ[SERVER_VARIABLE] = str(os.getpid())
-# a cluster may send it to all processes at once, but only the collector ends the others in order; SIGINT is ignored
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
+# a terminal or a cluster may send them to all processes at once, but only the collector ends the others in order
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_IGN)
+# numpy would start a thread for each core when it is imported, and what forks should have only one
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

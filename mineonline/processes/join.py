@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 PROTOCOL_VERSION = 5
 """Covers every message between trainer and collectors, here and on both paths. Raise it when a message changes."""
+_LONGEST_REQUEST = 2**16
+"""Bytes. ZeroMQ cuts off whoever sends more, before it is read."""
 JOIN_FILE = "join"
 """In the run folder: the address to join at, while a trainer listens."""
 DONE_FILE = "done"
@@ -46,6 +48,8 @@ class Request(msgspec.Struct, frozen=True, tag="request"):
     protocol_version: int
     host: str
     pid: int
+    asked_at: int
+    """Nanoseconds: the same whenever this collector repeats an unanswered request, so that it is counted once."""
     lost: str = ""
     """Why its workers ended, if it joins again because it lost them."""
 
@@ -82,7 +86,7 @@ class JoinServer:
     """Answers collectors in a thread, from `open` until `close`. Collectors that ask earlier wait."""
 
     def __init__(self, network: Network, port: int) -> None:
-        self._socket = network.bind(zmq.REP, "join", port=port)
+        self._socket = network.bind(zmq.REP, "join", port=port, options={zmq.MAXMSGSIZE: _LONGEST_REQUEST})
         self.address = network.address_of(self._socket)
         self._stop = threading.Event()
         self._repeats = Repeats(log)
@@ -90,6 +94,7 @@ class JoinServer:
         self._file: Path | None = None
         self.joined = 0
         """Collectors so far; one that joins again counts again."""
+        self._ids: dict[tuple[str, int, int], int] = {}
         self.restarts = 0
         """How many of them had lost their workers."""
 
@@ -136,25 +141,32 @@ class JoinServer:
         if reason is not None:
             self._repeats.warning("refused a collector", reason)
             return Refusal(reason)
+        asker = (request.host, request.pid, request.asked_at)
+        if asker in self._ids:
+            return welcome(self._ids[asker])
         if request.lost:
             self._repeats.warning("a collector lost its workers and starts new ones", f"{request.host}: {request.lost}")
             self.restarts += 1
+        self._ids[asker] = self.joined
         self.joined += 1
-        return welcome(self.joined - 1)
+        return welcome(self._ids[asker])
 
 
 def join(
-    context: zmq.Context[zmq.Socket[bytes]], address: str, keys: Keys | None, *, timeout_s: float,
+    context: zmq.Context[zmq.Socket[bytes]], address: str, keys: Keys | None, *, asked_at: int, timeout_s: float,
     moved: Callable[[], bool] = lambda: False, lost: str = "",
 ) -> Welcome | None:  # fmt: skip
     """Ask to join. None if nobody answers within `timeout_s`, or if `moved` returns True, which is asked every 0.2 s.
 
-    `lost`: why this collector's workers ended, if that is why it joins again. CollectorError if the trainer refuses.
+    `asked_at`: the same for every repetition. `lost`: why its workers ended, if that is why this collector joins again.
+    CollectorError if the trainer refuses.
     """
     request = connect(context, zmq.REQ, [address], keys)
     deadline = time.monotonic() + timeout_s
     try:
-        request.send(msgspec.msgpack.encode(Request(PROTOCOL_VERSION, socket.gethostname(), os.getpid(), lost)))
+        request.send(
+            msgspec.msgpack.encode(Request(PROTOCOL_VERSION, socket.gethostname(), os.getpid(), asked_at, lost[:1000]))
+        )
         while not request.poll(200):
             if time.monotonic() > deadline or moved():
                 return None

@@ -79,6 +79,7 @@ def collect_for_run(arguments: CollectArguments) -> None:
             try:
                 address, keys = find_trainer(arguments)
                 welcome = _join(context, arguments, address, keys, lost)
+                log.info("joined run %s as collector %d", welcome.run_id[:8], welcome.collector_id)
                 presence.show(welcome.weights, keys)
                 lost = ""
                 config = msgspec.json.decode(welcome.config, type=Config)
@@ -135,7 +136,6 @@ def play_for(
     `moved`: whether the run's trainer now listens at another address; asked once a second.
     """
     config = crew.config
-    log.info("joined run %s as collector %d", welcome.run_id[:8], welcome.collector_id)
     environments = config.collector.workers * config.collector.envs_per_worker
     with ExitStack() as stack:
         state = crew.actor.parts()
@@ -223,10 +223,10 @@ def _has_moved(arguments: CollectArguments, address: str) -> bool:
 def _join(
     context: zmq.Context[zmq.Socket[bytes]], arguments: CollectArguments, address: str, keys: Keys | None, lost: str
 ) -> Welcome:
-    deadline = time.monotonic() + JOIN_PATIENCE_S
+    deadline, asked_at = time.monotonic() + JOIN_PATIENCE_S, time.time_ns()
     while time.monotonic() < deadline:
         moved = partial(_has_moved, arguments, address)
-        welcome = join(context, address, keys, timeout_s=5.0, moved=moved, lost=lost)
+        welcome = join(context, address, keys, asked_at=asked_at, timeout_s=5.0, moved=moved, lost=lost)
         if welcome is not None:
             return welcome
         log.info("no answer from %s yet", address)

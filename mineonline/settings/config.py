@@ -92,7 +92,7 @@ class CollectorConfig(Section, frozen=True):
     torch_threads: int
     """CPU threads of each worker's policy."""
     batch_timeout_s: float
-    """A rollout that takes longer counts as a hang: the collector is restarted. Set it to several times what
+    """A rollout that takes longer counts as a hang: the workers are replaced. Set it to several times what
     `fragment.length` decisions of the slowest environment take."""
     start_timeout_s: float
     """The same for the first rollout, which includes starting the environments."""

@@ -115,7 +115,9 @@ class WeightsPublisher:
         """`attendance`: called in the thread with the number of collectors that are there, when it has changed."""
         # XPUB shows subscriptions, VERBOSE repeated ones too; at most 2 messages wait for a slow subscriber, newer ones
         # are dropped, and the next heartbeat makes it ask
-        self._socket = network.bind(zmq.XPUB, "weights", options={zmq.XPUB_VERBOSE: 1, zmq.SNDHWM: 2, **_HEARTBEAT})
+        self._socket = network.bind(
+            zmq.XPUB, "weights", options={zmq.XPUB_VERBOSE: 1, zmq.SNDHWM: 2, zmq.MAXMSGSIZE: 1024, **_HEARTBEAT}
+        )
         self.address = network.address_of(self._socket)
         self._run_id = run_id
         self._refresh_s = refresh_s

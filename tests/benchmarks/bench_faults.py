@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from tests.helpers.programs import Run, leaves_nothing, processes_of, rows
-from tests.helpers.settings import CARTPOLE
+from tests.helpers.settings import CARTPOLE, RANKS
 
 ITERATIONS = 8
 LIMIT_S = 300.0
@@ -37,11 +37,11 @@ SETTINGS = [
 class Drill:
     """A run with all its collectors playing."""
 
-    def __init__(self, folder: Path, collectors: int, *, by_hand: bool = False) -> None:
+    def __init__(self, folder: Path, collectors: int, *words: str, by_hand: bool = False) -> None:
         self.folder = folder
         self.run_dir = folder / "run"
         count = 0 if by_hand else collectors
-        self.trainer = Run(folder, *SETTINGS, f"collector.count={count}", f"run_dir={self.run_dir}")
+        self.trainer = Run(folder, *SETTINGS, *words, f"collector.count={count}", f"run_dir={self.run_dir}")
         self.others: list[Run] = []
         if by_hand:
             wait(lambda: (self.run_dir / "join").exists(), self.said)
@@ -155,6 +155,18 @@ def trainer_comes_back(folder: Path, collectors: int) -> tuple[float, float]:
     return lost, whole
 
 
+def a_rank_is_killed(folder: Path, collectors: int) -> float:
+    """Seconds until nothing of the run is left."""
+    drill = Drill(folder, collectors, *RANKS)
+    trainer = psutil.Process(drill.trainer.process.pid)
+    (rank,) = [child for child in trainer.children() if "mineonline.train" in child.cmdline()]
+    rank.kill()
+    started = time.monotonic()
+    drill.trainer.wait()
+    wait(lambda: not processes_of(drill.run_dir), drill.said)
+    return time.monotonic() - started
+
+
 def main() -> None:
     repetitions, collectors = (int(word) for word in (*sys.argv[1:], *("3", "2")[len(sys.argv) - 1 :]))
     found: dict[str, list[tuple[float, float]]] = {}
@@ -174,6 +186,8 @@ def main() -> None:
         name = "the trainer is killed and resumed (since it listens)"
         found.setdefault(name, []).append(trainer_comes_back(folder / str(number), collectors))
         print(name, found[name][-1], file=sys.stderr, flush=True)
+    (folder / "ranks").mkdir()
+    ended_s = a_rank_is_killed(folder / "ranks", collectors)
     shutil.rmtree(folder)
     print(f"{collectors} collectors, {ITERATIONS} iterations, {repetitions} times; median (least to most)\n")
     print("| fault | seconds lost | whole again after |\n|---|---|---|")
@@ -182,6 +196,7 @@ def main() -> None:
             f"{statistics.median(each):.1f} ({min(each):.1f} to {max(each):.1f})" for each in zip(*pairs, strict=True)
         ]
         print(f"| {name} | {' | '.join(columns)} |")
+    print(f"\nAfter the kill of one of two ranks, nothing of the run was left after {ended_s:.1f} s.")
 
 
 if __name__ == "__main__":

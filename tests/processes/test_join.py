@@ -23,6 +23,10 @@ def server(tmp_path):
         opened.close()
 
 
+def joined(server, *, asked_at=0, lost=""):
+    return join.join(server.network.context, server.address, None, asked_at=asked_at, timeout_s=LIMIT_S, lost=lost)
+
+
 def answer_to(server, message):
     asker = connect(server.network.context, zmq.REQ, [server.address], None)
     asker.send(message)
@@ -33,14 +37,14 @@ def answer_to(server, message):
 
 
 def test_each_collector_that_joins_gets_a_number_of_its_own_and_is_counted(server):
-    ids = [join.join(server.network.context, server.address, None, timeout_s=LIMIT_S).collector_id for _ in range(3)]
-    assert (ids, server.joined) == ([0, 1, 2], 3)
+    ids = [joined(server, asked_at=number).collector_id for number in (5, 6, 7, 6, 6)]  # one asks again
+    assert (ids, server.joined) == ([0, 1, 2, 1, 1], 3)
 
 
 @pytest.mark.parametrize(
     "message",
     [
-        msgspec.msgpack.encode(Request(PROTOCOL_VERSION - 1, "elsewhere", 1)),
+        msgspec.msgpack.encode(Request(PROTOCOL_VERSION - 1, "elsewhere", 1, 0)),
         msgspec.msgpack.encode({"type": "request", "join_version": 1, "host": "elsewhere", "pid": 1}),
         b"random",
     ],
@@ -60,6 +64,31 @@ def test_a_refused_collector_ends_with_the_trainers_reason(tmp_path):
         )
         answering.start()
         with pytest.raises(CollectorError, match=r"ipc://.*/join refused this collector: too late"):
-            join.join(network.context, network.address_of(trainer), None, timeout_s=LIMIT_S)
+            join.join(network.context, network.address_of(trainer), None, asked_at=0, timeout_s=LIMIT_S)
         answering.join()
         trainer.close()
+
+
+def test_a_request_that_is_far_too_long_is_cut_off_and_others_are_answered(server):
+    attacker = connect(server.network.context, zmq.REQ, [server.address], None)
+    attacker.send(bytes(2**20))
+    assert joined(server).collector_id == 0
+    assert not attacker.poll(0)
+    attacker.close()
+
+
+def test_a_collector_that_lost_its_workers_is_announced_with_the_reason_and_counted(server, caplog):
+    answer = joined(server, lost="worker 1\nended")
+    assert answer.collector_id == 0
+    assert server.restarts == 1
+    (message,) = caplog.messages
+    assert message.startswith("a collector lost its workers and starts new ones: ")
+    assert message.endswith(": worker 1 ended")
+
+
+def test_joining_ends_as_soon_as_the_trainer_is_elsewhere(tmp_path):
+    with Network(None, tmp_path) as network:
+        silent = network.bind(zmq.REP, "join")
+        address = network.address_of(silent)
+        assert join.join(network.context, address, None, asked_at=0, timeout_s=10 * LIMIT_S, moved=lambda: True) is None
+        silent.close()
