@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.count_fragments [fragments] [seconds between kills]
 
-Two ranks, four collectors, an environment that costs nothing. Each rank notes the fragments that it learnt from. None may
-come twice. On each rank, those of an environment must come in the order in which they were played. A number that is
-missing between two of an environment's must have been dropped as stale or refused, and counted. (What a killed collector
-had not handed over yet is behind its last one: its successor's environments have new numbers.)
+Two ranks, four collectors, an environment that costs nothing. Each rank notes the fragments that it learnt from. None
+may come twice. On each rank, those of an environment must come in the order in which they were played. A number that is
+missing between two of an environment's must have been dropped as stale or refused, and counted. (What a killed
+collector had not handed over yet is behind its last one: its successor's environments have new numbers.)
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python -m tests.benchmarks.soak [minutes] [seconds between faults] [key=value ...]
 
 Kills or stops a random worker, collector or fork server of the default run, and compares the first third after the
-start with the last: env steps per second while nothing is being replaced (the median of the iterations), memory and file
-descriptors of the trainer.
+start with the last: env steps per second while nothing is being replaced (the median of the iterations), memory and
+file descriptors of the trainer.
 """
 
 from __future__ import annotations
