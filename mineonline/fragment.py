@@ -205,3 +205,5 @@ class Report(msgspec.Struct, frozen=True):
     """Of these failures; of several of one environment in a rollout, only the last."""
     surplus: int = 0
     """Fragments that it did not send since its last one, because their environments had their share (lockstep only)."""
+    lost: int = 0
+    """Fragments that were in flight when a connection broke, since its last one."""

@@ -33,7 +33,7 @@ class Arrivals:
     """Why."""
     timings: list[Timing] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
-    """Reason (`stale`, `refused` or `surplus`) -> number of fragments or messages that were not used."""
+    """Reason (`stale`, `refused`, `surplus` or `lost`) -> number of fragments or messages that were not used."""
     full_s: float = 0.0
     """Time that the receiver waited for room."""
     collectors: set[int] = field(default_factory=set)
@@ -147,6 +147,7 @@ class FragmentBuffer:
             arrivals.episodes.extend(report.episodes)
             arrivals.env_failures += report.env_failures
             arrivals.dropped["surplus"] += report.surplus
+            arrivals.dropped["lost"] += report.lost
             arrivals.reasons.extend(report.reasons)
             arrivals.timings.append(report.timing)
             arrivals.collectors.add(report.collector_id)

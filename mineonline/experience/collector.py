@@ -308,9 +308,10 @@ class FragmentSender:
                 continue
             reasons = tuple(EnvFailure(env, reason) for env, reason in self._reasons)
             report = Report(
-                self._collector_id, tuple(self._episodes_ended), self._env_failures, timing, reasons, self._surplus
-            )
-            self._episodes_ended, self._env_failures, self._surplus = [], 0, 0
+                self._collector_id, tuple(self._episodes_ended), self._env_failures, timing, reasons, self._surplus,
+                self._links.lost,
+            )  # fmt: skip
+            self._episodes_ended, self._env_failures, self._surplus, self._links.lost = [], 0, 0, 0
             self._reasons.clear()
             fragment = {field.name: rollout[field.name][n] for field in self._schema}
             frames = encode(Header(self._run_id, self._schema, report), fragment)

@@ -139,6 +139,8 @@ class RankLinks:
         self._connected = [False] * len(self._links)
         self._in_flight: list[deque[Answered]] = [deque() for _ in self._links]
         self._next = 0
+        self.lost = 0
+        """Fragments in flight when a connection broke, not reported yet; their ranks may have taken some of them."""
         self._poller = zmq.Poller()
         for waiting in (*self._links, *self._monitors):
             self._poller.register(waiting, zmq.POLLIN)
@@ -189,6 +191,7 @@ class RankLinks:
             while monitor.poll(0):
                 recv_monitor_message(monitor)
                 self._connected[rank] = True
+                self.lost += len(in_flight)
                 while in_flight:
                     in_flight.popleft()(False)
             while link.poll(0):

@@ -255,6 +255,7 @@ def test_a_connection_that_broke_and_came_back_is_used_again(tmp_path):
         again = network.bind(zmq.ROUTER, "test")
         assert network.address_of(again) == address
         links.send([b"another"], lambda: None)
+        assert links.lost == WINDOW
         assert again.poll(LIMIT_S * 1000)
         links.close()
         again.close()
@@ -411,6 +412,6 @@ def test_in_lockstep_a_refused_fragment_is_replaced_and_what_the_others_play_mea
         assert list(zip(batch.fragments.env_B.tolist(), batch.fragments.sequence_B.tolist(), strict=True)) == [
             (6, 0), (7, 1),
         ]  # fmt: skip
-        assert batch.arrivals.dropped == {"refused": 1, "surplus": 1}
+        assert batch.arrivals.dropped == {"refused": 1, "surplus": 1, "lost": 0}
         links.close()
         receiver.close()
