@@ -4,7 +4,7 @@ MineonlineError
 ├── ConfigError         a key or a value that cannot work, found before any process starts
 ├── CheckpointError     a checkpoint that is broken, or does not fit the run's networks
 ├── CollectorError      collectors failed too often, or nothing arrived for too long
-├── EnvError            an environment cannot be built
+├── EnvError            an environment cannot be built, or fails again and again
 ├── LearningError       gradients or fragments stay non-finite
 └── WireError           a message that was refused (counted by the receiver, never fatal there)
     └── NotFiniteError  ... because it holds numbers that are not finite
@@ -33,7 +33,7 @@ class CollectorError(MineonlineError):
 
 
 class EnvError(MineonlineError):
-    """An environment that cannot be built: names what is missing and how to get it."""
+    """An environment that cannot be built, or fails again and again: says why, and what to do about it."""
 
 
 class LearningError(MineonlineError):

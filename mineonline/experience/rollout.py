@@ -193,7 +193,7 @@ class TorchrlEnv(EnvBase):  # type: ignore[misc]
         n = (vector.num_envs,)
         self.observation_spec = Composite(
             {
-                name: Unbounded((*n, *spec.shape), dtype=getattr(torch, spec.dtype))
+                f"observation.{name}": Unbounded((*n, *spec.shape), dtype=getattr(torch, spec.dtype))
                 for name, spec in vector.spec.observation.items()
             },
             shape=n,
@@ -234,7 +234,7 @@ class TorchrlEnv(EnvBase):  # type: ignore[misc]
         return result
 
     def _pack(self, observation: dict[str, Any]) -> TensorDict:
-        tensors = {name: torch.from_numpy(array.copy()) for name, array in observation.items()}
+        tensors = {f"observation.{name}": torch.from_numpy(array.copy()) for name, array in observation.items()}
         return TensorDict(tensors, batch_size=self.batch_size)
 
     def _set_seed(self, seed: int | None) -> None:

@@ -23,8 +23,9 @@ class Mixed(gymnasium.Env):
 
     def __init__(self, picture=False):
         kind = spaces.Box(0, 255, (3, 36, 40), np.uint8) if picture else spaces.Discrete(2, start=3)
+        # the names of other things too: nothing may mix them up
         self.observation_space = spaces.Dict(
-            {"kind": kind, "inner": spaces.Dict({"level": spaces.Box(-1, 1, (), np.float32)})}
+            {"grip": kind, "reward": spaces.Dict({"level": spaces.Box(-1, 1, (), np.float32)})}
         )
         self.picture = picture
 
@@ -47,7 +48,7 @@ class Mixed(gymnasium.Env):
         if self.picture:
             kind = np.zeros((3, 36, 40), np.uint8)
             kind[:, :, 20 * self.kind : 20 * self.kind + 20] = 255
-        return {"kind": kind, "inner": {"level": np.array(self.level, np.float32)}}
+        return {"grip": kind, "reward": {"level": np.array(self.level, np.float32)}}
 
 
 class Target(gymnasium.Env):

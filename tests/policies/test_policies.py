@@ -33,8 +33,7 @@ ALL_KINDS = EnvSpec(
     },
     action={
         "arm": ContinuousAction((2, 1), (-1.0, 2.0), (1.0, 12.0)), "grip": 3,
-        "wheel": ContinuousAction((), (0.0,), (None,)),
-        "keys.0": 2,
+        "wheel": ContinuousAction((), (0.0,), (None,)), "keys.0": 2,
     },
 )  # fmt: skip
 SPACES = ["env=gym", "env.id=Any-v0"]
