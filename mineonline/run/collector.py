@@ -40,6 +40,7 @@ log = logging.getLogger("mineonline.collect")
 JOIN_PATIENCE_S = 600.0
 """How long to keep trying to join when no trainer answers."""
 _LOOK_EVERY_S = 0.2
+_REJOIN_AFTER_S = 0.2
 _SHORT_LIFE_S = 60.0
 """Workers that end sooner than this after they were started make the pause before the next start longer."""
 _LONGEST_PAUSE_S = 30.0
@@ -93,6 +94,7 @@ def collect_for_run(arguments: CollectArguments) -> None:
                 return
             except TrainerGone as reason:
                 log.warning("%s; joining again", reason)
+                time.sleep(_REJOIN_AFTER_S)
             except CollectorError as error:
                 if crew is None or not crew.workers.played:
                     raise

@@ -14,7 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -82,10 +82,9 @@ class Drill:
         """The processes with environments: those that write to a worker's log."""
         return [p for p in processes_of(self.run_dir) if any("-worker-" in f for f in _output_of(p))]
 
-    def seconds_for_iterations(self, started: float) -> float:
+    def seconds_for_iterations(self) -> float:
         before = rows(self.run_dir)
-        wait(lambda: rows(self.run_dir) >= before + ITERATIONS, self.said)
-        return time.monotonic() - started
+        return seconds_until((lambda: rows(self.run_dir) >= before + ITERATIONS,), self.said)[0]
 
     def end(self) -> None:
         for run in (self.trainer, *self.others):
@@ -111,17 +110,31 @@ def wait(condition: Callable[[], bool], said: Callable[[], str]) -> None:
         time.sleep(0.02)
 
 
+def seconds_until(conditions: Sequence[Callable[[], bool]], said: Callable[[], str]) -> list[float]:
+    """When each of the conditions was met first, in seconds from now."""
+    started = time.monotonic()
+    met: dict[int, float] = {}
+
+    def all_met() -> bool:
+        for number, condition in enumerate(conditions):
+            if number not in met and condition():
+                met[number] = time.monotonic() - started
+        return len(met) == len(conditions)
+
+    wait(all_met, said)
+    return [met[number] for number in range(len(conditions))]
+
+
 def fault(drill: Drill, strike: Callable[[Drill], None], *, allowed_s: float = 0.0) -> tuple[float, float]:
     """Seconds lost, and until all play again, both after the deadline that a hang is allowed."""
-    usual = drill.seconds_for_iterations(time.monotonic())
-    playing = drill.playing()
+    usual = drill.seconds_for_iterations()
+    playing, before = drill.playing(), rows(drill.run_dir)
     strike(drill)
-    started = time.monotonic()
-    lost = drill.seconds_for_iterations(started)
-    wait(lambda: drill.playing() > playing, drill.said)
-    whole = time.monotonic() - started
+    more, whole = seconds_until(
+        (lambda: rows(drill.run_dir) >= before + ITERATIONS, lambda: drill.playing() > playing), drill.said
+    )
     drill.settle()
-    return max(0.0, lost - usual), whole - allowed_s
+    return max(0.0, more - usual), whole - allowed_s
 
 
 def kill_worker(drill: Drill) -> None:
@@ -137,22 +150,23 @@ def kill_collector(drill: Drill) -> None:
 
 
 def trainer_comes_back(folder: Path, collectors: int) -> tuple[float, float]:
-    """kill -9 and resume: seconds from when the new trainer listens until it has all its old collectors."""
+    """kill -9 and resume: the same, but from when the new trainer listens, and until all old collectors have joined."""
     drill = Drill(folder, collectors, by_hand=True)
-    usual = drill.seconds_for_iterations(time.monotonic())
+    usual = drill.seconds_for_iterations()
     address = (drill.run_dir / "join").read_text()
     drill.trainer.kill()
-    playing = drill.playing()
     reached = rows(drill.run_dir)
     drill.trainer = Run(folder, f"checkpoint={drill.run_dir}", "iterations=1000000")
     wait(lambda: (drill.run_dir / "join").read_text() != address, drill.said)
-    started = time.monotonic()
-    wait(lambda: rows(drill.run_dir) >= reached + ITERATIONS, drill.said)
-    lost = time.monotonic() - started - usual
-    wait(lambda: drill.playing() >= playing + collectors, drill.said)
-    whole = time.monotonic() - started
+    more, whole = seconds_until(
+        (
+            lambda: rows(drill.run_dir) >= reached + ITERATIONS,
+            lambda: all(other.output.count("joined run") > 1 for other in drill.others),
+        ),
+        drill.said,
+    )
     drill.end()
-    return lost, whole
+    return max(0.0, more - usual), whole
 
 
 def a_rank_is_killed(folder: Path, collectors: int) -> float:
