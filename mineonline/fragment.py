@@ -200,6 +200,6 @@ class Report(msgspec.Struct, frozen=True):
     """Episodes that ended in this fragment."""
     env_failures: int
     """How often environments of this collector have failed since its last fragment."""
-    reasons: tuple[EnvFailure, ...]
-    """Of these failures; of several of one environment in a rollout, only the last."""
     timing: Timing
+    reasons: tuple[EnvFailure, ...] = ()
+    """Of these failures; of several of one environment in a rollout, only the last."""

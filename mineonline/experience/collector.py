@@ -219,7 +219,7 @@ class FragmentSender:
             if bool(rollout["idle_BT"][n].all()):
                 continue  # its environment waited for an episode throughout: there is nothing to learn from
             reasons = tuple(EnvFailure(env, reason) for env, reason in self._reasons)
-            report = Report(self._collector_id, episodes, self._env_failures, reasons, timing)
+            report = Report(self._collector_id, episodes, self._env_failures, timing, reasons)
             self._env_failures = 0
             self._reasons.clear()
             fragment = {field.name: rollout[field.name][n] for field in self._schema}
