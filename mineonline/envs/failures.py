@@ -19,6 +19,8 @@ MOST_CHARACTERS = 300
 _LONGEST_PAUSE_S = 60.0
 _MOST_LINES = 20
 """Log messages about one reason: an environment may fail a thousand times per second."""
+_MOST_REASONS = 100
+"""That are told apart in the log: some texts contain numbers, and never end."""
 
 
 class Failures:
@@ -36,7 +38,7 @@ class Failures:
         self._logged: Counter[str] = Counter()
 
     def add(self, n: int, reason: str, *, details: str = "", error: BaseException | None = None) -> None:
-        """Environment n has failed. `details` and the traceback of `error` go to the log only.
+        """Environment n has failed. `details` and, the first time, the traceback of `error` go to the log only.
 
         EnvError if it has failed too often.
         """
@@ -51,14 +53,15 @@ class Failures:
             )
         pause_s = min(2.0 ** (count - 1) - 1, _LONGEST_PAUSE_S)
         self._retry_at[n] = time.monotonic() + pause_s
-        self._logged[reason] += 1
-        if self._logged[reason] <= _MOST_LINES:
+        known = reason if reason in self._logged or len(self._logged) < _MOST_REASONS else "any other reason"
+        self._logged[known] += 1
+        if self._logged[known] <= _MOST_LINES:
             when = f"in {pause_s:.0f} s" if pause_s else "at once"
-            log.warning(
-                "%s failed and is replaced %s: %s", named, when, f"{reason}\n{details}".rstrip(), exc_info=error
-            )
-        if self._logged[reason] == _MOST_LINES:
-            log.warning("further failures for this reason are not logged")
+            text = f"{reason}\n{details}".rstrip()
+            trace = error if self._logged[known] == 1 else None
+            log.warning("%s failed and is replaced %s: %s", named, when, text, exc_info=trace)
+        if self._logged[known] == _MOST_LINES:
+            log.warning("further failures for this reason are not logged: %s", known)
 
     def decided(self, playing: Iterable[int]) -> None:
         """These environments have taken a decision."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mineonline.envs.contract import EnvSpec, TensorSpec
+from mineonline.envs.contract import ContinuousAction, EnvSpec, TensorSpec
 from mineonline.errors import ConfigError
 from mineonline.experience.fragment_files import FORMAT_VERSION, RecordedFragments, write
 from mineonline.fragment import Fragments, concatenate, fragment_schema
@@ -204,3 +204,15 @@ def test_a_set_that_does_not_fit_the_environment_is_refused_with_what_was_found_
     message = complaint(found.check_fits, other)
     assert expected in message
     assert "hunt_cow" in message
+
+
+def test_continuous_actions_come_back_with_their_bounds_and_fit_no_others(tmp_path):
+    arm = ContinuousAction((2,), (-1.0, None), (1.0, None))
+    spec = EnvSpec(SPEC.observation, {"arm": arm, "buttons": 8641})
+    everything = recorded(tmp_path / "set", 2, 1, spec=spec)
+    found = RecordedFragments(tmp_path / "set")
+    assert found.actions == spec.action
+    assert equal(found[torch.arange(3)], everything)
+    found.check_fits(spec)
+    other = EnvSpec(SPEC.observation, {"arm": 3, "buttons": 8641})
+    assert "action.arm is real numbers [2] there, but one of 3 classes here" in complaint(found.check_fits, other)

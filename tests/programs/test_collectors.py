@@ -211,7 +211,7 @@ def test_environments_that_fail_in_every_way_cost_their_own_episodes_only(start,
                 "iterations=150", f"run_dir={run_dir}")  # fmt: skip
     assert run.wait() == 0, run.output
     last = read_metrics(run_dir / "metrics.csv")[-1]
-    assert last["collector_restarts"] == last["dropped/refused"] == "0.0"
+    assert float(last["collector_restarts"]) == float(last["dropped/refused"]) == 0
     shown = re.findall(r"WARNING: environment \d+ failed: (.*); its episode was cut, it starts anew", run.output)
     assert len(shown) == len(set(shown)), "each reason once"
     assert float(last["env_failures"]) > 2 * len(shown)

@@ -13,6 +13,7 @@ from mineonline.envs.build import env_spec
 from mineonline.errors import ConfigError
 from mineonline.experience.fragment_files import RecordedFragments
 from mineonline.policies.build import build_policy
+from mineonline.processes.supervisor import CONFIG_EXIT_CODE
 from mineonline.run.checkpoint import read_policy_state
 from tests.helpers.programs import wait_until
 from tests.helpers.settings import QUICK, checkpoint_of, config_of
@@ -68,10 +69,12 @@ def test_an_interrupted_recording_is_a_usable_set_and_leaves_no_process(start, t
 
 
 def test_a_recording_that_cannot_begin_says_why_and_leaves_no_folder(start, tmp_path):
-    overrides = ["env.id=tests.helpers.odd_envs:FailsInTheSecondWorker-v0", "collector.workers=2"]
+    overrides = [
+        "env.id=tests.helpers.odd_envs:FailsInTheSecondWorker-v0", "collector.workers=2", "env.max_failures=2",
+    ]  # fmt: skip
     checkpoint = checkpoint_of(tmp_path / "run", *QUICK, *overrides)
     run = start(f"checkpoint={checkpoint}", "record=set", "fragments=8", module="mineonline.collect")
-    assert run.wait() == 1, run.output
+    assert run.wait() == CONFIG_EXIT_CODE, run.output
     assert "no sword left for the second worker" in run.output
     assert not (tmp_path / "set").exists()
 
