@@ -16,7 +16,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -98,7 +98,7 @@ class Workers:
         self._actor = actor
         self._log = settings.collector_log
         self._collector: MultiSyncCollector | None = None
-        self._rollouts: Iterator[TensorDictBase] | None = None
+        self._rollouts: Generator[TensorDictBase, None, None] | None = None
         self.played = False
         """Whether there was a rollout."""
         self._start_timeout_s, self._batch_timeout_s = start_timeout_s, batch_timeout_s
@@ -230,6 +230,10 @@ class Workers:
             process.kill()
         if self._collector is not None:
             self._collector.shutdown(timeout=2.0)
+        # torchrl's generator must not be left to the end of the interpreter, where its clean-up waits forever
+        if self._rollouts is not None:
+            self._rollouts.close()
+        self._rollouts = self._collector = None
 
 
 def _error_file(collector: int, worker: int) -> Path:

@@ -27,7 +27,7 @@ def main() -> None:
     while time.monotonic() - began < minutes * 60 and (alive := processes_of(run_dir)):
         for process in alive:
             try:
-                used, role = process.memory_info(), role_of(process.cmdline())
+                used, role = process.memory_info(), role_of(process)
             except psutil.NoSuchProcess:
                 continue
             row = (time.monotonic() - began, (used.rss - used.shared) / 1e6)
@@ -45,12 +45,16 @@ def main() -> None:
         )
 
 
-def role_of(words: list[str]) -> str:
-    """The role of a process in a run, by its command line."""
+def role_of(process: psutil.Process) -> str:
+    """The role of a process in a run."""
+    words = process.cmdline()
     for word, role in {"mineonline.train": "trainer", "mineonline.collect": "collector"}.items():
         if word in words:
             return role
-    return "worker" if "spawn_main" in " ".join(words) else "other"
+    if "forkserver" not in " ".join(words):
+        return "other"
+    parent = process.parent()  # a worker has the command line of the fork server that it comes from
+    return "worker" if parent is not None and parent.cmdline() == words else "fork server"
 
 
 if __name__ == "__main__":

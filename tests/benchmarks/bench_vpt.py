@@ -52,7 +52,7 @@ def measure(title: str, settings: list[str], folder: Path) -> None:
         while run.process.poll() is None:
             for process in processes_of(run_dir):
                 try:
-                    used, role = process.memory_info(), role_of(process.cmdline())
+                    used, role = process.memory_info(), role_of(process)
                 except psutil.NoSuchProcess:
                     continue
                 peaks[role] = max(peaks.get(role, 0.0), (used.rss - used.shared) / 1e6)

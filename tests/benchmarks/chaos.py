@@ -24,6 +24,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.benchmarks.bench_memory import role_of
 from tests.helpers.programs import Run, processes_of
 from tests.helpers.settings import CARTPOLE, RANKS
 
@@ -60,9 +61,9 @@ def round_of(dice: random.Random, folder: Path, done: Counter[str]) -> list[str]
             break
         victim, number = dice.choice(living), dice.choice(SIGNALS)
         try:
-            if ranks and kind(victim) == "train" and number == signal.SIGSTOP:
+            if ranks and role_of(victim) == "trainer" and number == signal.SIGSTOP:
                 continue  # the other rank would wait for it until torch gives up, after 30 minutes
-            done[f"{number.name} to a {kind(victim)}"] += 1
+            done[f"{number.name} to a {role_of(victim)}"] += 1
             victim.send_signal(number)
         except psutil.NoSuchProcess:
             continue
@@ -85,18 +86,6 @@ def round_of(dice: random.Random, folder: Path, done: Counter[str]) -> list[str]
     # torch keeps a cache for the next program
     left += [str(file) for file in temporary.rglob("*") if "torchinductor_" not in str(file)]
     return left
-
-
-def kind(process: psutil.Process) -> str:
-    """What a process of a run is."""
-    words = " ".join(process.cmdline())
-    for name in ("mineonline.train", "mineonline.collect", "resource_tracker"):
-        if name in words:
-            return name.removeprefix("mineonline.")
-    if "forkserver" not in words:
-        return "helper"
-    parent = process.parent()
-    return "worker" if parent is not None and "forkserver" in " ".join(parent.cmdline()) else "fork server"
 
 
 def main() -> None:
