@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 
 from mineonline.run.metrics import read_metrics
-from tests.benchmarks.chaos import kind
+from tests.benchmarks.bench_memory import role_of
 from tests.helpers.programs import Run, leaves_nothing, processes_of, rows
 
 
@@ -41,12 +41,12 @@ def main() -> None:
     while time.monotonic() - began < 60 * minutes:
         time.sleep(every_s)
         samples.append((time.monotonic() - began, trainer.memory_info().rss, trainer.num_fds()))
-        victims = [p for p in processes_of(run_dir) if kind(p) in ("worker", "collect", "fork server")]
+        victims = [p for p in processes_of(run_dir) if role_of(p) in ("worker", "collector", "fork server")]
         if not victims:
             continue
         victim, number = dice.choice(victims), dice.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP))
         try:
-            faults[f"{number.name} to a {kind(victim)}"] += 1
+            faults[f"{number.name} to a {role_of(victim)}"] += 1
             victim.send_signal(number)
         except psutil.NoSuchProcess:
             continue

@@ -246,7 +246,8 @@ def learn(policy, folder, *overrides, **trainer_settings):
     fragments = played(policy, 12)
     reference = small() if config.reference.kl_coef else None
     learner = PPO(
-        policy, reference, objective=config.objective, optimizer=config.optimizer, reference_settings=config.reference,
+        policy, reference, objective=config.objective, optimizer=config.optimizer, auxiliary=config.auxiliary,
+        reference_settings=config.reference,
         cloning=None, iterations=2, seed=0, bad_batch_file=folder / "bad.pt",
     )  # fmt: skip
     return fit(learner, lambda: fresh(fragments), 2, folder, **trainer_settings)

@@ -111,7 +111,7 @@ def test_checkpoints_of_minestudios_trainers_are_weights_too(tmp_path, pair):
 def test_a_learner_begins_with_the_weights_and_so_does_its_reference(tmp_path, pair):
     settings = [
         "policy=vpt", "env.image_size=[128,128]", f"policy.model={pair[1]}", f"policy.weights={pair[2]}",
-        "reference.kl_coef=0.1",
+        "policy.any_pace=true", "reference.kl_coef=0.1",
     ]  # fmt: skip
     config = config_of(*settings)
     learner = build_learner(config, env_spec(config.env, config.task), bad_batch_file=tmp_path / "bad.pt")
@@ -130,7 +130,10 @@ def test_a_learner_begins_with_the_weights_and_so_does_its_reference(tmp_path, p
 
 def test_a_run_that_goes_on_needs_no_weights_file(tmp_path, pair):
     pair[2].unlink()
-    settings = ["policy=vpt", "env.image_size=[128,128]", f"policy.model={pair[1]}", f"policy.weights={pair[2]}"]
+    settings = [
+        "policy=vpt", "env.image_size=[128,128]", f"policy.model={pair[1]}", f"policy.weights={pair[2]}",
+        "policy.any_pace=true",
+    ]  # fmt: skip
     for more in ([], [f"checkpoint={checkpoint_of(tmp_path / 'run', *SMALL_VPT)}"]):
         config = config_of(*settings, *more)
         with nullcontext() if more else pytest.raises(CheckpointError, match="there is no such file"):

@@ -26,7 +26,7 @@ def test_two_ranks_train_a_vpt_from_files_near_its_frozen_copy(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(
         *PROGRAM, "iterations=2", f"policy.model={model}", f"policy.weights={weights}", f"run_dir={run_dir}",
-        "objective.normalize_value=true",
+        "policy.any_pace=true",
     )  # fmt: skip
     assert run.wait() == 0, run.output
     rows = read_metrics(run_dir / "metrics.csv")
