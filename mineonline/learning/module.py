@@ -21,6 +21,7 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
+from mineonline.atomic import written_whole
 from mineonline.errors import LearningError
 from mineonline.fragment import Fragments
 from mineonline.learning.cloning import Cloning
@@ -376,13 +377,17 @@ class PPO(lightning.LightningModule):
     def _give_up(self, fragments: Fragments) -> NoReturn:
         bad_data = [name for name, tensor in fragments.named_tensors() if not is_finite(tensor)]
         saved = {"fragments": dict(fragments.named_tensors()), "state_dict": self.state_dict()}
-        torch.save({**saved, "iteration": self.iteration}, self._bad_batch_file)
+        advice = f"Investigate with `python -m mineonline.replay file={self._bad_batch_file}`; often"
+        try:
+            with written_whole(self._bad_batch_file) as partial_file:
+                torch.save({**saved, "iteration": self.iteration}, partial_file)
+        except (OSError, RuntimeError) as error:  # what went wrong with the gradients matters more
+            advice = f"Their batch could not be saved as {self._bad_batch_file} ({error}). Often"
         names = ", ".join(self._gradients.not_finite) or "all parameters together, whose norm overflows"
         raise LearningError(
             f"{self._gradients.bad_in_a_row} optimiser steps in a row had gradients that are not finite: those of "
-            f"{names}. Not finite in the fragments: {', '.join(bad_data) or 'nothing'}. Investigate with "
-            f"`python -m mineonline.replay file={self._bad_batch_file}`; often a lower optimizer.learning_rate helps, "
-            "or the rewards are wrong."
+            f"{names}. Not finite in the fragments: {', '.join(bad_data) or 'nothing'}. {advice} a lower "
+            "optimizer.learning_rate helps, or the rewards are wrong."
         )
 
     def _context(self, fragments: Fragments) -> int:

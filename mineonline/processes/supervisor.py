@@ -70,18 +70,21 @@ def wait_for_turn() -> None:
 class LocalCollectors:
     """Keeps `count` collectors alive, which join at `address`, while the context is open.
 
-    `last_arrival` returns the monotonic time at which the newest fragment arrived, from any collector.
+    `last_arrival` returns the monotonic time at which the newest fragment arrived, from any collector. `spare`: whether
+    to keep one.
     """
 
     def __init__(
-        self, count: int, address: str, run_dir: Path, *, max_failures: int, last_arrival: Callable[[], float]
-    ) -> None:
+        self, count: int, address: str, run_dir: Path, *, spare: bool, max_failures: int,
+        last_arrival: Callable[[], float],
+    ) -> None:  # fmt: skip
         self._address = address
         self._run_dir = run_dir
         self._max_failures = max_failures
         self._places = [_Place(run_dir / "logs" / f"collector-{i}.log") for i in range(count)]
         self._spare: subprocess.Popen[bytes] | None = None
-        self._wants_spare = count > 0
+        self._keeps_spare = spare
+        self._wants_spare = False
         self._stop = threading.Event()
         self._error: CollectorError | None = None
         self._thread = threading.Thread(target=self._supervise, name="collector-supervisor")
@@ -169,7 +172,7 @@ class LocalCollectors:
         assert place.process.stdin is not None
         with suppress(BrokenPipeError), place.process.stdin as orders:  # it may have ended by now
             orders.write(f"{place.log_file}\n".encode())
-        self._wants_spare = True
+        self._wants_spare = self._keeps_spare
 
     def _start(self, log_file: Path) -> subprocess.Popen[bytes]:
         environment = {**os.environ, RUN_DIR_VARIABLE: str(self._run_dir), PARENT_VARIABLE: str(os.getpid())}

@@ -112,7 +112,8 @@ class RankZero:
         stack.callback(self._attendance.close)
         self._collectors = LocalCollectors(
             config.collector.count, self._join_server.address, run_dir,
-            max_failures=config.collector.max_failures, last_arrival=lambda: buffer.last_arrival,
+            spare=config.collector.spare, max_failures=config.collector.max_failures,
+            last_arrival=lambda: buffer.last_arrival,
         )  # fmt: skip
         stack.enter_context(self._collectors)
 

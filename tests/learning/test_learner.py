@@ -284,6 +284,17 @@ def test_a_gradient_whose_norm_overflows_is_counted_as_bad(tmp_path):
         learn(tmp_path, 1, "optimizer.max_bad_steps=2", "objective.normalize_value=false", change=huge)
 
 
+def test_a_bad_batch_that_cannot_be_saved_does_not_hide_what_is_wrong(tmp_path):
+    def infinite(batch):
+        return replace(batch, fragments=replace(batch.fragments, reward_BT=torch.inf * batch.fragments.reward_BT))
+
+    def without_a_folder(*arguments, **settings):
+        return PPO(*arguments, **{**settings, "bad_batch_file": tmp_path / "absent" / "bad.pt"})
+
+    with pytest.raises(LearningError, match=r"Their batch could not be saved as .*/absent/bad.pt .* Often a lower"):
+        learn(tmp_path, 1, "optimizer.max_bad_steps=1", change=infinite, learner_class=without_a_folder)
+
+
 def test_returns_that_are_not_finite_leave_the_statistics_alone(tmp_path):
     def infinite(batch):
         rewards = torch.full_like(batch.fragments.reward_BT, torch.inf)

@@ -208,8 +208,9 @@ def test_what_a_trainer_started_ends_with_it_under_nohup_too(start, tmp_path):
 def test_environments_that_fail_in_every_way_cost_their_own_episodes_only(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*QUICK, "env.id=tests.helpers.odd_envs:Faulty-v0", "+env.kwargs.random=true", "env.step_timeout_s=0.5",
-                "iterations=150", f"run_dir={run_dir}")  # fmt: skip
+                "collector.spare=false", "iterations=150", f"run_dir={run_dir}")  # fmt: skip
     assert run.wait() == 0, run.output
+    assert not (run_dir / "logs" / "spare.log").exists()
     last = read_metrics(run_dir / "metrics.csv")[-1]
     assert float(last["collector_restarts"]) == float(last["dropped/refused"]) == 0
     shown = re.findall(r"WARNING: environment \d+ failed: (.*); its episode was cut, it starts anew", run.output)
