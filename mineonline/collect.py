@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from mineonline.processes.stopping import ORPHANED, exit_on_signals
+from mineonline.processes.stopping import ORPHANED, exit_on_signals, last_block
 
 if __name__ == "__main__":
     exit_on_signals()  # before the imports that take seconds
@@ -68,8 +68,9 @@ def parse_arguments(words: list[str]) -> CollectArguments | RecordArguments:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except MineonlineError as error:
-        # a worker that died may survive the next time; any other error would only repeat itself
-        fail(error, 1 if isinstance(error, CollectorError) else CONFIG_EXIT_CODE)
+    with last_block():
+        try:
+            main()
+        except MineonlineError as error:
+            # a worker that died may survive the next time; any other error would only repeat itself
+            fail(error, 1 if isinstance(error, CollectorError) else CONFIG_EXIT_CODE)

@@ -81,11 +81,6 @@ def collect(
             weights = newest_weights()
 
 
-class _TorchrlCollector(MultiSyncCollector):  # type: ignore[misc]
-    def __del__(self) -> None:
-        """Nothing: `Workers` shuts it down. One that could not be built would wait forever for the workers it lacks."""
-
-
 class Workers:
     """The collector's workers. Iterating gives rollouts: name -> (W x N, ...), freshly allocated.
 
@@ -102,7 +97,7 @@ class Workers:
     ) -> None:  # fmt: skip
         self._actor = actor
         self._log = settings.collector_log
-        self._collector: _TorchrlCollector | None = None
+        self._collector: MultiSyncCollector | None = None
         self._rollouts: Generator[TensorDictBase, None, None] | None = None
         self.played = False
         """Whether there was a rollout."""
@@ -123,7 +118,7 @@ class Workers:
         signal.setitimer(signal.ITIMER_REAL, _LOOK_EVERY_S, _LOOK_EVERY_S)
         try:
             with self._limited(start_timeout_s):
-                self._collector = _TorchrlCollector(
+                self._collector = MultiSyncCollector(
                     [
                         partial(build, file, first_index=first_env + w * per_worker)
                         for w, file in enumerate(self._error_files)

@@ -7,8 +7,12 @@ through its `finally` blocks. All other processes always end this way.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -48,6 +52,26 @@ class StopRequest:
 
 ORPHANED = signal.SIGHUP
 """The signal that the kernel sends to what a trainer has started, when the trainer dies."""
+
+
+@contextmanager
+def last_block() -> Iterator[None]:
+    """The process ends with this block. What was registered with `atexit` runs, but objects are not finalised.
+
+    In its finalisers torchrl starts threads, and then waits for them to run, which they cannot so late.
+    """
+    code: object = 0
+    try:
+        yield
+    except SystemExit as leaving:
+        code = leaving.code
+    except BaseException:  # noqa: BLE001 shown as Python shows it
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
 
 def exit_on_signals() -> None:
