@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from mineonline.callbacks.iteration import IterationCallback
 from mineonline.callbacks.statistics import Statistics
+from mineonline.envs.failures import one_line
 from mineonline.experience.buffer import Batch
 from mineonline.learning.module import PPO
 from mineonline.processes.logs import MESSAGE
@@ -75,9 +76,10 @@ class Progress(IterationCallback):
 
     def _show_failures(self, batch: Batch) -> None:
         for failure in batch.arrivals.reasons:
-            if failure.reason in self._reasons or len(self._reasons) > _MOST_REASONS:
+            reason = one_line(failure.reason)  # another machine's words
+            if reason in self._reasons or len(self._reasons) > _MOST_REASONS:
                 continue
-            self._reasons.add(failure.reason)
+            self._reasons.add(reason)
             if self._bar is not None:
                 self._bar.clear()
             if len(self._reasons) > _MOST_REASONS:
@@ -88,7 +90,7 @@ class Progress(IterationCallback):
                 log.warning(
                     "environment %d failed: %s; its episode was cut, it starts anew. Full traceback: %s. More failures "
                     "for this reason are only counted.",
-                    failure.env, failure.reason, self._folder,
+                    failure.env, reason, self._folder,
                 )  # fmt: skip
 
     def ended(self, trainer: lightning.Trainer, learner: PPO) -> None:

@@ -37,7 +37,8 @@ from mineonline.experience.wire import Header, RankLinks, encode
 from mineonline.fragment import EnvFailure, Episode, Report, TensorField, Timing
 from mineonline.policies.actor import Actor
 from mineonline.processes import fork_server
-from mineonline.processes.logs import tail, worker_log
+from mineonline.processes.logs import last_error, tail, worker_log
+from mineonline.processes.supervisor import PLAYING
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ def collect(
         else:
             sender.send_share(workers, share, alive)
         if number == 1:
-            log.info("the first fragments are sent")
+            log.info(PLAYING)
         alive()
         weights = newest_weights()
         while weights is None and share is not None:
@@ -202,9 +203,12 @@ class Workers:
         for worker, process in enumerate(self._collector.procs if self._collector is not None else ()):
             if not process.is_alive():
                 text = f"worker {worker} ended with exit code {process.exitcode}"
-                if self._log is not None:
-                    file = worker_log(self._log, worker)
-                    text += f". The end of its log, {file}:\n{tail(file)}"
+                file = worker_log(self._log, worker) if self._log is not None else None
+                if file is not None and file.exists():
+                    end = tail(file)
+                    why = last_error(end)
+                    text += f"{f' ({why})' if why else ''}; its log is {file}"
+                    text += f"\n{end}" if end else ""
                 return CollectorError(text)
         return None
 

@@ -13,6 +13,7 @@ In this file: the message, the collector's end (`RankLinks`), the rank's end (`R
 from __future__ import annotations
 
 import logging
+import math
 import re
 import threading
 from collections import deque
@@ -88,12 +89,23 @@ def decode(
         raise WireError("its tensors do not match this run's schema")
     if any(set(episode.statistics) != set(statistics) for episode in header.report.episodes):
         raise WireError(f"its episodes must report {', '.join(statistics) or 'no statistics'}")
+    _check_report(header.report)
     if len(frames) != len(schema) + 1:
         raise WireError(f"{len(frames)} frames, expected {len(schema) + 1}")
     tensors = {field.name: _tensor(_view(frame), field) for field, frame in zip(schema, frames[1:], strict=True)}
     fragment = Fragments.from_named_tensors(tensors)
     _check_values(fragment, actions)
     return header.report, fragment
+
+
+def _check_report(report: Report) -> None:
+    numbers = [*msgspec.structs.astuple(report.timing)]
+    for episode in report.episodes:
+        numbers += [episode.episode_return, *episode.statistics.values()]
+    if not all(map(math.isfinite, numbers)):
+        raise WireError("a number in its report is not finite")
+    if min(report.env_failures, report.surplus, report.lost) < 0:
+        raise WireError("a count in its report is negative")
 
 
 def _check_values(fragment: Fragments, actions: Mapping[str, ActionSpec]) -> None:

@@ -123,7 +123,8 @@ class JoinServer:
     def _serve(self, welcome: Callable[[int], Welcome], refuses: Refuses) -> None:
         while not self._stop.is_set():
             if self._socket.poll(200):
-                self._socket.send(msgspec.msgpack.encode(self._answer(self._socket.recv(), welcome, refuses)))
+                message = b"".join(self._socket.recv_multipart())  # of one part, if it is a request
+                self._socket.send(msgspec.msgpack.encode(self._answer(message, welcome, refuses)))
 
     def _answer(self, message: bytes, welcome: Callable[[int], Welcome], refuses: Refuses) -> Welcome | Refusal:
         try:

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections import Counter
 from pathlib import Path
+from typing import BinaryIO
 
 MESSAGE = re.compile(r"^[-\d]+ [:,\d]+ (?:INFO|WARNING|ERROR) (.+)$", re.MULTILINE)
 """Matches a line of `log_to_stderr`; group 1 is the message."""
@@ -57,11 +58,9 @@ class Repeats:
             self._log.warning("%s: %d more in the last %.0f s", kind, more, self._every_s)
 
 
-def last_error(file: Path, start: int = 0) -> str:
-    """The last error in the log of a process, in one line; its last line if there is no error. From byte `start` on."""
-    if not file.exists():
-        return ""
-    lines = [line for line in file.read_bytes()[start:].decode(errors="replace").splitlines() if line.strip()]
+def last_error(said: str) -> str:
+    """The last error in what a process has logged, in one line; its last line if there is no error."""
+    lines = [line for line in said.splitlines() if line.strip()]
     found = next((m[1] for line in reversed(lines) if (m := _ERROR.match(line))), lines[-1] if lines else "")
     return found[:_LONGEST_DETAIL].strip()
 
@@ -95,13 +94,20 @@ def log_to_file(file: Path) -> None:
 
 def send_output_to(file: Path) -> None:
     """Append this process's stdout and stderr, including those of C code, to `file`."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
+    with open_log(file) as log_file:
+        os.dup2(log_file.fileno(), 1)
+        os.dup2(log_file.fileno(), 2)
+
+
+def open_log(file: Path) -> BinaryIO:
+    """Opened for appending. If its run folder is gone, it is not made again, and what is logged is lost."""
+    try:
+        file.parent.mkdir(exist_ok=True)
+        return file.open("ab")
+    except FileNotFoundError:
+        return open(os.devnull, "ab")
 
 
 def worker_log(collector_log: Path, worker: int) -> Path:

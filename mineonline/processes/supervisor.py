@@ -1,8 +1,8 @@
 """The collectors that the trainer starts on its own machine: child processes, replaced when they fail.
 
 Runs in a thread of rank 0. A collector that ends is replaced after a pause that doubles with each failure in a row;
-sending a fragment resets the count. Too many failures in a row, or an error that a restart cannot fix, reach the
-training loop through `check`.
+one that has sent fragments resets the count. Too many failures in a row, or an error that a restart cannot fix, reach
+the training loop through `check`.
 
 Once all collectors play, one more is started: the spare. It has done its imports, which take seconds, and waits for its
 turn on stdin. It takes the place of the next collector that ends. Without it, as when two end at once, a collector is
@@ -27,8 +27,9 @@ from types import TracebackType
 
 from mineonline.errors import CollectorError
 from mineonline.processes.lifetimes import PARENT_VARIABLE, RUN_DIR_VARIABLE
-from mineonline.processes.logs import last_error, send_output_to, tail
+from mineonline.processes.logs import last_error, open_log, send_output_to, tail
 from mineonline.processes.sockets import KEYS_FILE
+from mineonline.processes.threads import ServiceThread
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,10 @@ CONFIG_EXIT_CODE = 78
 """Of a collector that would fail in the same way after a restart."""
 LOG_VARIABLE = "MINEONLINE_LOG"
 """In a collector's environment, once it has a place: its log file."""
+PLAYING = "the first fragments are sent"
+"""What a collector logs once it plays."""
 _LONGEST_PAUSE_S = 30.0
+_LONGEST_END_S = 20.0
 _SPARE_AFTER_S = 5.0
 """The spare is started when fragments still arrive this long after the newest collector was started."""
 
@@ -51,6 +55,12 @@ class _Place:
     start_at: float = 0.0
     log_start: int = 0
     """Size of the log when the process took this place, in bytes."""
+
+    def said(self) -> str:
+        """What the process has logged since then."""
+        if not self.log_file.exists():
+            return ""
+        return self.log_file.read_bytes()[self.log_start :].decode(errors="replace")
 
 
 def wait_for_turn() -> None:
@@ -87,7 +97,7 @@ class LocalCollectors:
         self._wants_spare = False
         self._stop = threading.Event()
         self._error: CollectorError | None = None
-        self._thread = threading.Thread(target=self._supervise, name="collector-supervisor")
+        self._thread = ServiceThread(self._supervise, "collector-supervisor")
         self._last_arrival = last_arrival
         self.restarts = 0
 
@@ -97,9 +107,10 @@ class LocalCollectors:
         return {process.pid for place in self._places if (process := place.process) is not None}
 
     def check(self) -> None:
-        """CollectorError if the collectors have been given up."""
+        """CollectorError if the collectors have been given up; RuntimeError if the thread has failed."""
         if self._error is not None:
             raise self._error
+        self._thread.check()
 
     def __enter__(self) -> LocalCollectors:
         self._thread.start()
@@ -109,16 +120,18 @@ class LocalCollectors:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._thread.join()
+        self._thread.join(_LONGEST_END_S)
 
     def _supervise(self) -> None:
         # the kernel ends the children with the thread that started them, so this one must outlive them
-        while not self._stop.is_set() and self._error is None:
-            for place in self._places:
-                self._look_after(place)
-            self._look_after_spare()
-            self._stop.wait(0.2)
-        self._end_all()
+        try:
+            while not self._stop.is_set() and self._error is None:
+                for place in self._places:
+                    self._look_after(place)
+                self._look_after_spare()
+                self._stop.wait(0.2)
+        finally:
+            self._end_all()
 
     def _look_after(self, place: _Place) -> None:
         if place.process is None:
@@ -128,28 +141,33 @@ class LocalCollectors:
         code = place.process.poll()
         if code is None:
             return
-        started_at = place.start_at
         place.process = None
         if code == 0:  # it left because the run is complete
             place.start_at = float("inf")
             return
-        place.failures = 1 if self._last_arrival() > started_at else place.failures + 1
+        said = place.said()
         if code == CONFIG_EXIT_CODE:
-            said = place.log_file.read_bytes()[place.log_start :].decode(errors="replace")
             # from the first such line on: an engine's output, quoted in the error, may contain more of them
             text = f"\n{said}".partition("\nerror: ")[2].rstrip()
             self._error = CollectorError(f"a collector cannot run: {text}\nIts log: {place.log_file}")
             return
-        if place.failures > self._max_failures:
+        if PLAYING in said:
+            place.failures = 0
+        self._failed(place, _how(code, said))
+
+    def _failed(self, place: _Place, how: str) -> None:
+        """A collector has ended, or could not be started: try again later, or give up."""
+        place.failures += 1
+        if place.failures >= self._max_failures:
             self._error = CollectorError(
-                f"a collector cannot run (exit code {code}, {place.failures} failures in a row). The end of its log, "
+                f"a collector {how}: {place.failures} failures in a row (collector.max_failures). The end of its log, "
                 f"{place.log_file}:\n{tail(place.log_file, lines=25)}"
             )
             return
         self.restarts += 1
         pause_s = min(_LONGEST_PAUSE_S, 2.0 ** (place.failures - 1) - 1)
         when = f"in {pause_s:.0f} s" if pause_s else "now"
-        log.warning("a collector %s; another is started %s; its log is %s", _how(code, place), when, place.log_file)
+        log.warning("a collector %s; another is started %s; its log is %s", how, when, place.log_file)
         place.start_at = time.monotonic() + pause_s
 
     def _look_after_spare(self) -> None:
@@ -160,15 +178,19 @@ class LocalCollectors:
         if not self._wants_spare or any(place.process is None for place in self._places):
             return
         if self._last_arrival() > max(place.start_at for place in self._places) + _SPARE_AFTER_S:
-            self._spare = self._start(self._run_dir / "logs" / "spare.log")
             self._wants_spare = False
+            with suppress(OSError):  # the machine has no room for one more
+                self._spare = self._start(self._run_dir / "logs" / "spare.log")
 
     def _fill(self, place: _Place) -> None:
         """Give a place to the spare if there is one, otherwise to a new process."""
-        place.log_file.parent.mkdir(parents=True, exist_ok=True)
         place.log_start = place.log_file.stat().st_size if place.log_file.exists() else 0
         place.start_at = time.monotonic()
-        place.process, self._spare = self._spare or self._start(place.log_file), None
+        try:
+            place.process, self._spare = self._spare or self._start(place.log_file), None
+        except OSError as error:
+            self._failed(place, f"could not be started ({error})")
+            return
         assert place.process.stdin is not None
         with suppress(BrokenPipeError), place.process.stdin as orders:  # it may have ended by now
             orders.write(f"{place.log_file}\n".encode())
@@ -177,7 +199,7 @@ class LocalCollectors:
     def _start(self, log_file: Path) -> subprocess.Popen[bytes]:
         environment = {**os.environ, RUN_DIR_VARIABLE: str(self._run_dir), PARENT_VARIABLE: str(os.getpid())}
         keys = [f"keys={self._run_dir / KEYS_FILE}"] if self._address.startswith("tcp://") else []
-        with log_file.open("ab") as file:
+        with open_log(log_file) as file:
             return subprocess.Popen(
                 [sys.executable, "-m", "mineonline.collect", f"run={self._address}", *keys],
                 stdin=subprocess.PIPE,
@@ -203,9 +225,10 @@ class LocalCollectors:
                 process.wait()
 
 
-def _how(code: int, place: _Place) -> str:
-    """How and why a process ended."""
+def _how(code: int, said: str) -> str:
+    """How and why a process ended that logged this."""
     if code < 0:
-        return f"was killed ({signal.Signals(-code).name})"
-    said = last_error(place.log_file, place.log_start)
-    return f"ended with exit code {code} ({said})" if said else f"ended with exit code {code}"
+        names = {number.value: number.name for number in signal.Signals}
+        return f"was killed ({names.get(-code, f'signal {-code}')})"
+    why = last_error(said)
+    return f"ended with exit code {code} ({why})" if why else f"ended with exit code {code}"

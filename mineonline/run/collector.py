@@ -99,7 +99,7 @@ def collect_for_run(arguments: CollectArguments) -> None:
                 if crew is None or not crew.workers.played:
                     raise
                 log.error("%s", error)
-                lost = str(error).partition(". The end of its log")[0]
+                lost = str(error).partition("\n")[0]
                 crew = None
                 stack.close()
                 short_lives = short_lives + 1 if time.monotonic() - started < _SHORT_LIFE_S else 0

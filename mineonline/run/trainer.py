@@ -57,6 +57,9 @@ def train(
     config = read_policy_files(config)
     rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
     trainer = build_trainer(config)
+    # as Lightning has resolved it: on a CPU, 16-mixed becomes bf16-mixed, and collectors must act in the same
+    resolved = {**config.trainer, "precision": trainer.precision}
+    config = msgspec.structs.replace(config, trainer=resolved)
     check_ranks(config, trainer.world_size)
     if rank == 0 and config.collector.count > 0:
         check_device("collector.device", config.collector.device)

@@ -61,6 +61,16 @@ def refused(frames):
     return str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("report", "message"),
+    [(Report(0, (Episode(float("nan"), 1, "hunt", {"kill_entity/cow": 0.0}),), 0, Timing(0, 0, 0, 0)), "not finite"),
+     (Report(0, (), 0, Timing(0, float("inf"), 0, 0)), "a number in its report is not finite"),
+     (Report(0, (), -1, Timing(0, 0, 0, 0)), "a count in its report is negative")],
+)  # fmt: skip
+def test_a_report_that_makes_no_sense_is_refused(report, message):
+    assert message in refused(encode(header(report=report), tensors()))
+
+
 def test_a_decoded_fragment_equals_the_sent_one_through_a_real_socket(tmp_path):
     sent = tensors()
     with Network(None, tmp_path) as network:

@@ -56,6 +56,16 @@ def test_a_collector_of_another_version_is_told_what_to_do(server, message):
     assert server.joined == 0
 
 
+def test_a_message_of_several_parts_is_refused_and_the_next_one_is_answered(server):
+    asker = connect(server.network.context, zmq.REQ, [server.address], None)
+    asker.send_multipart([b"random", b"parts"])
+    assert asker.poll(LIMIT_S * 1000)
+    assert msgspec.msgpack.decode(asker.recv())["type"] == "refusal"
+    asker.close()
+    assert join.join(server.network.context, server.address, None, timeout_s=LIMIT_S, asked_at=1) is not None
+    server.check()
+
+
 def test_a_refused_collector_ends_with_the_trainers_reason(tmp_path):
     with Network(None, tmp_path) as network:
         trainer = network.bind(zmq.REP, "join")

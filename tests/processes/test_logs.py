@@ -2,7 +2,7 @@
 
 import logging
 
-from mineonline.processes.logs import Repeats, last_error
+from mineonline.processes.logs import Repeats, last_error, open_log
 from tests.helpers.programs import wait_until
 
 
@@ -23,17 +23,19 @@ def test_a_warning_is_logged_at_once_and_then_counted_once_per_minute(caplog):
     assert caplog.messages[3:] == ["refused a message: header: again"]
 
 
-def test_the_last_error_of_a_log_is_one_line(tmp_path):
-    log = tmp_path / "log"
-    assert last_error(log) == ""
-    log.write_text("2026-11-29 19:10:26,528 ERROR an old one\n")
-    start = log.stat().st_size
-    assert last_error(log) == "an old one"
-    assert last_error(log, start) == ""
-    with log.open("a") as file:
-        file.write(
-            "2026-11-29 19:10:27,528 INFO starting 16 environments\nerror: worker 1 ended. Its log:\nlast words\n"
-        )
-    assert last_error(log, start) == "worker 1 ended. Its log:"
-    log.write_text("Traceback (most recent call last):\nMemoryError: no room\n\n")
-    assert last_error(log) == "MemoryError: no room"
+def test_the_last_error_of_a_log_is_one_line():
+    assert last_error("") == ""
+    assert last_error("2026-11-29 19:10:26,528 ERROR an old one\n") == "an old one"
+    said = "2026-11-29 19:10:27,528 INFO starting 16 environments\nerror: worker 1 ended. Its log:\nlast words\n"
+    assert last_error(said) == "worker 1 ended. Its log:"
+    assert last_error("Traceback (most recent call last):\nMemoryError: no room\n\n") == "MemoryError: no room"
+
+
+def test_a_log_in_a_run_folder_that_is_gone_does_not_bring_it_back(tmp_path):
+    with open_log(tmp_path / "run" / "logs" / "collector-0.log") as log:
+        log.write(b"lost")
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    with open_log(tmp_path / "run" / "logs" / "collector-0.log") as log:
+        log.write(b"kept")
+    assert (tmp_path / "run" / "logs" / "collector-0.log").read_text() == "kept"

@@ -1,0 +1,65 @@
+"""The collectors of a trainer, as real processes that cannot join: nobody listens at their address."""
+
+import time
+
+import pytest
+
+from mineonline.errors import CollectorError
+from mineonline.processes import supervisor
+from mineonline.processes.supervisor import LocalCollectors
+from tests.helpers.programs import wait_until
+
+
+def collectors(folder, count, **settings):
+    settings = {"spare": False, "max_failures": 2, "last_arrival": time.monotonic, **settings}
+    # refused at once: tcp needs keys, which are not there
+    return LocalCollectors(count, "tcp://127.0.0.1:1", folder, **settings)
+
+
+def given_up(kept):
+    try:
+        kept.check()
+    except CollectorError as error:
+        return str(error)
+    return ""
+
+
+def test_a_collector_that_cannot_be_started_is_a_failure_that_is_named(tmp_path, monkeypatch):
+    (tmp_path / "logs").mkdir()
+    monkeypatch.setattr(supervisor.sys, "executable", str(tmp_path / "absent"))
+    with collectors(tmp_path, 1) as kept:
+        wait_until(lambda: given_up(kept))
+        assert "a collector could not be started ([Errno 2] No such file or directory" in given_up(kept)
+        assert "2 failures in a row (collector.max_failures)" in given_up(kept)
+
+
+def test_a_collector_that_always_fails_is_given_up_although_fragments_arrive_from_others(tmp_path, monkeypatch):
+    (tmp_path / "logs").mkdir()
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho 'error: no room for me'\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(supervisor.sys, "executable", str(program))
+    with collectors(tmp_path, 2, max_failures=3) as kept:
+        wait_until(lambda: given_up(kept))
+        assert "a collector ended with exit code 1 (no room for me): 3 failures in a row" in given_up(kept)
+
+
+def test_one_that_has_played_starts_to_count_anew(tmp_path, monkeypatch):
+    (tmp_path / "logs").mkdir()
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\necho '{supervisor.PLAYING}'\nkill -KILL $$\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(supervisor.sys, "executable", str(program))
+    with collectors(tmp_path, 1) as kept:
+        wait_until(lambda: kept.restarts > 4)
+        assert not given_up(kept)
+
+
+def test_an_error_in_the_thread_is_not_lost(tmp_path):
+    def broken():
+        raise ValueError("no clock")
+
+    (tmp_path / "logs").mkdir()
+    kept = collectors(tmp_path, 1, spare=True, last_arrival=broken)
+    with kept, pytest.raises(RuntimeError, match="the thread collector-supervisor failed"):
+        wait_until(lambda: kept.check())
