@@ -286,6 +286,18 @@ def test_continuous_actions_are_sampled_around_the_mean_and_start_in_the_middle_
     assert fresh[9:].exp().tolist() == pytest.approx([1.0, 5.0, 1.0])
 
 
+@torch.no_grad()
+def test_bounds_that_say_nothing_are_none():
+    largest = float(np.finfo(np.float32).max)
+    head = GaussianHead(4, {"action": ContinuousAction((3,), (5.0, -largest, -largest), (5.0, largest, 1.0))})
+    logits = head(torch.randn(100, 4))
+    action = head.sample(logits)
+    assert torch.isfinite(action["action"]).all()
+    assert torch.isfinite(head.log_prob(logits, action)).all()
+    assert head.centre.tolist() == [5.0, 0.0, 0.0]
+    assert head.log_scale.tolist() == [0.0, 0.0, 0.0]
+
+
 def test_the_log_probability_of_continuous_actions_is_taken_in_full_precision():
     head = gaussian_head()
     with torch.autocast("cpu", dtype=torch.bfloat16):
