@@ -85,7 +85,7 @@ def test_learning_rates_rise_at_the_start_and_fall_until_the_end(tmp_path):
     )
 
 
-GROUPS = "+optimizer.learning_rates={encoder.*: 0, *.bias: 1e-3}"
+GROUPS = "optimizer.learning_rates={encoder.*: 0, *.bias: 1e-3}"
 
 
 def test_parts_of_the_policy_have_their_own_learning_rates(tmp_path):
@@ -99,7 +99,7 @@ def test_parts_of_the_policy_have_their_own_learning_rates(tmp_path):
 def test_a_resumed_run_may_change_the_rates_of_its_groups_but_not_the_groups(tmp_path):
     learn(tmp_path, 2, GROUPS)
     last = tmp_path / "last.ckpt"
-    changed = "+optimizer.learning_rates={encoder.*: 1e-5, *.bias: 1e-4}"
+    changed = "optimizer.learning_rates={encoder.*: 1e-5, *.bias: 1e-4}"
     _, notes = noted(tmp_path / "same", 3, changed, "optimizer.anneal=false", checkpoint=last)
     assert notes.rates[-1] == {"encoder.*": 1e-5, "*.bias": 1e-4, "*": 7e-4}
     with pytest.raises(CheckpointError, match=r"for \['encoder\.\*', '\*\.bias'\], but this run has \[\]"):
@@ -121,8 +121,8 @@ def test_frozen_parameters_stay_bit_for_bit_and_can_be_freed_in_a_resumed_run(tm
     ("override", "message"),
     [("optimizer.frozen=[encode.*]", r"optimizer.frozen=\[encode.\*\]: no parameter's name matches it. There are: enc"),
      ("optimizer.frozen=['*']", "nothing is left to train"),
-     ("+optimizer.learning_rates={nett.*: 1}", r"optimizer.learning_rates.nett.\*: no parameter's name matches it"),
-     ("+optimizer.learning_rates={*: 1, gru.*: 2}", r"learning_rates.gru.\*: an earlier pattern has all")],
+     ("optimizer.learning_rates={nett.*: 1}", r"optimizer.learning_rates.nett.\*: no parameter's name matches it"),
+     ("optimizer.learning_rates={*: 1, gru.*: 2}", r"learning_rates.gru.\*: an earlier pattern has all")],
 )  # fmt: skip
 def test_patterns_that_mean_nothing_are_refused(tmp_path, override, message):
     with pytest.raises(ConfigError, match=message):
@@ -134,7 +134,7 @@ def test_patterns_that_mean_nothing_are_refused(tmp_path, override, message):
     [(["reference.kl_target=1", "reference.kl_coef=1", "reference.kl_decay=0.9"], "Set reference.kl_decay=1"),
      (["reference.kl_target=1"], "Give reference.kl_coef"),
      (["reference.direction=both"], "There are: policy_reference, reference_policy"),
-     (["+optimizer.learning_rates={net.*: -1}"], r"optimizer.learning_rates.net.\*=-1: must be 0 or more"),
+     (["optimizer.learning_rates={net.*: -1}"], r"optimizer.learning_rates.net.\*=-1: must be 0 or more"),
      (["objective.reward_scale=0"], "objective.reward_scale=0: must be more than 0"),
      (["auxiliary.epochs=0"], "auxiliary.epochs=0: must be at least 1")],
 )  # fmt: skip
