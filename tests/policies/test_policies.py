@@ -129,6 +129,17 @@ def test_every_parameter_gets_a_gradient(case):
     assert not without
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "pictures"), [("tiny", MINECRAFT.observation), ("mlp", {})])
+def test_bytes_are_a_picture_only_with_three_axes(name, pictures):
+    flags = {"flags": TensorSpec((6,), "uint8"), "grey": TensorSpec((4, 5), "uint8")}
+    policy = build_policy(config_of(*CARTPOLE, f"policy={name}"), EnvSpec({**pictures, **flags}, VECTOR.action))
+    seen = {key: torch.zeros(B, T, *s.shape, dtype=torch.uint8) for key, s in {**pictures, **flags}.items()}
+    first_BT = torch.zeros(B, T, dtype=torch.bool)
+    unset, set_ = (policy({**seen, "flags": seen["flags"] + n}, first_BT, {}).logits for n in (0, 1))
+    assert not torch.equal(unset, set_)
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
     one, same, other = (build_policy(config_of(*CARTPOLE, f"seed={seed}"), VECTOR) for seed in (1, 1, 2))
     for name, tensor in one.state_dict().items():
