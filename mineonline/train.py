@@ -13,7 +13,7 @@ if __name__ == "__main__":
 
 from mineonline.processes.lifetimes import show_run_dir
 from mineonline.run.folder import choose_run_dir
-from mineonline.run.resume import with_saved_settings
+from mineonline.run.resume import check_same_kind, with_saved_settings
 from mineonline.settings.command_line import compose_settings, report_errors, run_hydra, with_config_dirs
 from mineonline.settings.parsing import parse_config
 
@@ -23,6 +23,7 @@ def main() -> None:
     words = with_saved_settings(with_config_dirs(sys.argv[1:]))
     if not any(word.startswith("-") for word in words):  # other flags are Hydra's
         settings = compose_settings(words)
+        check_same_kind(settings)
         parse_config(settings)
         show_run_dir(choose_run_dir(settings), "mineonline.train", words)
     run_hydra(words, _train)

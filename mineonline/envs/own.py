@@ -84,7 +84,17 @@ class OwnEnv:
             raise self._wrong(f"environment {both_N.argmax()} is both terminated and truncated; give one of them")
         if (stands_N := (step.terminated_N | step.truncated_N) & ~active_N).any():
             raise self._wrong(f"environment {stands_N.argmax()} has ended, but it was not active")
+        if not self._are_reasons(step.reasons):
+            raise self._wrong(
+                f"the reasons of step are {step.reasons!r:.100}, but must be a dict of environment "
+                f"(0 to {self.num_envs - 1}) -> text"
+            )
         return step
+
+    def _are_reasons(self, found: object) -> bool:
+        return isinstance(found, dict) and all(
+            isinstance(n, int) and 0 <= n < self.num_envs and isinstance(text, str) for n, text in found.items()
+        )
 
     def check_renders(self) -> None:
         """EnvError if the class has no `render`."""

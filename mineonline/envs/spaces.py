@@ -152,6 +152,11 @@ def _action(
     space: Space, path: tuple[Any, ...], specs: list[tuple[str, ActionSpec]], env_id: str
 ) -> Callable[[Action], list[Any]]:
     """Adds what `space` needs to `specs`; returns how it is read from an action."""
+    if isinstance(space, spaces.Dict | spaces.Tuple) and path and not space.spaces:
+        raise ConfigError(
+            f"env.id={env_id}: the action {_name(path)!r} is {space}, which holds nothing to choose: leave it out with "
+            "gymnasium.wrappers.TransformAction, and register the wrapped environment."
+        )
     if isinstance(space, spaces.Dict):
         parts = {key: _action(part, (*path, key), specs, env_id) for key, part in space.spaces.items()}
         return lambda action: [

@@ -47,7 +47,9 @@ class Cloning:
         observation = {name: tensor[:, :-1] for name, tensor in part.observation.items()}
         output = policy(observation, part.first_BU[:, :-1], policy.initial_memory(len(part)))
         log_prob_BT = policy.head.log_prob(output.logits, part.action)
-        if bool((log_prob_BT[rows.decided_BT] < _FORBIDDEN).any()):
+        # a density has no lower limit: a number far from the mean is unlikely, not forbidden
+        classes_only = not any(tensor.is_floating_point() for tensor in part.action.values())
+        if classes_only and bool((log_prob_BT[rows.decided_BT] < _FORBIDDEN).any()):
             raise ConfigError(
                 "offline.folder: recorded actions are forbidden by this run's task (task.actions). Give the task that "
                 "they were recorded with, or record new fragments."

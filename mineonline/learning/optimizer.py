@@ -62,7 +62,7 @@ def check_groups(checkpoint: Mapping[str, Any], optimizer: torch.optim.Optimizer
     if saved != ours:
         before, now = ([pattern for pattern in each if pattern != _REST] for each in (saved, ours))
         raise CheckpointError(
-            f"checkpoint=...: it was saved with optimizer.learning_rates for {before}, but this run has {now}. Give "
+            f"this checkpoint was saved with optimizer.learning_rates for {before}, but this run has {now}. Give "
             "the same patterns (their rates may change), or start a new run with init_from=<checkpoint>."
         )
 

@@ -18,6 +18,8 @@ from mineonline.fragment import Tensors
 from mineonline.policies.precision import FullPrecisionLinear
 
 IMPOSSIBLE = -1e9  # instead of -inf, whose product with probability 0 is NaN
+_NO_BOUND = 1e6
+"""Bounds further from 0 say no more than none: the largest float32 is a usual one."""
 
 
 def orthogonal_(layer: nn.Linear | nn.Conv2d, gain: float) -> None:
@@ -128,8 +130,8 @@ class GaussianHead(Head):
 
     The mean follows the features; the standard deviation does not, as is usual for PPO (Andrychowicz et al. 2021, Huang
     et al. 2022). An action with two bounds starts in their middle, with half their distance as the deviation; one
-    without starts at 0 with deviation 1. Samples are not clipped. `logits` is (..., G x K + 2 D): the logits of the G
-    categorical components, then mean and log standard deviation of the D numbers.
+    without, or with huge ones, starts at 0 with deviation 1. Samples are not clipped. `logits` is (..., G x K + 2 D):
+    the logits of the G categorical components, then mean and log standard deviation of the D numbers.
     """
 
     centre: Tensor
@@ -210,4 +212,6 @@ def head_for(features: int, action: Mapping[str, ActionSpec]) -> Head:
 
 def _start(low: float | None, high: float | None) -> tuple[float, float]:
     """Mean and standard deviation to start with."""
-    return (0.0, 1.0) if low is None or high is None else ((low + high) / 2, (high - low) / 2)
+    if low is None or high is None or max(abs(low), abs(high)) > _NO_BOUND:
+        return 0.0, 1.0
+    return (low + high) / 2, (high - low) / 2 or 1.0  # the environment clips what has only one value

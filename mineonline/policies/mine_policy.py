@@ -17,7 +17,7 @@ from mineonline.envs.minestudio.package import import_mine_policy, light_models
 from mineonline.errors import ConfigError
 from mineonline.imports import make
 from mineonline.policies.minecraft_heads import MineStudioHead
-from mineonline.policies.policy import Memory, Policy, PolicyOutput
+from mineonline.policies.policy import Memory, Policy, PolicyOutput, stretches
 from mineonline.policies.value import ValueHead
 from mineonline.policies.vpt_files import load_value
 
@@ -60,7 +60,7 @@ class MinePolicyAdapter(Policy):
 
     def forward(self, observation: dict[str, Tensor], first_BT: Tensor, memory: Memory) -> PolicyOutput:
         logits, features = [], []
-        for rows in _stretches(first_BT) if memory else [slice(None)]:
+        for rows in stretches(first_BT) if memory else [slice(None)]:
             if memory:
                 memory = self._reset(memory, first_BT[:, rows.start])
             state = _nest(self._nesting, iter([memory[name] for name in self.memory_spec]))
@@ -94,12 +94,6 @@ def _rebuild(
     for name in frozen:
         policy.get_parameter(name).requires_grad_(False)
     return policy.train(training)
-
-
-def _stretches(first_BT: Tensor) -> Iterator[slice]:
-    """The rows between resets: in each, only the first row can begin an episode."""
-    starts = sorted({0, *first_BT.any(0).nonzero().squeeze(1).tolist()})
-    yield from map(slice, starts, [*starts[1:], first_BT.shape[1]])
 
 
 def _like(flag_B: Tensor, tensor: Tensor) -> Tensor:

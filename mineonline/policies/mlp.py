@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mineonline.envs.contract import EnvSpec
 from mineonline.errors import ConfigError
 from mineonline.policies.heads import head_for, orthogonal_
-from mineonline.policies.policy import Memory, Policy, PolicyOutput
+from mineonline.policies.policy import Memory, Policy, PolicyOutput, picture_names
 from mineonline.policies.value import ValueHead
 
 
@@ -20,7 +20,7 @@ class MlpPolicy(Policy):
 
     def __init__(self, spec: EnvSpec, hidden_sizes: Sequence[int], *, zero_initial_value: bool) -> None:
         super().__init__()
-        pictures = [name for name, s in spec.observation.items() if s.dtype == "uint8"]
+        pictures = picture_names(spec.observation)
         if pictures:
             raise ConfigError(
                 f"policy=mlp reads vectors, but the environment shows a picture ({pictures[0]!r}). Use policy=tiny."

@@ -19,6 +19,17 @@ Memory = dict[str, Tensor]
 """Name -> (B, *shape); empty for a policy without memory."""
 
 
+def picture_names(observation: Mapping[str, TensorSpec]) -> list[str]:
+    """The observations that are pictures: uint8 with three axes (H, W, C)."""
+    return [name for name, spec in observation.items() if spec.dtype == "uint8" and len(spec.shape) == 3]
+
+
+def stretches(first_BT: Tensor) -> list[slice]:
+    """The rows between resets: in each stretch, only the first row can begin an episode."""
+    starts = sorted({0, *first_BT.any(0).nonzero().squeeze(1).tolist()})
+    return list(map(slice, starts, [*starts[1:], first_BT.shape[1]]))
+
+
 class PolicyOutput(NamedTuple):
     """The output of one forward pass."""
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mineonline.envs.contract import TensorSpec
 from mineonline.errors import ConfigError
 from mineonline.policies.heads import Head, orthogonal_
-from mineonline.policies.policy import Memory, Policy, PolicyOutput
+from mineonline.policies.policy import Memory, Policy, PolicyOutput, picture_names, stretches
 from mineonline.policies.value import ValueHead
 
 
@@ -75,7 +75,7 @@ class TinyPolicy(Policy):
 
 
 def _only_picture(observation: Mapping[str, TensorSpec]) -> str:
-    pictures = [name for name, spec in observation.items() if spec.dtype == "uint8"]
+    pictures = picture_names(observation)
     if not pictures:
         raise ConfigError("policy=tiny reads pictures, but the environment shows vectors. Use policy=mlp.")
     if len(pictures) > 1:
@@ -91,14 +91,12 @@ def _gru(gru: nn.GRU, x_BTD: Tensor, first_BT: Tensor, state_BD: Tensor) -> tupl
 
     In full precision, also under autocast: the state's rounding errors would add up over an episode.
     """
-    rows = first_BT.shape[1]
-    starts = sorted({0, *first_BT.any(0).nonzero().squeeze(1).tolist()})
     outputs = []
     state = state_BD.unsqueeze(0)
     with torch.autocast(x_BTD.device.type, enabled=False):
         x_BTD = x_BTD.to(state_BD.dtype)
-        for start, stop in zip(starts, [*starts[1:], rows], strict=True):
-            state = state * ~first_BT[:, start].unsqueeze(1)
-            output, state = gru(x_BTD[:, start:stop], state)
+        for rows in stretches(first_BT):
+            state = state * ~first_BT[:, rows.start].unsqueeze(1)
+            output, state = gru(x_BTD[:, rows], state)
             outputs.append(output)
     return torch.cat(outputs, 1), state.squeeze(0)

@@ -40,7 +40,8 @@ def read_policy_state(file: Path, policy: Policy, key: str = "checkpoint") -> di
         wrong = next(name for name in {**expected, **shapes} if shapes.get(name) != expected.get(name))
         raise CheckpointError(
             f"{key}={file} is of another policy: {wrong} is {shapes.get(wrong, 'absent')} in the file, but "
-            f"{expected.get(wrong, 'absent')} in this run. Give the policy=... and env=... that it was trained with."
+            f"{expected.get(wrong, 'absent')} in this run. Give the policy=..., policy.* and env=... that it was "
+            "trained with."
         )
     return found
 
@@ -58,7 +59,7 @@ def check_intact(file: Path, said: str) -> None:
     """
     if not _is_intact(file, file.stat().st_size, file.stat().st_mtime_ns):
         raise CheckpointError(
-            f"{said}: is damaged: its content does not match its checksums. Give another file, for example an earlier "
+            f"{said} is damaged: its content does not match its checksums. Give another file, for example an earlier "
             "checkpoint; a run folder stands for its newest good one."
         )
 

@@ -53,7 +53,7 @@ def check_exported(policy: PolicyConfig) -> None:
         end = _CHECKSUM.search(content)
         if end is not None and end[1] != _crc32(content[: end.start()]):
             raise CheckpointError(
-                f"policy.model={file}: is damaged: its content does not match its checksum. Export it again, or leave "
+                f"policy.model={file} is damaged: its content does not match its checksum. Export it again, or leave "
                 "it out and set policy.size."
             )
     if policy.weights is not None and (file := Path(policy.weights)).is_file():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,23 @@ _LONGEST = 120
 """Characters of a value in a message."""
 
 
+_POLICY_FITS = ("env.kind", "env.id", "env._target_")
+"""Where these differ, the old policy can hardly be used."""
+
+
+def check_same_kind(settings: Mapping[str, Any]) -> None:
+    """CheckpointError if the run of `checkpoint` in composed settings played another kind of environment.
+
+    `check_same_play` says so too, but only where the settings fit each other.
+    """
+    checkpoint = settings["checkpoint"]
+    saved = None if checkpoint is None else saved_settings(Path(checkpoint))
+    if saved is not None:
+        old, new = ({"env.kind": (data.get("env") or {}).get("kind")} for data in (saved, settings))
+        if old != new:
+            raise _other_play(Path(checkpoint), ["env.kind"], old, new)
+
+
 def check_same_play(checkpoint: Path, config: Config) -> None:
     """CheckpointError, naming the settings, if the checkpoint's run played or saw something else than `config` does.
 
@@ -71,13 +88,19 @@ def check_same_play(checkpoint: Path, config: Config) -> None:
     keys.sort(key=lambda key: key != "task.name")  # which says most
     if "env.kind" in keys:
         keys = ["env.kind"]  # each kind has other keys
-    if not keys:
-        return
+    if keys:
+        raise _other_play(checkpoint, keys, old, new)
+
+
+def _other_play(checkpoint: Path, keys: Sequence[str], old: dict[str, Any], new: dict[str, Any]) -> CheckpointError:
     changes = [f"{key} was {_short(old, key)}, and is now {_short(new, key)}" for key in keys[:_SHOWN]]
     more = f"; {len(keys) - _SHOWN} more differ" if len(keys) > _SHOWN else ""
-    raise CheckpointError(
+    anew = f" from its policy: init_from={checkpoint} instead of checkpoint"
+    if any(key in _POLICY_FITS for key in keys):
+        anew = ", without checkpoint"
+    return CheckpointError(
         f"checkpoint={checkpoint} continues a run, which must play the same as before: {'; '.join(changes)}{more}. "
-        f"Leave these as they were, or start a new run from its policy: init_from={checkpoint} instead of checkpoint."
+        f"Leave these as they were, or start a new run{anew}."
     )
 
 

@@ -25,6 +25,9 @@ from mineonline.settings.parsing import why_unreadable
 CONF_DIR = Path(__file__).resolve().parent.parent / "conf"
 """A link to the `conf/` next to the package, so that a wheel contains it too."""
 
+_OPEN = ("trainer.", "optimizer.learning_rates=")
+"""Any argument of lightning.Trainer, and any pattern of parameters' names."""
+
 Words = TypeVar("Words", bound=msgspec.Struct)
 
 
@@ -107,7 +110,7 @@ def run_hydra(words: Sequence[str], run: Callable[[dict[str, Any], list[str]], N
         # errors are reported here: Hydra would print a traceback
         report_errors(lambda: run(settings_of(composed), [*folders, *used.task]))
 
-    sys.argv[1:] = open_trainer(words)
+    sys.argv[1:] = open_settings(words)
     hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(start)()
 
 
@@ -122,16 +125,16 @@ def settings_of(composed: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in settings.items()}
 
 
-def open_trainer(overrides: Sequence[str]) -> list[str]:
-    """`trainer.*` may be any argument of lightning.Trainer, whether `conf/` lists it or not."""
-    return [f"++{override}" if override.startswith("trainer.") else override for override in overrides]
+def open_settings(overrides: Sequence[str]) -> list[str]:
+    """Hydra's form of overrides that may name keys which `conf/` does not list."""
+    return [f"++{override}" if override.startswith(_OPEN) else override for override in overrides]
 
 
 def compose_settings(overrides: Sequence[str]) -> dict[str, Any]:
     """Compose `conf/` with overrides, as Hydra does. ConfigError says what to type instead."""
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         try:
-            return settings_of(compose("config", open_trainer(overrides)))
+            return settings_of(compose("config", open_settings(overrides)))
         except HydraException as error:
             raise ConfigError(_explain(error)) from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -80,6 +80,9 @@ def test_a_space_that_cannot_be_read_names_the_wrapper_that_helps():
         given(spaces.Dict({"a.b": EVERY["heat"], "a": spaces.Dict({"b": EVERY["heat"]})}))
     with pytest.raises(ConfigError, match="leaves nothing to choose"):
         action_reader(spaces.Dict(), "Idle-v0")
+    for empty in (spaces.Dict(), spaces.Tuple([])):
+        with pytest.raises(ConfigError, match=r"the action 'arm\.left' is (Dict|Tuple)\(\), which holds nothing"):
+            action_reader(spaces.Dict({"arm": spaces.Dict({"left": empty}), "grip": spaces.Discrete(2)}), "Idle-v0")
 
 
 @pytest.mark.parametrize(

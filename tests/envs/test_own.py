@@ -137,6 +137,14 @@ class MoreColumns(Steps):
     change = staticmethod(lambda step: msgspec.structs.replace(step, statistics_NK=np.zeros((2, 2), np.float32)))
 
 
+class OtherReasons(Steps):
+    change = staticmethod(lambda step: msgspec.structs.replace(step, reasons={2: "out of fuel"}))
+
+
+class NoText(Steps):
+    change = staticmethod(lambda step: msgspec.structs.replace(step, reasons={0: ValueError("out of fuel")}))
+
+
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
@@ -178,6 +186,8 @@ def start(kind):
         ("Both", "environment 0 is both terminated and truncated; give one of them."),
         ("Always", "environment 1 has ended, but it was not active."),
         ("MoreColumns", "statistics_NK is float32 [2, 2], but must be float32 [2, 1]."),
+        ("OtherReasons", "the reasons of step are {2: 'out of fuel'}, but must be a dict of environment (0 to 1) -> t"),
+        ("NoText", "the reasons of step are {0: ValueError('out of fuel')}, but must be a dict of environment (0 to"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:(divide by zero|invalid value)")

@@ -30,7 +30,7 @@ ALL_OPTIONS = [
     "objective.kind=vtrace", "objective.normalize_value=true", "objective.value_clip=0.2", "objective.value_warmup=2",
     "optimizer.context_length=4", "optimizer.accumulate=2", "optimizer.weight_decay=0.01", "reference.kl_coef=0.3",
     "reference.kl_decay=0.9", "reference.refresh_every=4", "auxiliary.every=2", "optimizer.target_kl=0.1",
-    "optimizer.warmup=3", "+optimizer.learning_rates={encoder.*: 1e-4}", "optimizer.frozen=[encoder.0.*]",
+    "optimizer.warmup=3", "optimizer.learning_rates={encoder.*: 1e-4}", "optimizer.frozen=[encoder.0.*]",
 ]  # fmt: skip
 B, T = 8, 12
 

@@ -129,6 +129,17 @@ def test_every_parameter_gets_a_gradient(case):
     assert not without
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "pictures"), [("tiny", MINECRAFT.observation), ("mlp", {})])
+def test_bytes_are_a_picture_only_with_three_axes(name, pictures):
+    flags = {"flags": TensorSpec((6,), "uint8"), "grey": TensorSpec((4, 5), "uint8")}
+    policy = build_policy(config_of(*CARTPOLE, f"policy={name}"), EnvSpec({**pictures, **flags}, VECTOR.action))
+    seen = {key: torch.zeros(B, T, *s.shape, dtype=torch.uint8) for key, s in {**pictures, **flags}.items()}
+    first_BT = torch.zeros(B, T, dtype=torch.bool)
+    unset, set_ = (policy({**seen, "flags": seen["flags"] + n}, first_BT, {}).logits for n in (0, 1))
+    assert not torch.equal(unset, set_)
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
     one, same, other = (build_policy(config_of(*CARTPOLE, f"seed={seed}"), VECTOR) for seed in (1, 1, 2))
     for name, tensor in one.state_dict().items():
@@ -284,6 +295,18 @@ def test_continuous_actions_are_sampled_around_the_mean_and_start_in_the_middle_
     fresh = GaussianHead(4, ALL_KINDS.action)(torch.randn(1, 4))[0]
     assert fresh[6:9].tolist() == pytest.approx([0.0, 7.0, 0.0], abs=0.2)
     assert fresh[9:].exp().tolist() == pytest.approx([1.0, 5.0, 1.0])
+
+
+@torch.no_grad()
+def test_bounds_that_say_nothing_are_none():
+    largest = float(np.finfo(np.float32).max)
+    head = GaussianHead(4, {"action": ContinuousAction((3,), (5.0, -largest, -largest), (5.0, largest, 1.0))})
+    logits = head(torch.randn(100, 4))
+    action = head.sample(logits)
+    assert torch.isfinite(action["action"]).all()
+    assert torch.isfinite(head.log_prob(logits, action)).all()
+    assert head.centre.tolist() == [5.0, 0.0, 0.0]
+    assert head.log_scale.tolist() == [0.0, 0.0, 0.0]
 
 
 def test_the_log_probability_of_continuous_actions_is_taken_in_full_precision():

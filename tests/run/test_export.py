@@ -63,7 +63,7 @@ def test_any_changed_bit_of_a_model_file_is_refused(exported):
         with pytest.raises(CheckpointError) as error:
             check_exported(policy_of(spoilt, weights))
         assert str(error.value).startswith(
-            f"policy.model={spoilt}: is damaged: its content does not match its checksum."
+            f"policy.model={spoilt} is damaged: its content does not match its checksum."
         )
     whole = read_policy_files(settings_with(model, weights))
     for byte in range(size - trailer, size):  # pickle reads nothing of it: refused, or the same
@@ -82,9 +82,7 @@ def test_a_changed_bit_of_a_weights_file_is_refused(exported, place):
     spoilt = changed(weights, int(place * weights.stat().st_size), 5)
     with pytest.raises(CheckpointError) as error:
         check_exported(policy_of(model, spoilt))
-    assert str(error.value).startswith(
-        f"policy.weights={spoilt}: is damaged: its content does not match its checksums."
-    )
+    assert str(error.value).startswith(f"policy.weights={spoilt} is damaged: its content does not match its checksums.")
 
 
 def test_files_without_a_checksum_pass(exported, tmp_path):

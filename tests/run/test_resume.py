@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from mineonline.errors import CheckpointError, ConfigError
-from mineonline.run.resume import check_same_play, with_saved_settings
+from mineonline.run.resume import check_same_kind, check_same_play, with_saved_settings
+from mineonline.settings.command_line import compose_settings
 from tests.helpers.settings import CARTPOLE, checkpoint_of, config_of
 
 MINESTUDIO = ["env=minestudio", "env.engine=world"]
@@ -44,8 +45,18 @@ def test_another_task_or_environment_is_refused_by_name(tmp_path, before, now, e
     with pytest.raises(CheckpointError) as error:
         check_same_play(checkpoint, config_of(*now))
     assert expected in str(error.value)
-    assert f"init_from={checkpoint} instead of checkpoint" in str(error.value)
+    other = expected.startswith(("env.id", "env.kind"))
+    anew = "a new run, without checkpoint." if other else f"from its policy: init_from={checkpoint} instead of checkpoi"
+    assert anew in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_another_kind_of_environment_is_said_before_a_policy_that_does_not_fit_it(tmp_path):
+    checkpoint = saved(tmp_path, *CARTPOLE)
+    settings = compose_settings(with_saved_settings([f"checkpoint={checkpoint}", "env=world"]))
+    with pytest.raises(CheckpointError, match=r"env\.kind was gym, and is now world\. .* new run, without checkpoint"):
+        check_same_kind(settings)
+    check_same_kind(compose_settings(with_saved_settings([f"checkpoint={checkpoint}"])))
 
 
 def test_many_differences_are_counted(tmp_path):

@@ -54,6 +54,12 @@ def test_published_weights_are_not_played_at_another_pace_unless_told():
     config_of(*weights, "policy.any_pace=true")
 
 
+@pytest.mark.parametrize("plus", ["", "+", "++"])
+def test_learning_rates_of_patterns_need_no_plus(plus):
+    config = config_of(f"{plus}optimizer.learning_rates={{net.*: 1e-5, *.bias: 1e-4}}")
+    assert config.optimizer.learning_rates == {"net.*": 1e-5, "*.bias": 1e-4}
+
+
 def test_logger_takes_one_name_or_several():
     assert config_of("logger=tensorboard").logger == ["tensorboard"]
     assert config_of("logger=[csv,wandb]").logger == ["csv", "wandb"]
