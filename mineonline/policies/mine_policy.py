@@ -33,8 +33,8 @@ class MinePolicyAdapter(Policy):
     normalisation. Where an episode begins, the state is what `initial_state` gives.
 
     Its `pi_head` stays, in full precision under autocast, but actions are sampled from the whole distribution, without
-    `nucleus_prob`. The layer and the scale of its `value_head` move to `value`, which predicts the same in units of reward. ConfigError if it cannot be
-    made, or the environment is not Minecraft.
+    `nucleus_prob`. The layer and the scale of its `value_head` move to `value`, which predicts the same in units of
+    reward. ConfigError if it cannot be made, or the environment is not Minecraft.
     """
 
     def __init__(self, spec: EnvSpec, network: Mapping[str, Any], *, zero_initial_value: bool = False) -> None:
