@@ -33,7 +33,7 @@ class GymEnvConfig(Section, frozen=True, tag="gym", tag_field="kind"):
     """A step, or the start of an episode, that takes longer counts as a hang: the environment is replaced. Set it to
     several times what the slowest takes."""
     max_failures: int
-    """The collector gives up when an environment has failed this many times without a decision in between."""
+    """The run ends when an environment has failed this many times without a decision in between."""
     kwargs: dict[str, Any] = {}
     """Passed to `gymnasium.make`."""
 
@@ -48,7 +48,11 @@ class CrafterEnvConfig(Section, frozen=True, tag="crafter", tag_field="kind"):
 
 
 class OwnEnvConfig(Section, frozen=True, tag="own", tag_field="kind"):
-    """A class of your own."""
+    """A class of your own.
+
+    If it raises or returns what it did not promise, the run ends, or its collector starts all its workers anew. What
+    should cost one episode only, it catches itself and reports in `Step.crashed_N`.
+    """
 
     target: str = msgspec.field(name="_target_")
     """Import path of the class, for example `my_package.MyEnv`: it implements `mineonline.VectorEnv`, and
@@ -95,8 +99,7 @@ class MineStudioEnvConfig(Section, frozen=True, tag="minestudio", tag_field="kin
     max_fast_resets: int
     """After this many fast resets in a row, new land is made from another seed. 0: never."""
     max_failures: int
-    """The collector gives up when the simulator of an environment has failed this many times without a decision in
-    between."""
+    """The run ends when the simulator of an environment has failed this many times without a decision in between."""
     observations: dict[str, DeclaredObservation] = {}
     """What `task.callbacks` write into `obs` for the policy, besides `image`: name -> shape and dtype, for example
     `{goal: {shape: [64, 64], dtype: uint8}}`. An array that differs from this, or is absent, ends the run."""

@@ -18,6 +18,7 @@ from mineonline.errors import ConfigError
 from mineonline.imports import make
 from mineonline.policies.minecraft_heads import MineStudioHead
 from mineonline.policies.policy import Memory, Policy, PolicyOutput, stretches
+from mineonline.policies.precision import keep_full_precision
 from mineonline.policies.value import ValueHead
 from mineonline.policies.vpt_files import load_value
 
@@ -31,9 +32,9 @@ class MinePolicyAdapter(Policy):
     nesting of lists and dicts, or None. Row by row and all at once it must compute the same: no dropout, no batch
     normalisation. Where an episode begins, the state is what `initial_state` gives.
 
-    Its `pi_head` stays, but actions are sampled from the whole distribution, without `nucleus_prob`. The layer and the
-    scale of its `value_head` move to `value`, which predicts the same in units of reward. ConfigError if it cannot be
-    made, or the environment is not Minecraft.
+    Its `pi_head` stays, in full precision under autocast, but actions are sampled from the whole distribution, without
+    `nucleus_prob`. The layer and the scale of its `value_head` move to `value`, which predicts the same in units of
+    reward. ConfigError if it cannot be made, or the environment is not Minecraft.
     """
 
     def __init__(self, spec: EnvSpec, network: Mapping[str, Any], *, zero_initial_value: bool = False) -> None:
@@ -55,6 +56,7 @@ class MinePolicyAdapter(Policy):
         self.value = ValueHead(net.value_head.linear.in_features, zero=zero_initial_value)
         if not zero_initial_value:
             load_value(self.value, {f"value_head.{name}": t for name, t in net.value_head.state_dict().items()})
+        keep_full_precision(net.pi_head)
         net.value_head = nn.Identity()  # `vpred` is then what the value is predicted from
         self.net: Any = net
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import MethodType
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -22,3 +25,14 @@ class FullPrecisionLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             return super().forward(x.to(self.weight.dtype))
+
+
+def keep_full_precision(module: nn.Module) -> None:
+    """Let autocast leave `module`, of any class, in the precision of its weights."""
+    # a bound method: a copy of the module gets its own
+    module.forward = MethodType(_forward_in_full_precision, module)
+
+
+def _forward_in_full_precision(module: nn.Module, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+    with torch.autocast(x.device.type, enabled=False):
+        return type(module).forward(module, x.to(next(module.parameters()).dtype), *args, **kwargs)

@@ -209,7 +209,8 @@ class OptimizerConfig(Section, frozen=True):
     accumulate: int
     """Parts that each minibatch is split into, evaluated one after the other: the same gradient with less memory."""
     max_bad_steps: int
-    """Optimiser steps whose gradient is not finite are skipped; this many in a row end the run."""
+    """Optimiser steps whose gradient is not finite are skipped; this many in a row end the run. So do more than this
+    many fragments in a row that are refused because their numbers are not finite."""
 
 
 class AuxiliaryConfig(Section, frozen=True):

@@ -179,3 +179,19 @@ def test_what_cannot_be_adapted_is_named(spec, network, expected):
     with pytest.raises(ConfigError) as error:
         MinePolicyAdapter(spec, network)
     assert expected in str(error.value)
+
+
+@torch.no_grad()
+def test_under_autocast_its_logits_are_in_full_precision_also_in_a_copy():
+    policy = MinePolicyAdapter(SPEC, EXAMPLE)
+    twin = copy.deepcopy(policy.net.pi_head)
+    for parameter in twin.parameters():
+        parameter.zero_()
+    hidden = torch.randn(B, T, 16).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found, zero = policy.net.pi_head(hidden), twin(hidden)
+    expected = policy.net.pi_head(hidden.float())
+    for name in ACTIONS:
+        assert found[name].dtype == torch.float32
+        assert torch.equal(found[name], expected[name])
+        assert torch.equal(zero[name], zero[name][..., :1].expand_as(zero[name])), "a copy has its own weights"
