@@ -123,7 +123,7 @@ class PPO(lightning.LightningModule):
         self.seed = seed
         self._reference_settings = reference_settings
         self.cloning = cloning
-        self._bad_batch_file = bad_batch_file
+        self.bad_batch_file = bad_batch_file
         self._gradients = Gradients(policy, max_norm=optimizer.max_grad_norm)
         self._reference_scale = 1.0
         """What `reference.kl_target` has made of the reference's weight."""
@@ -376,12 +376,12 @@ class PPO(lightning.LightningModule):
     def _give_up(self, fragments: Fragments) -> NoReturn:
         bad_data = [name for name, tensor in fragments.named_tensors() if not is_finite(tensor)]
         saved = {"fragments": dict(fragments.named_tensors()), "state_dict": self.state_dict()}
-        torch.save({**saved, "iteration": self.iteration}, self._bad_batch_file)
+        torch.save({**saved, "iteration": self.iteration}, self.bad_batch_file)
         names = ", ".join(self._gradients.not_finite) or "all parameters together, whose norm overflows"
         raise LearningError(
             f"{self._gradients.bad_in_a_row} optimiser steps in a row had gradients that are not finite: those of "
             f"{names}. Not finite in the fragments: {', '.join(bad_data) or 'nothing'}. Investigate with "
-            f"`python -m mineonline.replay file={self._bad_batch_file}`; often a lower optimizer.learning_rate helps, "
+            f"`python -m mineonline.replay file={self.bad_batch_file}`; often a lower optimizer.learning_rate helps, "
             "or the rewards are wrong."
         )
 

@@ -63,12 +63,15 @@ class Network:
     Unix sockets are in `folder`, which the rank that made it removes.
     """
 
-    def __init__(self, host: str | None, run_dir: Path, *, folder: Path | None = None) -> None:
-        """`folder`: that of rank 0; None makes one if it is needed."""
-        keys = None if host is None else Keys.load_or_make(run_dir)
+    def __init__(
+        self, host: str | None, run_dir: Path, *, folder: Path | None = None, keys: Keys | None = None
+    ) -> None:
+        """`folder`, `keys`: those of rank 0; None makes what is needed."""
+        if host is not None and keys is None:
+            keys = Keys.load_or_make(run_dir)
         self.context = zmq.Context()
         self._host = host
-        self._keys = keys
+        self.keys = keys
         self._own_folder = TemporaryFolder("mineonline-") if host is None and folder is None else None
         self.folder = self._own_folder.path if self._own_folder is not None else folder
         self._authenticator: ThreadAuthenticator | None = None
@@ -83,10 +86,10 @@ class Network:
         bound.linger = 0
         for option, value in (options or {}).items():
             bound.setsockopt(option, value)
-        if self._keys is not None:
+        if self.keys is not None:
             bound.curve_server = True
-            bound.curve_publickey = self._keys.server_public.encode()
-            bound.curve_secretkey = self._keys.server_secret.encode()
+            bound.curve_publickey = self.keys.server_public.encode()
+            bound.curve_secretkey = self.keys.server_secret.encode()
         target = f"ipc://{self.folder}/{name}" if self._host is None else f"tcp://{self._host}:{port or '*'}"
         try:
             bound.bind(target)

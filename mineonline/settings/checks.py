@@ -56,7 +56,8 @@ _AT_LEAST_0 = (
     "checkpointing.keep_every", "video.every", "auxiliary.every", "auxiliary.kl_coef", "reference.kl_target",
     "optimizer.warmup", "optimizer.target_kl", "objective.reward_clip",
 )  # fmt: skip
-_SECONDS = ("objective.horizon_s", "buffer.silence_s", "collector.batch_timeout_s", "collector.start_timeout_s")
+_SECONDS = ("objective.horizon_s", "buffer.silence_s", "collector.batch_timeout_s", "collector.start_timeout_s",
+            "network.ranks_timeout_s")  # fmt: skip
 _0_TO_1 = ("objective.discount", "objective.trace")
 _POSITIVE = ("objective.clip", "objective.weight_max", "objective.log_ratio_max", "objective.reward_scale",
              "optimizer.max_grad_norm")  # fmt: skip

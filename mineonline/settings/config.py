@@ -263,6 +263,8 @@ class NetworkConfig(Section, frozen=True):
     join too, over tcp, authenticated with the keys in the run folder."""
     port: int
     """Port of the join server when `host` is given. 0: any free port."""
+    ranks_timeout_s: float
+    """Seconds that a trainer process waits for the others at the start, 60 to 900: nodes may load files slowly."""
 
 
 class VideoConfig(Section, frozen=True):

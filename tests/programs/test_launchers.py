@@ -1,0 +1,71 @@
+"""Ranks that torchrun starts, and ranks that never come."""
+
+import signal
+import socket
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.helpers.programs import leaves_nothing, rows, weights
+from tests.helpers.settings import QUICK, RANKS
+
+
+@pytest.fixture
+def torchrun(start):
+    def begin(*arguments, options=("--nproc-per-node=2",)):
+        return start(*options, "-m", "mineonline.train", *QUICK, *arguments, module="torch.distributed.run")
+
+    return begin
+
+
+def test_torchrun_starts_the_ranks_and_rank_0_chooses_their_folder(torchrun, tmp_path):
+    compare = "{_target_: tests.helpers.compare_ranks.CompareRanks}"
+    run = torchrun(*RANKS, "iterations=6", f"callbacks=[{compare}]")
+    assert run.wait() == 0, run.output
+    assert run.output.count("ranks identical: True, batches differ: True") == 6, run.output
+    (run_dir,) = Path(tmp_path, "runs", "CartPole-v1").iterdir()
+    assert {file.name for file in (run_dir / "logs").glob("trainer-*.log")} == {"trainer-0.log", "trainer-1.log"}
+    assert (run_dir / "done").exists()
+    assert leaves_nothing(run_dir)
+
+
+def test_a_rank_that_is_killed_ends_a_job_of_torchrun(torchrun, tmp_path):
+    run_dir = tmp_path / "run"
+    run = torchrun(*RANKS, "iterations=100000", f"run_dir={run_dir}")
+    run.wait_for(lambda: rows(run_dir) > 3)
+    ranks = {p.environ()["RANK"]: p for p in psutil.Process(run.process.pid).children()}
+    assert ranks.keys() == {"0", "1"}
+    ranks["1"].kill()
+    assert run.wait() != 0
+    assert leaves_nothing(run_dir)
+
+
+def test_torchrun_that_is_asked_to_stop_stops_its_ranks_after_the_same_iteration(torchrun, tmp_path):
+    run_dir = tmp_path / "run"
+    run = torchrun(*RANKS, "iterations=100000", f"run_dir={run_dir}")
+    run.wait_for(lambda: rows(run_dir) > 3)
+    run.send(signal.SIGTERM)
+    assert run.wait() != 0
+    assert leaves_nothing(run_dir)
+    assert int(weights(run_dir)["policy.version"]) == rows(run_dir)
+    assert not (run_dir / "done").exists()
+
+
+def test_processes_that_do_not_fit_the_settings_are_one_error(torchrun):
+    run = torchrun("trainer.accelerator=cpu")
+    assert run.wait() != 0
+    assert run.output.count("error: trainer.devices=1 on trainer.num_nodes=1 makes 1 trainer processes") == 1
+    assert "Give trainer.devices=2 trainer.num_nodes=1" in run.output
+
+
+def test_a_rank_does_not_wait_for_ever_for_the_others(start, tmp_path, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    run_dir = tmp_path / "run"
+    two_nodes = ["trainer.num_nodes=2", "trainer.accelerator=cpu", "network.host=127.0.0.1"]
+    run = start(*QUICK, *two_nodes, "network.ranks_timeout_s=2", f"run_dir={run_dir}")
+    assert run.wait() == 1
+    assert "error: rank 0 has waited 2 s for the other ranks (2 in all) to meet at 127.0.0.1:" in run.output
+    assert leaves_nothing(run_dir)
