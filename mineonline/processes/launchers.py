@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,12 @@ def external_launch() -> Launch | None:
     # of the step: a job's own variables are also in a shell or script that starts one trainer without srun
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
     return Launch("srun", tasks, int(os.environ["SLURM_STEP_NUM_NODES"])) if tasks > 1 else None
+
+
+def first_slurm_node() -> str:
+    """Host name of the step's first node, where its rank 0 is. Lightning misreads some lists of nodes."""
+    listed = ["scontrol", "show", "hostnames", os.environ["SLURM_STEP_NODELIST"]]
+    return subprocess.run(listed, capture_output=True, text=True, check=True, timeout=60).stdout.split()[0]
 
 
 def is_rank_zero() -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -24,6 +25,10 @@ from mineonline.processes.logs import Repeats
 log = logging.getLogger(__name__)
 
 KEYS_FILE = "keys.json"
+AUTO = "auto"
+"""As `network.host`: the address that `own_address` finds."""
+_ELSEWHERE = "192.0.2.1"
+"""Belongs to nobody (RFC 5737)."""
 
 
 class Keys(msgspec.Struct, frozen=True):
@@ -57,6 +62,23 @@ class Keys(msgspec.Struct, frozen=True):
         return keys
 
 
+def own_address() -> str:
+    """The IPv4 address by which other machines reach this one: that of its route to rank 0, or to the world.
+
+    ConfigError if there is none.
+    """
+    for target in (os.environ.get("MASTER_ADDR"), _ELSEWHERE):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
+            if target is not None:
+                probe.connect((target, 9))  # chooses a route, and sends nothing
+                address = str(probe.getsockname()[0])
+                if not address.startswith("127."):
+                    return address
+    raise ConfigError(
+        f"network.host=auto: {socket.gethostname()} has no route to another machine. Give network.host=<its address>."
+    )
+
+
 class Network:
     """The trainer's side: binds unix sockets (`host` None) or authenticated tcp sockets (keys from `run_dir`).
 
@@ -70,7 +92,7 @@ class Network:
         if host is not None and keys is None:
             keys = Keys.load_or_make(run_dir)
         self.context = zmq.Context()
-        self._host = host
+        self._host = own_address() if host == AUTO else host
         self.keys = keys
         self._own_folder = TemporaryFolder("mineonline-") if host is None and folder is None else None
         self.folder = self._own_folder.path if self._own_folder is not None else folder
@@ -99,7 +121,9 @@ class Network:
                 raise ConfigError(
                     f"network.port={port} is taken on {self._host}. Set another port, or network.port=0 for a free one."
                 ) from None
-            raise ConfigError(f"network.host={self._host}: cannot listen there ({error}).") from None
+            raise ConfigError(
+                f"network.host={self._host}: cannot listen there ({error}). Give an address of this machine, or auto."
+            ) from None
         return bound
 
     def address_of(self, bound: zmq.Socket[bytes]) -> str:

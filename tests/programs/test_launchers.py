@@ -69,3 +69,23 @@ def test_a_rank_does_not_wait_for_ever_for_the_others(start, tmp_path, monkeypat
     assert run.wait() == 1
     assert "error: rank 0 has waited 2 s for the other ranks (2 in all) to meet at 127.0.0.1:" in run.output
     assert leaves_nothing(run_dir)
+
+
+def test_two_nodes_train_on_different_fragments_and_stay_identical(torchrun, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        rendezvous = [f"--master-port={free.getsockname()[1]}", "--master-addr=127.0.0.1", "--nproc-per-node=1"]
+    compare = "callbacks=[{_target_: tests.helpers.compare_ranks.CompareRanks}]"
+    words = ["trainer.num_nodes=2", "trainer.accelerator=cpu", "network.host=auto", "iterations=6", compare]
+    first, second = (torchrun(*words, options=["--nnodes=2", f"--node-rank={node}", *rendezvous]) for node in (0, 1))
+    assert first.wait() == 0, first.output
+    assert second.wait() == 0, second.output
+    assert first.output.count("ranks identical: True, batches differ: True") == 6, first.output
+    (run_dir,) = Path(tmp_path, "runs", "CartPole-v1").iterdir()
+    assert (run_dir / "keys.json").stat().st_mode & 0o777 == 0o600
+    assert leaves_nothing(run_dir)
+
+
+def test_nodes_without_a_network_are_an_error_that_says_what_to_give(start):
+    run = start(*QUICK, "trainer.num_nodes=2", "trainer.accelerator=cpu")
+    assert run.wait() == 1
+    assert "trainer.num_nodes=2: unix sockets do not reach other nodes. Give network.host=auto" in run.output
