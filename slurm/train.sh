@@ -69,11 +69,13 @@ scancel --signal=TERM "$SLURM_JOB_ID.1" 2>/dev/null || true
 wait || true
 
 if [ -e "$run_dir/done" ]; then exit 0; fi
-saved=false
-if [ "$run_dir/checkpoints/last.ckpt" -nt "$run_dir/started" ]; then saved=true; fi
-if ! $warned && ! $saved; then exit "$code"; fi
-# a job that was cancelled is no longer running, and Slurm itself requeues one that is preempted without a grace time
-if [ "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)" != RUNNING ]; then exit "$code"; fi
+job=$(scontrol --oneliner show job "$SLURM_JOB_ID")
+# one that was cancelled is no longer running, and Slurm itself requeues one that is preempted without a grace time
+if [[ $job != *" JobState=RUNNING "* ]]; then exit "$code"; fi
+# an exit code would not tell: srun gives that of the ranks which --kill-on-bad-exit ended
+if $warned || [[ $job =~ PreemptTime=[0-9] || $run_dir/checkpoints/last.ckpt -nt $run_dir/started ]]; then :; else
+  exit "$code"
+fi
 if [ "${SLURM_RESTART_COUNT:-0}" -ge "${MINEONLINE_MAX_REQUEUES:-20}" ]; then
   echo "job $SLURM_JOB_ID was started again ${SLURM_RESTART_COUNT:-0} times (MINEONLINE_MAX_REQUEUES): it ends" >&2
   exit "$code"

@@ -43,7 +43,7 @@ ReturnToService=2
 SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-KillWait=60
+KillWait=15
 SlurmdTimeout=10
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
@@ -118,18 +118,19 @@ class SlurmCluster:
         words = self.run("scontrol", "-o", "show", "job", job).split()
         return next(word.partition("=")[2] for word in words if word.startswith(f"{name}="))
 
-    def processes(self, word: str) -> list[str]:
-        """Command lines with `word` of all processes on the nodes."""
-        listed = []
+    def processes(self, word: str) -> dict[int, dict[str, str]]:
+        """Process id (here) and environment of every process on the nodes whose command line has `word`."""
+        found = {}
         for file in Path("/proc").glob("[0-9]*"):
             try:
-                command = (file / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                on_a_node = f"SLURM_CONF={self.folder}".encode() in (file / "environ").read_bytes()
+                command = (file / "cmdline").read_bytes().decode(errors="replace")
+                environ = (file / "environ").read_bytes().decode(errors="replace")
             except OSError:
                 continue
-            if on_a_node and word in command:
-                listed.append(command)
-        return listed
+            variables = dict(entry.partition("=")[::2] for entry in environ.split("\0"))
+            if word in command and variables.get("SLURM_CONF") == self.env["SLURM_CONF"]:
+                found[int(file.name)] = variables
+        return found
 
     def _start(self, stack: ExitStack) -> None:
         f, hosts = self.folder, [f"{_NET}.{k} n{k}" for k in range(1, self._nodes + 1)]
