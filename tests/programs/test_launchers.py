@@ -71,18 +71,36 @@ def test_a_rank_does_not_wait_for_ever_for_the_others(start, tmp_path, monkeypat
     assert leaves_nothing(run_dir)
 
 
-def test_two_nodes_train_on_different_fragments_and_stay_identical(torchrun, tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        rendezvous = [f"--master-port={free.getsockname()[1]}", "--master-addr=127.0.0.1", "--nproc-per-node=1"]
+@pytest.fixture
+def two_nodes(torchrun):
+    """Starts torchrun twice, as on two nodes, each with words of its own."""
+
+    def begin(*words, own=((), ())):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            where = [f"--master-port={free.getsockname()[1]}", "--master-addr=127.0.0.1", "--nproc-per-node=1"]
+        words = ["trainer.num_nodes=2", "trainer.accelerator=cpu", "network.host=auto", *words]
+        return [torchrun(*words, *own[node], options=["--nnodes=2", f"--node-rank={node}", *where]) for node in (0, 1)]
+
+    return begin
+
+
+def test_two_nodes_train_on_different_fragments_and_stay_identical(two_nodes, tmp_path):
     compare = "callbacks=[{_target_: tests.helpers.compare_ranks.CompareRanks}]"
-    words = ["trainer.num_nodes=2", "trainer.accelerator=cpu", "network.host=auto", "iterations=6", compare]
-    first, second = (torchrun(*words, options=["--nnodes=2", f"--node-rank={node}", *rendezvous]) for node in (0, 1))
+    first, second = two_nodes("iterations=6", compare)
     assert first.wait() == 0, first.output
     assert second.wait() == 0, second.output
     assert first.output.count("ranks identical: True, batches differ: True") == 6, first.output
     (run_dir,) = Path(tmp_path, "runs", "CartPole-v1").iterdir()
     assert (run_dir / "keys.json").stat().st_mode & 0o777 == 0o600
     assert leaves_nothing(run_dir)
+
+
+def test_nodes_that_are_given_other_settings_are_an_error(two_nodes, tmp_path):
+    first, second = two_nodes(f"run_dir={tmp_path / 'run'}", own=(["seed=1"], ["seed=2"]))
+    assert second.wait() != 0
+    assert "error: rank 1 was started with other settings than rank 0: seed differ." in second.output
+    assert first.wait() != 0
+    assert leaves_nothing(tmp_path / "run")
 
 
 def test_nodes_without_a_network_are_an_error_that_says_what_to_give(start):

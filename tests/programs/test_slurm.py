@@ -109,3 +109,13 @@ def test_a_killed_rank_ends_the_job_which_starts_again_if_it_has_saved(cluster, 
     job.wait_for("COMPLETED")
     assert job.restarts == 1, job.output
     check_counters(job.run_dir, 40)
+
+
+def test_a_job_starts_again_only_as_often_as_it_may(cluster, tmp_path, monkeypatch):
+    monkeypatch.setitem(cluster.env, "MINEONLINE_MAX_REQUEUES", "0")
+    job = Job(cluster, tmp_path, "iterations=100000")
+    job.wait_for_rows(3)
+    cluster.run("scancel", "--batch", "--signal=USR1", job.id)
+    job.wait_for("FAILED")
+    assert "was started again 0 times (MINEONLINE_MAX_REQUEUES): it ends" in job.output
+    assert int(weights(job.run_dir)["policy.version"]) == rows(job.run_dir)
