@@ -18,11 +18,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 _TOOLS = ("slurmctld", "slurmd", "sbatch", "srun", "munged", "unshare", "ip")
-_NET = "198.18.77"
-_BRIDGE = "mineslurm"
 _CONF = """
 ClusterName=mineonline
 SlurmctldHost={controller}({net}.254)
+SlurmctldPort={port}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
@@ -89,6 +88,10 @@ class SlurmCluster:
 
     def __init__(self, nodes: int) -> None:
         self._nodes = nodes
+        # of this process alone: others on this machine may have clusters, too
+        self._net = f"198.18.{os.getpid() % 254 + 1}"
+        self._bridge = f"ms{os.getpid() % 10**8}"
+        self._port = 20000 + os.getpid() % 10000
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))
         self.env = {**os.environ, "PATH": _path(), "SLURM_CONF": str(self.folder / "slurm.conf")}
         self._stack = ExitStack()
@@ -133,9 +136,11 @@ class SlurmCluster:
         return found
 
     def _start(self, stack: ExitStack) -> None:
-        f, hosts = self.folder, [f"{_NET}.{k} n{k}" for k in range(1, self._nodes + 1)]
-        (f / "hosts").write_text("\n".join(["127.0.0.1 localhost", f"{_NET}.254 {os.uname().nodename}", *hosts, ""]))
-        conf = _CONF.format(controller=os.uname().nodename, net=_NET, folder=f, nodes=self._nodes)
+        f, hosts = self.folder, [f"{self._net}.{k} n{k}" for k in range(1, self._nodes + 1)]
+        (f / "hosts").write_text(
+            "\n".join(["127.0.0.1 localhost", f"{self._net}.254 {os.uname().nodename}", *hosts, ""])
+        )
+        conf = _CONF.format(controller=os.uname().nodename, net=self._net, folder=f, nodes=self._nodes, port=self._port)
         (f / "slurm.conf").write_text(conf)
         (f / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")  # the one that needs nothing of the host
         f.chmod(0o755)
@@ -146,11 +151,10 @@ class SlurmCluster:
         self._spawn(stack, "munged", "--foreground", "--force", f"--key-file={key}", f"--socket={f}/munge.sock",
                     f"--pid-file={f}/munged.pid", f"--log-file={f}/munged.log",
                     f"--seed-file={f}/munge.seed")  # fmt: skip
-        subprocess.run(["ip", "link", "del", _BRIDGE], capture_output=True)  # of one that was killed
-        self._ip("link", "add", _BRIDGE, "type", "bridge")
-        stack.callback(self._ip, "link", "del", _BRIDGE)
-        self._ip("addr", "add", f"{_NET}.254/24", "dev", _BRIDGE)
-        self._ip("link", "set", _BRIDGE, "up")
+        self._ip("link", "add", self._bridge, "type", "bridge")
+        stack.callback(self._ip, "link", "del", self._bridge)
+        self._ip("addr", "add", f"{self._net}.254/24", "dev", self._bridge)
+        self._ip("link", "set", self._bridge, "up")
         _until(lambda: (f / "munge.sock").exists())
         self._spawn(stack, "slurmctld", "-D", "-i", "-f", f"{f}/slurm.conf")
         for k in range(1, self._nodes + 1):
@@ -159,14 +163,14 @@ class SlurmCluster:
 
     def _start_node(self, stack: ExitStack, k: int) -> None:
         (self.folder / f"spool-n{k}").mkdir()
-        node = self._spawn(stack, "unshare", "--net", "--uts", "--ipc", "--mount", "--pid", "--fork", "--kill-child",
-                           "--mount-proc", "bash", "-c", _NODE.format(k=k, net=_NET, folder=self.folder))  # fmt: skip
+        apart = ["--net", "--uts", "--ipc", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        script = _NODE.format(k=k, net=self._net, folder=self.folder)
+        node = self._spawn(stack, "unshare", *apart, "bash", "-c", script)
         ours = Path("/proc/self/ns/net").readlink()
         _until(lambda: Path(f"/proc/{node.pid}/ns/net").readlink() != ours)
-        link = f"{_BRIDGE}{k}"
-        subprocess.run(["ip", "link", "del", link], capture_output=True)
+        link = f"{self._bridge}.{k}"
         self._ip("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", str(node.pid))
-        self._ip("link", "set", link, "master", _BRIDGE, "up")
+        self._ip("link", "set", link, "master", self._bridge, "up")
 
     def _spawn(self, stack: ExitStack, *words: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{words[0]}.out").open("ab") as output:

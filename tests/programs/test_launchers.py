@@ -41,6 +41,15 @@ def test_a_rank_that_is_killed_ends_a_job_of_torchrun(torchrun, tmp_path):
     assert leaves_nothing(run_dir)
 
 
+def test_ranks_end_with_a_torchrun_that_is_killed(torchrun, tmp_path):
+    run_dir = tmp_path / "run"
+    run = torchrun(*RANKS, "iterations=100000", f"run_dir={run_dir}")
+    run.wait_for(lambda: rows(run_dir) > 3)
+    run.send(signal.SIGKILL)
+    assert run.wait() == -signal.SIGKILL
+    assert leaves_nothing(run_dir)
+
+
 def test_torchrun_that_is_asked_to_stop_stops_its_ranks_after_the_same_iteration(torchrun, tmp_path):
     run_dir = tmp_path / "run"
     run = torchrun(*RANKS, "iterations=100000", f"run_dir={run_dir}")
