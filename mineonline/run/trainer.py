@@ -72,8 +72,8 @@ def train(
     with ExitStack() as stack:
         if rank == 0:
             assert run_dir is not None
-            stack.enter_context(explained(run_dir))
-            create_run_dir(run_dir, msgspec.to_builtins(config), list(overrides), config.checkpoint)
+            with explained(run_dir):
+                create_run_dir(run_dir, msgspec.to_builtins(config), list(overrides), config.checkpoint)
             enter_run_dir(stack, run_dir, rank)
             trainer.loggers = build_loggers(config, run_dir, resume_at)
         started = time.monotonic()
