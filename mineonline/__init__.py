@@ -16,6 +16,7 @@ Two kinds of process, and the two paths between them:
     │                                    │ SUB ◀── XPUB  │ publisher thread (rank 0)          │
     └────────────────────────────────────┘               └────────────────────────────────────┘
              ▲ processes/join.py: one request to rank 0 gives a collector the settings and all addresses
+             ▲ run/meeting.py: rank 0 gives the other ranks, whoever started them, the run folder, its id and keys
              ▲ processes/supervisor.py: rank 0 starts and replaces the collectors of its own machine, and keeps a spare
              ▲ processes/fork_server.py: each collector has a process that forks its workers, in milliseconds
 

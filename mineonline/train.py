@@ -11,6 +11,7 @@ _stop = StopRequest()
 if __name__ == "__main__":
     _stop.install()  # before the imports that take seconds
 
+from mineonline.processes.launchers import rank_zero_speaks_first
 from mineonline.processes.lifetimes import show_run_dir
 from mineonline.run.folder import choose_run_dir
 from mineonline.run.resume import check_same_kind, with_saved_settings
@@ -20,15 +21,19 @@ from mineonline.settings.parsing import parse_config
 
 def main() -> None:
     """Check the command line, then hand over to Hydra."""
-    words = with_saved_settings(with_config_dirs(sys.argv[1:]))
-    if not any(word.startswith("-") for word in words):  # other flags are Hydra's
-        settings = compose_settings(words)
-        check_same_kind(settings)
-        parse_config(settings)
-        show_run_dir(choose_run_dir(settings), "mineonline.train", words)
+    with rank_zero_speaks_first():
+        words = with_saved_settings(with_config_dirs(sys.argv[1:]))
+        if not any(word.startswith("-") for word in words):  # other flags are Hydra's
+            settings = compose_settings(words)
+            check_same_kind(settings)
+            parse_config(settings)
+            run_dir = choose_run_dir(settings)
+            if run_dir is not None:
+                show_run_dir(run_dir, "mineonline.train", words)
     run_hydra(words, _train)
 
 
+@rank_zero_speaks_first()
 def _train(settings: dict[str, Any], overrides: list[str]) -> None:
     # these imports take seconds: report a misspelt key first
     import lightning

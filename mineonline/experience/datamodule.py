@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import lightning
 
-from mineonline.experience.buffer import Batch, FragmentBuffer
+from mineonline.experience.buffer import Batch
 
 
 class Iterations:
@@ -32,30 +32,19 @@ class Iterations:
 
 
 class OnlineDataModule(lightning.LightningDataModule):
-    """`iterations` batches of `fragments` fragments each, from this rank's buffer, which the receiver fills.
+    """`iterations` batches. `connect`, called once the ranks can talk to each other, returns what takes the next one.
 
-    `version`: returns the learner's version. `before_take`: called on all ranks before each batch is taken, after
-    Lightning has logged the previous iteration. `give_up`: called before and during each wait; True ends training on
-    all ranks before the next iteration; it may raise an error for the user.
+    That waits until there is a batch, returns None to end training on all ranks before the next iteration, and may
+    raise an error for the user.
     """
 
-    def __init__(
-        self,
-        buffer: FragmentBuffer,
-        *,
-        iterations: int,
-        fragments: int,
-        version: Callable[[], int],
-        before_take: Callable[[], None],
-        give_up: Callable[[], bool],
-    ) -> None:
+    def __init__(self, connect: Callable[[], Callable[[], Batch | None]], iterations: int) -> None:
         super().__init__()
-        self._buffer = buffer
+        self._connect = connect
         self._iterations = iterations
-        self._fragments = fragments
-        self._version = version
-        self._before_take = before_take
-        self._give_up = give_up
+
+    def setup(self, stage: str) -> None:
+        self._take = self._connect()
 
     def train_dataloader(self) -> Iterations:
         return Iterations(self._take, self._agree, self._iterations)
@@ -63,10 +52,6 @@ class OnlineDataModule(lightning.LightningDataModule):
     def transfer_batch_to_device(self, batch: Batch, device: object, dataloader_idx: int) -> Batch:
         """The batch unchanged: the learner moves each minibatch when it uses it."""
         return batch
-
-    def _take(self) -> Batch | None:
-        self._before_take()
-        return None if self._give_up() else self._buffer.take(self._fragments, self._version(), self._give_up)
 
     def _agree(self, stop: bool) -> bool:
         assert self.trainer is not None

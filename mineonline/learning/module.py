@@ -124,7 +124,7 @@ class PPO(lightning.LightningModule):
         self.seed = seed
         self._reference_settings = reference_settings
         self.cloning = cloning
-        self._bad_batch_file = bad_batch_file
+        self.bad_batch_file = bad_batch_file
         self._gradients = Gradients(policy, max_norm=optimizer.max_grad_norm)
         self._reference_scale = 1.0
         """What `reference.kl_target` has made of the reference's weight."""
@@ -377,12 +377,12 @@ class PPO(lightning.LightningModule):
     def _give_up(self, fragments: Fragments) -> NoReturn:
         bad_data = [name for name, tensor in fragments.named_tensors() if not is_finite(tensor)]
         saved = {"fragments": dict(fragments.named_tensors()), "state_dict": self.state_dict()}
-        advice = f"Investigate with `python -m mineonline.replay file={self._bad_batch_file}`; often"
+        advice = f"Investigate with `python -m mineonline.replay file={self.bad_batch_file}`; often"
         try:
-            with written_whole(self._bad_batch_file) as partial_file:
+            with written_whole(self.bad_batch_file) as partial_file:
                 torch.save({**saved, "iteration": self.iteration}, partial_file)
         except (OSError, RuntimeError) as error:  # what went wrong with the gradients matters more
-            advice = f"Their batch could not be saved as {self._bad_batch_file} ({error}). Often"
+            advice = f"Their batch could not be saved as {self.bad_batch_file} ({error}). Often"
         names = ", ".join(self._gradients.not_finite) or "all parameters together, whose norm overflows"
         raise LearningError(
             f"{self._gradients.bad_in_a_row} optimiser steps in a row had gradients that are not finite: those of "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -24,6 +25,10 @@ from mineonline.processes.logs import Repeats
 log = logging.getLogger(__name__)
 
 KEYS_FILE = "keys.json"
+AUTO = "auto"
+"""As `network.host`: the address that `own_address` finds."""
+_ELSEWHERE = "192.0.2.1"
+"""Belongs to nobody (RFC 5737)."""
 
 
 class Keys(msgspec.Struct, frozen=True):
@@ -57,18 +62,38 @@ class Keys(msgspec.Struct, frozen=True):
         return keys
 
 
+def own_address() -> str:
+    """The IPv4 address by which other machines reach this one: that of its route to rank 0, or to the world.
+
+    ConfigError if there is none.
+    """
+    for target in (os.environ.get("MASTER_ADDR"), _ELSEWHERE):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
+            if target is not None:
+                probe.connect((target, 9))  # chooses a route, and sends nothing
+                address = str(probe.getsockname()[0])
+                if not address.startswith("127."):
+                    return address
+    raise ConfigError(
+        f"network.host=auto: {socket.gethostname()} has no route to another machine. Give network.host=<its address>."
+    )
+
+
 class Network:
     """The trainer's side: binds unix sockets (`host` None) or authenticated tcp sockets (keys from `run_dir`).
 
     Unix sockets are in `folder`, which the rank that made it removes.
     """
 
-    def __init__(self, host: str | None, run_dir: Path, *, folder: Path | None = None) -> None:
-        """`folder`: that of rank 0; None makes one if it is needed."""
-        keys = None if host is None else Keys.load_or_make(run_dir)
+    def __init__(
+        self, host: str | None, run_dir: Path, *, folder: Path | None = None, keys: Keys | None = None
+    ) -> None:
+        """`folder`, `keys`: those of rank 0; None makes what is needed."""
+        if host is not None and keys is None:
+            keys = Keys.load_or_make(run_dir)
         self.context = zmq.Context()
-        self._host = host
-        self._keys = keys
+        self._host = own_address() if host == AUTO else host
+        self.keys = keys
         self._own_folder = TemporaryFolder("mineonline-") if host is None and folder is None else None
         self.folder = self._own_folder.path if self._own_folder is not None else folder
         self._authenticator: ThreadAuthenticator | None = None
@@ -83,10 +108,10 @@ class Network:
         bound.linger = 0
         for option, value in (options or {}).items():
             bound.setsockopt(option, value)
-        if self._keys is not None:
+        if self.keys is not None:
             bound.curve_server = True
-            bound.curve_publickey = self._keys.server_public.encode()
-            bound.curve_secretkey = self._keys.server_secret.encode()
+            bound.curve_publickey = self.keys.server_public.encode()
+            bound.curve_secretkey = self.keys.server_secret.encode()
         target = f"ipc://{self.folder}/{name}" if self._host is None else f"tcp://{self._host}:{port or '*'}"
         try:
             bound.bind(target)
@@ -96,7 +121,9 @@ class Network:
                 raise ConfigError(
                     f"network.port={port} is taken on {self._host}. Set another port, or network.port=0 for a free one."
                 ) from None
-            raise ConfigError(f"network.host={self._host}: cannot listen there ({error}).") from None
+            raise ConfigError(
+                f"network.host={self._host}: cannot listen there ({error}). Give an address of this machine, or auto."
+            ) from None
         return bound
 
     def address_of(self, bound: zmq.Socket[bytes]) -> str:

@@ -1,4 +1,4 @@
-"""What a process does when it is asked to stop, by Ctrl-C or SIGTERM.
+"""What a process does when it is asked to stop, by Ctrl-C or SIGTERM, or a trainer by SIGUSR1, with which Slurm warns.
 
 During training, a trainer only remembers the first signal. The ranks agree before each iteration, so that all stop
 after the same one and a checkpoint is saved. At any other time, and on a second signal, the trainer ends at once,
@@ -32,8 +32,8 @@ class StopRequest:
         """True while the training loop checks `received`."""
 
     def install(self) -> None:
-        """Handle SIGINT and SIGTERM. Call it again after Lightning has set its own handlers."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        """Handle SIGINT, SIGTERM and SIGUSR1. Call it again after Lightning has set its own handlers."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, self._on_signal)
 
     def pass_on(self, trainer: lightning.Trainer) -> None:
@@ -44,7 +44,8 @@ class StopRequest:
                 process.send_signal(signal.SIGTERM)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        again = self.received is not None
+        # a warning of Slurm's may be followed by the SIGTERM that it warns of
+        again = self.received not in (None, signal.SIGUSR1)
         self.received = signal.Signals(number)
         if again or not self.training:
             raise SystemExit(128 + number)
@@ -82,6 +83,7 @@ def exit_on_signals() -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # Slurm sends a trainer's warning to all that it has started, too
     if parent_trainer() is not None or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, _leave)
 

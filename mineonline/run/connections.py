@@ -7,11 +7,11 @@ Rank 0 also lets collectors join, and starts and restarts those of this machine.
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import socket
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -25,8 +25,7 @@ from mineonline.callbacks.statistics import Statistics
 from mineonline.callbacks.stopping import StopOnSignal
 from mineonline.callbacks.videos import RecordVideos
 from mineonline.envs.contract import EnvSpec
-from mineonline.errors import ConfigError
-from mineonline.experience.buffer import FragmentBuffer, MemoryStorage, check_silence
+from mineonline.experience.buffer import Batch, FragmentBuffer, MemoryStorage, check_silence
 from mineonline.experience.datamodule import OnlineDataModule
 from mineonline.experience.disk_storage import DiskStorage
 from mineonline.experience.wire import Receiver
@@ -37,25 +36,57 @@ from mineonline.processes.join import JoinServer, Request, Welcome
 from mineonline.processes.sockets import Network
 from mineonline.processes.stopping import StopRequest
 from mineonline.processes.supervisor import LocalCollectors
-from mineonline.run.folder import CONFIG_FILE
+from mineonline.run.folder import CONFIG_FILE, enter_run_dir
+from mineonline.run.meeting import Place, Rendezvous, meet
 from mineonline.settings.config import Config
 from mineonline.weights.publisher import WeightsPublisher
 
 log = logging.getLogger(__name__)
 
 _GONE_AFTER_S = 1.0
-_RUN_ID_VARIABLE = "MINEONLINE_RUN_ID"
-_SOCKETS_VARIABLE = "MINEONLINE_SOCKETS"
 
 
 def connect(
-    stack: ExitStack, config: Config, run_dir: Path, trainer: lightning.Trainer, learner: PPO, spec: EnvSpec,
-    stop: StopRequest,
+    stack: ExitStack, config: Config, run_dir: Path | None, trainer: lightning.Trainer, learner: PPO, spec: EnvSpec,
+    stop: StopRequest, callbacks: Sequence[lightning.Callback] = (),
 ) -> OnlineDataModule:  # fmt: skip
-    """Open this rank's ends of both paths, and give the trainer its callbacks. `stack` closes all, newest first."""
-    rank = trainer.global_rank
-    network = _open_network(stack, config, run_dir, rank)
-    run_id = os.environ[_RUN_ID_VARIABLE]
+    """What gives the trainer its batches. `callbacks`: the user's. `stack` closes everything, newest first.
+
+    Rank 0 opens its ends of both paths now: its errors come before any rank waits, and its collectors start while the
+    other ranks do. The others open theirs in `fit`, when they have met rank 0. `run_dir` is for rank 0.
+    """
+    host = config.network.host
+    place = take = None
+    if trainer.is_global_zero:
+        assert run_dir is not None
+        network = stack.enter_context(Network(host, run_dir))
+        sockets = None if network.folder is None else str(network.folder)
+        settings = msgspec.json.decode(msgspec.json.encode(config))
+        place = Place(str(run_dir), secrets.token_hex(16), sockets, network.keys, settings)
+        take = _open_ends(stack, config, place, network, trainer, learner, spec, stop, callbacks)
+    # the first thing to close: the ranks no longer wait for each other
+    rendezvous = stack.enter_context(Rendezvous(trainer, config.network.ranks_timeout_s))
+
+    def connect_rank() -> Callable[[], Batch | None]:
+        met = meet(trainer, place, config)
+        rendezvous.end()
+        if take is not None:
+            return take
+        folder = None if met.sockets is None else Path(met.sockets)
+        enter_run_dir(stack, Path(met.run_dir), trainer.global_rank)
+        network = stack.enter_context(Network(host, Path(met.run_dir), folder=folder, keys=met.keys))
+        return _open_ends(stack, config, met, network, trainer, learner, spec, stop, callbacks)
+
+    return OnlineDataModule(connect_rank, config.iterations)
+
+
+def _open_ends(
+    stack: ExitStack, config: Config, place: Place, network: Network, trainer: lightning.Trainer, learner: PPO,
+    spec: EnvSpec, stop: StopRequest, users: Sequence[lightning.Callback],
+) -> Callable[[], Batch | None]:  # fmt: skip
+    """Open this rank's ends, and give the trainer its callbacks. Returns what takes the next batch."""
+    rank, run_dir, run_id = trainer.global_rank, Path(place.run_dir), place.run_id
+    learner.bad_batch_file = run_dir / f"bad_batch-{rank}.pt"
     fragments = config.buffer.fragments_per_iteration // trainer.world_size
     schema = Actor(learner.policy, learner.reference).schema(spec, config.fragment.length)
     buffer = _build_buffer(config, run_dir, schema, fragments, rank)
@@ -69,7 +100,7 @@ def connect(
         run_dir / "checkpoints", every=saving.every, keep_every=saving.keep_every, on_error=saving.on_error
     )
     callbacks = _callbacks(config, run_dir, learner, spec, stop, receiver, rank_zero, checkpoints)
-    trainer.callbacks += callbacks  # type: ignore[attr-defined]
+    trainer.callbacks += [*callbacks, *users]  # type: ignore[attr-defined]
     # the first thing to close: when another rank was killed, Lightning kills this one within seconds
     stack.callback(network.remove_folder)
     at_start = buffer.last_arrival
@@ -86,10 +117,11 @@ def connect(
             stop.pass_on(trainer)
         return stop.received is not None
 
-    return OnlineDataModule(
-        buffer, iterations=config.iterations, fragments=fragments, version=lambda: learner.version,
-        before_take=lambda: checkpoints.save_due(trainer), give_up=give_up,
-    )  # fmt: skip
+    def take() -> Batch | None:
+        checkpoints.save_due(trainer)  # now that Lightning has logged the previous iteration
+        return None if give_up() else buffer.take(fragments, learner.version, give_up)
+
+    return take
 
 
 class RankZero:
@@ -209,23 +241,6 @@ def _callbacks(
         RecordVideos(run_dir, run_dir / CONFIG_FILE, config.video.every, stop),
         StopOnSignal(stop),  # last: at the end of training, a signal must not cut the others short
     ]
-
-
-def _open_network(stack: ExitStack, config: Config, run_dir: Path, rank: int) -> Network:
-    """Rank 0 chooses the run's id and the folder of its unix sockets; the ranks that Lightning starts inherit both."""
-    if rank == 0:
-        # every message carries it, so that those of other runs are refused
-        os.environ[_RUN_ID_VARIABLE] = secrets.token_hex(16)
-    elif _RUN_ID_VARIABLE not in os.environ:
-        raise ConfigError(
-            f"rank {rank} was not started by rank 0. Start one process per node and give trainer.devices=<ranks>."
-        )
-    local = config.network.host is None
-    folder = Path(os.environ[_SOCKETS_VARIABLE]) if rank > 0 and local else None
-    network = stack.enter_context(Network(config.network.host, run_dir, folder=folder))
-    if rank == 0 and local:
-        os.environ[_SOCKETS_VARIABLE] = str(network.folder)
-    return network
 
 
 def _build_buffer(

@@ -10,7 +10,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ import yaml
 from mineonline.atomic import written_whole
 from mineonline.errors import CheckpointError, ConfigError
 from mineonline.processes.join import DONE_FILE
+from mineonline.processes.launchers import is_rank_zero
 from mineonline.processes.lifetimes import RUN_DIR_VARIABLE, is_shown
+from mineonline.processes.logs import log_to_file
 from mineonline.settings.config import Config
 from mineonline.settings.parsing import parse_config, why_unreadable
 
@@ -30,10 +32,11 @@ WANDB_ID_FILE = "wandb_id"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
-def choose_run_dir(settings: Mapping[str, Any]) -> Path:
+def choose_run_dir(settings: Mapping[str, Any]) -> Path | None:
     """The absolute folder of a run: `run_dir`, that of `checkpoint`, or a new one under `runs/<task>`.
 
-    Once chosen, it is in the environment variables of this process and of the ranks that it starts.
+    Once chosen, it is in the environment variables of this process and of the ranks that it starts. None in another
+    rank that must ask rank 0 which new folder that is.
     """
     if is_shown():
         return Path(os.environ[RUN_DIR_VARIABLE])
@@ -41,6 +44,8 @@ def choose_run_dir(settings: Mapping[str, Any]) -> Path:
         return Path(settings["run_dir"]).absolute()
     if settings["checkpoint"] is not None:
         return run_dir_of(Path(settings["checkpoint"]))
+    if not is_rank_zero():
+        return None
     return Path("runs", label_of(settings), time.strftime("%Y-%m-%d_%H-%M-%S")).absolute()
 
 
@@ -125,6 +130,13 @@ def create_run_dir(folder: Path, config: dict[str, object], overrides: list[str]
         partial.unlink(missing_ok=True)
     _write_yaml(folder / CONFIG_FILE, config)
     _write_yaml(folder / OVERRIDES_FILE, overrides)
+
+
+def enter_run_dir(stack: ExitStack, run_dir: Path, rank: int) -> None:
+    """From now on this rank's log and errors are about `run_dir`, until `stack` closes."""
+    stack.enter_context(explained(run_dir))
+    os.environ[RUN_DIR_VARIABLE] = str(run_dir)
+    log_to_file(run_dir / "logs" / f"trainer-{rank}.log")
 
 
 @contextmanager

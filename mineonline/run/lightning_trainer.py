@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import logging
+import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 import lightning
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from mineonline.callbacks.checkpoints import AtomicCheckpointIO
 from mineonline.errors import ConfigError
+from mineonline.processes.launchers import external_launch, first_slurm_node
 from mineonline.run.folder import METRICS_FILE, wandb_id
 from mineonline.run.metrics import MetricsFile
 from mineonline.settings.config import Config
@@ -30,9 +37,12 @@ def build_trainer(config: Config) -> lightning.Trainer:
         "use_distributed_sampler": False,
         "logger": False,
         **config.trainer,
-        "plugins": [*(config.trainer.get("plugins") or []), AtomicCheckpointIO()],
+        "plugins": [*(config.trainer.get("plugins") or []), AtomicCheckpointIO(), *_cluster_environment()],
     }
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # it advises srun wherever that is installed
+    warnings.filterwarnings("ignore", "The `srun` command is available")
     try:
         trainer = lightning.Trainer(**settings)
     except TypeError as error:
@@ -50,7 +60,34 @@ def build_trainer(config: Config) -> lightning.Trainer:
             f"trainer.devices={settings['devices']}: this machine has no GPU. "
             "For that many trainer processes on its CPU, add trainer.accelerator=cpu."
         )
+    _check_launch(settings, trainer)
     return trainer
+
+
+def _cluster_environment() -> list[ClusterEnvironment]:
+    """Inside a Slurm job: srun's tasks are the ranks, or without srun the trainer starts them itself."""
+    if "SLURM_JOB_ID" not in os.environ or TorchElasticEnvironment.detect():
+        return []  # Lightning chooses right
+    if external_launch() is None:
+        return [LightningEnvironment()]
+    os.environ.setdefault("MASTER_ADDR", first_slurm_node())
+    try:
+        # Lightning's own requeueing saves nothing when a job is preempted
+        return [SLURMEnvironment(auto_requeue=False)]
+    except RuntimeError as error:
+        raise ConfigError(f"srun: {error}") from None
+
+
+def _check_launch(settings: dict[str, Any], trainer: lightning.Trainer) -> None:
+    launch = external_launch()
+    if launch is None or (launch.ranks == trainer.world_size and launch.nodes == trainer.num_nodes):
+        return
+    per_node = launch.ranks // launch.nodes
+    raise ConfigError(
+        f"trainer.devices={settings['devices']} on trainer.num_nodes={settings['num_nodes']} makes "
+        f"{trainer.world_size} trainer processes, but {launch.launcher} started {launch.ranks} on {launch.nodes} "
+        f"nodes. Give trainer.devices={per_node} trainer.num_nodes={launch.nodes}, or start others."
+    )
 
 
 def build_loggers(config: Config, run_dir: Path, resume_at: int) -> list[Logger]:

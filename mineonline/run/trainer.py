@@ -12,20 +12,18 @@ from typing import Any
 import lightning
 import msgspec
 import torch
-from lightning.pytorch.utilities import rank_zero_only
 
 from mineonline.envs.build import check_ready, env_spec
 from mineonline.envs.minestudio import requirements
 from mineonline.learning.module import PPO
 from mineonline.policies.build import read_policy_files
 from mineonline.processes.join import DONE_FILE
-from mineonline.processes.lifetimes import RUN_DIR_VARIABLE, die_with_parent
-from mineonline.processes.logs import log_to_file
+from mineonline.processes.lifetimes import die_with_parent
 from mineonline.processes.stopping import StopRequest
 from mineonline.run.checkpoint import check_resumes, read_iteration, read_policy_state
 from mineonline.run.connections import connect
 from mineonline.run.export import check_exported
-from mineonline.run.folder import choose_run_dir, create_run_dir, explained
+from mineonline.run.folder import choose_run_dir, create_run_dir, enter_run_dir, explained
 from mineonline.run.learner import build_learner
 from mineonline.run.lightning_trainer import build_loggers, build_trainer
 from mineonline.run.resume import check_same_play
@@ -52,14 +50,14 @@ def train(
     # MineStudio's default is in the temporary folder, and each collector has its own
     os.environ.setdefault(requirements.FOLDER_VARIABLE, str(requirements.home()))
     run_dir = choose_run_dir(settings)
-    config = parse_config({**settings, "run_dir": str(run_dir)})
+    config = parse_config({**settings, "run_dir": None if run_dir is None else str(run_dir)})
     check_exported(config.policy)
     config = read_policy_files(config)
-    rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
     trainer = build_trainer(config)
     # as Lightning has resolved it: on a CPU, 16-mixed becomes bf16-mixed, and collectors must act in the same
     resolved = {**config.trainer, "precision": trainer.precision}
     config = msgspec.structs.replace(config, trainer=resolved)
+    rank = trainer.global_rank
     check_ranks(config, trainer.world_size)
     if rank == 0 and config.collector.count > 0:
         check_device("collector.device", config.collector.device)
@@ -67,19 +65,24 @@ def train(
     if config.checkpoint is not None:
         check_same_play(Path(config.checkpoint), config)
     spec = env_spec(config.env, config.task)
-    learner = build_learner(config, spec, bad_batch_file=run_dir / f"bad_batch-{rank}.pt", learner_class=learner_class)
+    learner = build_learner(config, spec, bad_batch_file=Path("bad_batch.pt"), learner_class=learner_class)
     resume_at = _check_resume(config, learner)
     if resume_at >= config.iterations:
-        print(f"{run_dir}: the run is complete ({resume_at} iterations). Give iterations=<more> to continue it.")
+        if rank == 0:
+            print(f"{run_dir}: the run is complete ({resume_at} iterations). Give iterations=<more> to continue it.")
         return
-    with explained(run_dir), ExitStack() as stack:
-        _settle_in(config, run_dir, overrides, rank)
-        trainer.loggers = build_loggers(config, run_dir, resume_at) if rank == 0 else []
+    _settle_in(config, rank)
+    with ExitStack() as stack:
+        if rank == 0:
+            assert run_dir is not None
+            with explained(run_dir):
+                create_run_dir(run_dir, msgspec.to_builtins(config), list(overrides), config.checkpoint)
+            enter_run_dir(stack, run_dir, rank)
+            trainer.loggers = build_loggers(config, run_dir, resume_at)
         started = time.monotonic()
-        datamodule = connect(stack, config, run_dir, trainer, learner, spec, stop)
-        trainer.callbacks += callbacks  # type: ignore[attr-defined]
+        datamodule = connect(stack, config, run_dir, trainer, learner, spec, stop, callbacks)
         trainer.fit(learner, datamodule=datamodule, ckpt_path=config.checkpoint, weights_only=True)
-    if rank == 0:
+    if run_dir is not None and rank == 0:
         with explained(run_dir):
             _conclude(run_dir, learner, stop, wall_s=time.monotonic() - started)
 
@@ -94,14 +97,10 @@ def _check_resume(config: Config, learner: PPO) -> int:
     return read_iteration(checkpoint)
 
 
-def _settle_in(config: Config, run_dir: Path, overrides: Sequence[str], rank: int) -> None:
-    """Set up the run folder, and this process: its log, the parent it ends with, its threads and random numbers."""
-    if rank == 0:
-        create_run_dir(run_dir, msgspec.to_builtins(config), list(overrides), config.checkpoint)
-    elif "LOCAL_RANK" in os.environ:
+def _settle_in(config: Config, rank: int) -> None:
+    """Set up this process: the parent it ends with, its threads and random numbers."""
+    if "LOCAL_RANK" in os.environ:  # rank 0 of its node, or torchrun, has started it
         die_with_parent(os.getppid())
-    os.environ[RUN_DIR_VARIABLE] = str(run_dir)
-    log_to_file(run_dir / "logs" / f"trainer-{rank}.log")
     torch.set_num_threads(trainer_threads(config))
     lightning.seed_everything(config.seed + rank, verbose=False)
 

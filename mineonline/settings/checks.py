@@ -40,6 +40,7 @@ def check_config(config: Config) -> None:
     _check_reference(config.reference)
     _check_lockstep(config)
     _check_trainer(config.trainer)
+    _check_nodes(config)
 
 
 _AT_LEAST_1 = (
@@ -56,7 +57,8 @@ _AT_LEAST_0 = (
     "checkpointing.keep_every", "video.every", "auxiliary.every", "auxiliary.kl_coef", "reference.kl_target",
     "optimizer.warmup", "optimizer.target_kl", "objective.reward_clip",
 )  # fmt: skip
-_SECONDS = ("objective.horizon_s", "buffer.silence_s", "collector.batch_timeout_s", "collector.start_timeout_s")
+_SECONDS = ("objective.horizon_s", "buffer.silence_s", "collector.batch_timeout_s", "collector.start_timeout_s",
+            "network.ranks_timeout_s")  # fmt: skip
 _0_TO_1 = ("objective.discount", "objective.trace")
 _POSITIVE = ("objective.clip", "objective.weight_max", "objective.log_ratio_max", "objective.reward_scale",
              "optimizer.max_grad_norm")  # fmt: skip
@@ -226,6 +228,15 @@ def _check_trainer(settings: Mapping[str, Any]) -> None:
         )
     if settings.get("gradient_clip_val") is not None:
         raise ConfigError("trainer.gradient_clip_val: gradients are clipped by optimizer.max_grad_norm. Set that.")
+
+
+def _check_nodes(config: Config) -> None:
+    nodes = config.trainer.get("num_nodes", 1)
+    if nodes > 1 and config.network.host is None:
+        raise ConfigError(
+            f"trainer.num_nodes={nodes}: unix sockets do not reach other nodes. Give network.host=auto, and "
+            "as run_dir a folder that all nodes share."
+        )
 
 
 def _check_lockstep(config: Config) -> None:

@@ -264,9 +264,12 @@ class NetworkConfig(Section, frozen=True):
 
     host: str | None
     """None: collectors on this machine only, over unix sockets. An address of this machine: collectors elsewhere can
-    join too, over tcp, authenticated with the keys in the run folder."""
+    join too, over tcp, authenticated with the keys in the run folder. `auto`: each rank uses the address of its machine
+    that others reach it by. With `trainer.num_nodes` > 1 it must be given."""
     port: int
     """Port of the join server when `host` is given. 0: any free port."""
+    ranks_timeout_s: float
+    """Seconds that a trainer process waits for the others at the start, 60 to 900: nodes may load files slowly."""
 
 
 class VideoConfig(Section, frozen=True):

@@ -4,7 +4,7 @@ import threading
 
 import zmq
 
-from mineonline.processes.sockets import Network, connect
+from mineonline.processes.sockets import Network, connect, own_address
 from tests.helpers.programs import LIMIT_S
 
 
@@ -22,3 +22,11 @@ def test_a_network_closes_although_sockets_are_still_open(tmp_path):
     assert bound.closed
     assert connected.closed
     assert not network.folder.exists()
+
+
+def test_the_address_that_others_reach_is_that_of_the_route_to_rank_0(monkeypatch):
+    monkeypatch.setenv("MASTER_ADDR", "no.such.host.invalid")
+    elsewhere = own_address()
+    assert not elsewhere.startswith("127.")
+    monkeypatch.setenv("MASTER_ADDR", "localhost")  # says nothing about other machines
+    assert own_address() == elsewhere

@@ -79,6 +79,7 @@ def test_logger_takes_one_name_or_several():
         (["seed=-1"], "seed=-1: must be 0 or more."),
         (["policy.hidden_size=0"], "hidden sizes are [0]"),
         (["buffer.silence_s=-5"], "must be more than 0 seconds"),
+        (["network.ranks_timeout_s=0"], "must be more than 0 seconds"),
         (["policy.memory=lstm"], "policy.memory=lstm: there is no such choice. There are: none, gru."),
         (["logger=tensorbord"], "logger"),
         (["task=hunt_cat"], "hunt_cow"),

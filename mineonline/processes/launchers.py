@@ -1,0 +1,59 @@
+"""Who started the ranks: the first trainer process (Lightning's launcher), torchrun or srun. From the environment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from mineonline.errors import MineonlineError
+
+_RANKS = ("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "SLURM_PROCID")
+"""Each is 0, or not set, in rank 0."""
+_RANK_ZERO_SAYS_IT_S = 10.0
+
+
+class Launch(NamedTuple):
+    """What a launcher started."""
+
+    launcher: str
+    ranks: int
+    nodes: int
+
+
+def external_launch() -> Launch | None:
+    """What torchrun or srun started; None if the trainer starts the other ranks of its node itself."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        ranks = int(os.environ["WORLD_SIZE"])
+        return Launch("torchrun", ranks, ranks // int(os.environ["LOCAL_WORLD_SIZE"]))
+    # of the step: a job's own variables are also in a shell or script that starts one trainer without srun
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+    return Launch("srun", tasks, int(os.environ["SLURM_STEP_NUM_NODES"])) if tasks > 1 else None
+
+
+def first_slurm_node() -> str:
+    """Host name of the step's first node, where its rank 0 is. Lightning misreads some lists of nodes."""
+    listed = ["scontrol", "show", "hostnames", os.environ["SLURM_STEP_NODELIST"]]
+    return subprocess.run(listed, capture_output=True, text=True, check=True, timeout=60).stdout.split()[0]
+
+
+def is_rank_zero() -> bool:
+    """Whether this trainer process is rank 0, before Lightning knows."""
+    return not any(int(os.environ.get(name) or 0) for name in _RANKS)
+
+
+@contextmanager
+def rank_zero_speaks_first() -> Iterator[None]:
+    """Holds back an error of another rank than 0 for 10 s.
+
+    Rank 0 finds the same error, unless it is of this machine alone, and once it has ended, the launcher ends this rank.
+    """
+    try:
+        yield
+    except MineonlineError:
+        if not is_rank_zero():
+            time.sleep(_RANK_ZERO_SAYS_IT_S)
+        raise

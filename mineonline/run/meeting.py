@@ -1,0 +1,110 @@
+"""The ranks of a run meet: rank 0 says where the run is, and the others follow, whoever started them.
+
+They meet in Lightning's `setup`, once the process group exists. Until then, `Rendezvous` bounds their wait.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import threading
+from types import TracebackType
+from typing import Any
+
+import lightning
+import msgspec
+
+from mineonline.errors import ConfigError
+from mineonline.learning.ranks import from_rank_zero
+from mineonline.processes.sockets import Keys
+from mineonline.settings.config import Config
+
+_GRACE_S = 2.0
+_LATER_S = 10.0
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a run is. Rank 0 decides it."""
+
+    run_dir: str
+    run_id: str
+    """Every message carries it, so that those of other runs are refused."""
+    sockets: str | None
+    """Folder of the unix sockets; None with tcp."""
+    keys: Keys | None
+    """Of the tcp sockets; sent, since a shared folder may show the file seconds late."""
+    config: dict[str, Any]
+
+
+def meet(trainer: lightning.Trainer, place: Place | None, config: Config) -> Place:
+    """Rank 0's `place`, in every rank; all ranks call it together. ConfigError if rank 0 has other settings."""
+    message = b"" if place is None else msgspec.json.encode(place)
+    met = msgspec.json.decode(from_rank_zero(message, trainer.strategy.root_device), type=Place)
+    ours = msgspec.json.decode(msgspec.json.encode(config))
+    differ = [key for key in ours if key != "run_dir" and ours[key] != met.config.get(key)]
+    if differ:
+        raise ConfigError(
+            f"rank {trainer.global_rank} was started with other settings than rank 0: {', '.join(differ)} differ. "
+            "Start all with the same command, and with the same files."
+        )
+    return met
+
+
+class Rendezvous:
+    """While the context is open, this process does not wait for the other ranks longer than `timeout_s`.
+
+    torch waits in C code, where Python's signal handlers do not run, and Lightning gives it 30 minutes. A thread ends
+    the process: with an error after `timeout_s`, and after SIGINT or SIGTERM, if that has not ended it within 2 s.
+    """
+
+    def __init__(self, trainer: lightning.Trainer, timeout_s: float) -> None:
+        self._rank = trainer.global_rank
+        self._ranks = trainer.world_size
+        self._timeout_s = timeout_s
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="rendezvous", daemon=True)
+
+    def __enter__(self) -> Rendezvous:
+        if self._ranks > 1:
+            self._signals, write = os.pipe()
+            os.set_blocking(write, False)
+            self._before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+            self._write = write
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """The ranks have met, or this one leaves. More calls do nothing."""
+        if self._thread.is_alive() and not self._over.is_set():
+            self._over.set()
+            signal.set_wakeup_fd(self._before)
+            os.write(self._write, b"\0")  # wakes the thread
+            self._thread.join()
+            os.close(self._write)
+            os.close(self._signals)
+
+    def _watch(self) -> None:
+        # rank 0 speaks first; when it has ended, the launcher ends the others
+        patience_s = self._timeout_s + (_LATER_S if self._rank else 0.0)
+        if select.select([self._signals], [], [], patience_s)[0]:
+            number = os.read(self._signals, 1)[0]
+            if not self._over.wait(_GRACE_S):
+                os._exit(128 + number)
+            return
+        if self._over.is_set():
+            return
+        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        print(
+            f"error: rank {self._rank} has waited {self._timeout_s:.0f} s for the other ranks ({self._ranks} in all) "
+            f"to meet at {where}. Start all of them (trainer.devices on each of trainer.num_nodes), let "
+            "every node reach it, or give network.ranks_timeout_s=<more>.",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+        os._exit(1)

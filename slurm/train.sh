@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Trains in one Slurm job: a trainer process for each task, one a GPU, and collectors on each node.
+#
+#   sbatch --nodes=2 --ntasks-per-node=4 --gpus-per-node=4 slurm/train.sh experiment=minestudio_hunt_cow
+#   bash slurm/train.sh --dry-run experiment=minestudio_hunt_cow      prints what the job would run
+#
+# Submit it in a folder that all nodes share: the run is in runs/slurm/<job id> there. Warned before its time limit, or
+# preempted, it saves, is requeued and goes on. It is requeued after a failure too, if it has saved since it started.
+#
+# Partition, account and time are options of sbatch, or SBATCH_PARTITION, SBATCH_ACCOUNT and SBATCH_TIMELIMIT. Also:
+#   MINEONLINE_SETUP           file to source on the first node: modules, virtual environment      (none)
+#   MINEONLINE_COLLECTORS      collectors on each node                                              (1)
+#   MINEONLINE_COLLECTOR_CPUS  CPUs of each; they may use the trainers' as well                     (the node's, divided)
+#   MINEONLINE_MAX_REQUEUES    how often the job starts again at most, preemptions included          (20)
+#SBATCH --job-name=mineonline
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=8
+#SBATCH --signal=B:USR1@300
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=%x-%j.log
+set -euo pipefail
+# shellcheck source=/dev/null
+. "${MINEONLINE_SETUP:-/dev/null}"
+unset SLURM_EXPORT_ENV # of sbatch --export=NONE: srun would start the tasks without an environment
+
+dry_run=false
+if [ "${1:-}" = --dry-run ]; then dry_run=true; shift; fi
+nodes=${SLURM_NNODES:-1} devices=${SLURM_NTASKS_PER_NODE:-1} cpus=${SLURM_CPUS_PER_TASK:-8}
+collectors=${MINEONLINE_COLLECTORS:-1}
+collector_cpus=${MINEONLINE_COLLECTOR_CPUS:-$((devices * cpus / (collectors > 0 ? collectors : 1)))}
+run_dir=${SLURM_SUBMIT_DIR:-$PWD}/runs/slurm/${SLURM_JOB_ID:-<job id>}
+
+resume=()
+if [ -e "$run_dir/checkpoints/last.ckpt" ]; then resume=(checkpoint=latest); else rm -f "$run_dir/metrics.csv"; fi
+# collectors share the nodes with the trainer: without --overlap the second step would wait for the first to end
+train=(
+  srun --overlap --kill-on-bad-exit=1 --nodes="$nodes" --ntasks="$((nodes * devices))" --ntasks-per-node="$devices"
+  --cpus-per-task="$cpus" python -m mineonline.train "$@" "${resume[@]}" "run_dir=$run_dir"
+  trainer.num_nodes="$nodes" trainer.devices="$devices" network.host=auto collector.count=0
+)
+collect=(
+  srun --overlap --nodes="$nodes" --ntasks="$((nodes * collectors))" --ntasks-per-node="$collectors"
+  --cpus-per-task="$collector_cpus" python -m mineonline.collect "run=$run_dir"
+)
+if $dry_run; then
+  printf '%q ' "${train[@]}" && echo
+  if [ "$collectors" -gt 0 ]; then printf '%q ' "${collect[@]}" && echo; fi
+  exit 0
+fi
+
+mkdir -p "$run_dir"
+touch "$run_dir/started"
+warned=false
+# the trainer is step 0; to kill srun itself would kill its tasks without a grace
+trap 'warned=true; scancel --signal=TERM "$SLURM_JOB_ID.0" || true' USR1 TERM
+"${train[@]}" &
+trainer=$!
+sleep 1 # so that it is step 0
+if [ "$collectors" -gt 0 ]; then "${collect[@]}" & fi
+
+code=0
+wait "$trainer" || code=$?
+while kill -0 "$trainer" 2>/dev/null; do # it was a signal that ended the wait
+  code=0
+  wait "$trainer" || code=$?
+done
+scancel --signal=TERM "$SLURM_JOB_ID.1" 2>/dev/null || true
+wait || true
+
+if [ -e "$run_dir/done" ]; then exit 0; fi
+job=$(scontrol --oneliner show job "$SLURM_JOB_ID")
+# one that was cancelled is no longer running, and Slurm itself requeues one that is preempted without a grace time
+if [[ $job != *" JobState=RUNNING "* ]]; then exit "$code"; fi
+# an exit code would not tell: srun gives that of the ranks which --kill-on-bad-exit ended
+if $warned || [[ $job =~ PreemptTime=[0-9] || $run_dir/checkpoints/last.ckpt -nt $run_dir/started ]]; then :; else
+  exit "$code"
+fi
+if [ "${SLURM_RESTART_COUNT:-0}" -ge "${MINEONLINE_MAX_REQUEUES:-20}" ]; then
+  echo "job $SLURM_JOB_ID was started again ${SLURM_RESTART_COUNT:-0} times (MINEONLINE_MAX_REQUEUES): it ends" >&2
+  exit "$code"
+fi
+scontrol requeue "$SLURM_JOB_ID"
+sleep 60 # until Slurm ends this script
