@@ -56,6 +56,12 @@ class NeverPlays(_Counting):
         raise RuntimeError("the sky has fallen on this environment")
 
 
+class StartsSlowly(_Counting):
+    def __init__(self):
+        super().__init__()
+        time.sleep(0.4)
+
+
 class FailsInTheSecondWorker(_Counting):
     """Starts in the first worker of a collector only."""
 
@@ -116,5 +122,5 @@ class Faulty(_Counting):
             raise OSError("the window is already closed")
 
 
-for env in (Stuck, NeverPlays, FailsInTheSecondWorker, Faulty):
+for env in (Stuck, NeverPlays, StartsSlowly, FailsInTheSecondWorker, Faulty):
     gymnasium.register(f"{env.__name__}-v0", entry_point=env)

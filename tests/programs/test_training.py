@@ -39,7 +39,8 @@ def test_a_terminal_shows_what_collectors_do_until_the_first_fragments_come(tmp_
     terminal, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
     run = subprocess.Popen(
-        [sys.executable, "-m", "mineonline.train", *QUICK, "iterations=2", f"run_dir={tmp_path / 'run'}"],
+        [sys.executable, "-m", "mineonline.train", *QUICK, "env.id=tests.helpers.odd_envs:StartsSlowly-v0",
+         "iterations=2", f"run_dir={tmp_path / 'run'}"],
         stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
