@@ -13,6 +13,7 @@ import torch
 from mineonline.callbacks.iteration import IterationCallback
 from mineonline.experience.buffer import Batch
 from mineonline.learning.module import PPO
+from mineonline.learning.ranks import sum_over_ranks
 
 _WINDOW_EPISODES = 100
 
@@ -42,8 +43,8 @@ class Statistics(IterationCallback):
         return {**self._totals, "window": list(self._window)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._window = deque(state_dict.get("window", []))  # earlier versions saved none
-        self._totals = {name: state_dict.get(name, 0) for name in self._totals}
+        self._window = deque(state_dict["window"])
+        self._totals = {name: state_dict[name] for name in self._totals}
 
     def started(self, trainer: lightning.Trainer, learner: PPO) -> None:
         self._last = time.perf_counter()
@@ -130,11 +131,8 @@ class Statistics(IterationCallback):
 
 
 def _over_ranks(trainer: lightning.Trainer, values: dict[str, float]) -> dict[str, float]:
-    if trainer.world_size == 1:
-        return values
-    tensor = torch.tensor(list(values.values()), dtype=torch.float64, device=trainer.strategy.root_device)
-    torch.distributed.all_reduce(tensor)
-    return dict(zip(values, map(float, tensor.cpu()), strict=True))
+    sums = sum_over_ranks(torch.tensor(list(values.values()), dtype=torch.float64, device=trainer.strategy.root_device))
+    return dict(zip(values, map(float, sums.cpu()), strict=True))
 
 
 def _max_over_ranks(trainer: lightning.Trainer, value: float) -> float:

@@ -206,9 +206,9 @@ class Workers:
                 file = worker_log(self._log, worker) if self._log is not None else None
                 if file is not None and file.exists():
                     end = tail(file)
-                    why = last_error(end)
-                    text += f"{f' ({why})' if why else ''}; its log is {file}"
-                    text += f"\n{end}" if end else ""
+                    if end:
+                        text += f" ({last_error(end)})"
+                    text += "\n".join(filter(None, (f"; its log is {file}", end)))
                 return CollectorError(text)
         return None
 

@@ -38,7 +38,7 @@ from mineonline.learning.objective import (
 )
 from mineonline.learning.optimizer import build_optimizer, check_groups, freeze, set_rates
 from mineonline.learning.ranks import mean_over_ranks, sum_over_ranks
-from mineonline.learning.sequences import FirstPass, Sequences, cut, first_pass, logits_of, reference_logits
+from mineonline.learning.sequences import FirstPass, Sequences, cut, first_pass, reference_logits
 from mineonline.policies.actor import Actor, ActorState
 from mineonline.policies.policy import Policy
 from mineonline.settings.config import AuxiliaryConfig, ObjectiveConfig, OptimizerConfig, ReferenceConfig
@@ -208,12 +208,15 @@ class PPO(lightning.LightningModule):
         settings = self.auxiliary
         with torch.no_grad():
             chunks = torch.arange(len(sequences)).chunk(self.optimizer.minibatches * self.optimizer.accumulate)
-            before = torch.cat([logits_of(self.policy, sequences[index].to(self.device)) for index in chunks])
+            parts = (sequences[index].to(self.device) for index in chunks)
+            before = torch.cat([self.policy(p.observation, p.first_BT, p.memory).logits for p in parts])
         sequences = replace(sequences, reference_logits=before)
         for index, decisions in self._minibatches_and_decisions(sequences, generator, epochs=settings.epochs):
             optimizer.zero_grad()
-            parts = index.chunk(self.optimizer.accumulate)
-            self._accumulate(optimizer, [partial(self._auxiliary_loss, sequences[part], decisions) for part in parts])
+            self._accumulate(optimizer, [
+                partial(self._auxiliary_loss, sequences[part], decisions)
+                for part in index.chunk(self.optimizer.accumulate)
+            ])  # fmt: skip
             self._step(optimizer, fragments)
 
     def _auxiliary_loss(self, part: Sequences, decisions: Tensor) -> Tensor:

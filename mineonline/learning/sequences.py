@@ -93,12 +93,6 @@ def first_pass(policy: Policy, fragments: Fragments, context: int) -> FirstPass:
 
 
 @torch.no_grad()
-def logits_of(policy: Policy, part: Sequences) -> Tensor:
-    """(S, C, ...) logits of the policy for sequences on its device."""
-    return policy(part.observation, part.first_BT, part.memory).logits  # type: ignore[no-any-return]
-
-
-@torch.no_grad()
 def reference_logits(reference: Policy, fragments: Fragments, context: int) -> Tensor:
     """(B, T, ...) logits of the reference policy, with its own memory; on the policy's device."""
     logits = []

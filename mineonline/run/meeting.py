@@ -86,7 +86,7 @@ class Rendezvous:
             self._over.set()
             signal.set_wakeup_fd(self._before)
             os.write(self._write, b"\0")  # wakes the thread
-            self._thread.join()
+            self._thread.join(_GRACE_S)
             os.close(self._write)
             os.close(self._signals)
 

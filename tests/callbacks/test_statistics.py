@@ -1,7 +1,6 @@
 """What `metrics.csv` says of episodes, across a resume."""
 
 import pytest
-import torch
 
 from mineonline.callbacks.statistics import Statistics
 from mineonline.fragment import Episode
@@ -38,14 +37,3 @@ def test_means_over_the_last_episodes_go_on_after_a_resume_as_if_nothing_had_hap
         assert [row[name] for row in parts] == [row[name] for row in whole], name
     # the last 100 episodes came with four batches
     assert [row["episode/return"] for row in whole] == ["0", "0.5", "1", "1.5", "2.5", "3.5", "4.5", "5.5"]
-
-
-def test_a_checkpoint_of_an_earlier_version_has_no_window(tmp_path):
-    (tmp_path / "run").mkdir()
-    metrics_of(tmp_path / "run", 2)
-    file = tmp_path / "run" / "last.ckpt"
-    checkpoint = torch.load(file, weights_only=True)
-    del checkpoint["callbacks"]["Statistics"]["window"]
-    torch.save(checkpoint, file)
-    rows = metrics_of(tmp_path / "run", 3, resume_at=2)
-    assert (rows[2]["episodes"], rows[2]["episode/return"]) == ("90", "2")
