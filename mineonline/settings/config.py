@@ -80,7 +80,7 @@ class CollectorConfig(Section, frozen=True):
     count: int
     """Collector processes that the trainer starts and supervises. 0: start none, and wait for collectors to join."""
     spare: bool
-    """Keep one more collector process that has done its imports and waits, for 500 MB of memory: it takes the place of
+    """Keep one more collector process that has done its imports and waits, for 520 MB of memory: it takes the place of
     the next one that ends, within 2 s instead of many."""
     workers: int
     """Processes per collector that step environments, each with its own copy of the policy."""
