@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from mineonline.errors import MineonlineError
+from mineonline.errors import ConfigError, MineonlineError
 
 _RANKS = ("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "SLURM_PROCID")
 """Each is 0, or not set, in rank 0."""
@@ -34,10 +35,37 @@ def external_launch() -> Launch | None:
     return Launch("srun", tasks, int(os.environ["SLURM_STEP_NUM_NODES"])) if tasks > 1 else None
 
 
+def own_rank() -> int:
+    """The rank of this process among those of `external_launch`."""
+    return int(os.environ["RANK" if "TORCHELASTIC_RUN_ID" in os.environ else "SLURM_PROCID"])
+
+
+def meeting_point() -> tuple[str, int]:
+    """Host and port where rank 0 listens for the other ranks of `external_launch`; under srun, as Lightning chooses."""
+    host = os.environ.get("MASTER_ADDR") or first_slurm_node()
+    return host, int(os.environ.get("MASTER_PORT") or 15000 + int(os.environ["SLURM_JOB_ID"][-4:]))
+
+
 def first_slurm_node() -> str:
-    """Host name of the step's first node, where its rank 0 is. Lightning misreads some lists of nodes."""
+    """Host name of the step's first node, where its rank 0 is. Lightning misreads some lists of nodes.
+
+    ConfigError where Slurm's commands are missing, as in a container.
+    """
+    nodes = slurm_nodes()
+    if not nodes:
+        raise ConfigError(
+            "there is no scontrol in PATH to say which node is the first. In the job, before srun:  "
+            "export MASTER_ADDR=$(hostname)"
+        )
+    return nodes[0]
+
+
+def slurm_nodes() -> list[str]:
+    """Host names of the step's nodes, in order of rank; none without Slurm or its commands."""
+    if "SLURM_STEP_NODELIST" not in os.environ or shutil.which("scontrol") is None:
+        return []
     listed = ["scontrol", "show", "hostnames", os.environ["SLURM_STEP_NODELIST"]]
-    return subprocess.run(listed, capture_output=True, text=True, check=True, timeout=60).stdout.split()[0]
+    return subprocess.run(listed, capture_output=True, text=True, check=True, timeout=60).stdout.split()
 
 
 def is_rank_zero() -> bool:
