@@ -39,8 +39,8 @@ The ranks of a node with GPUs use it too (NCCL)."""
 FOLDER_BYTES = 5 * 10**9
 """A checkpoint is written beside the one before it: of VPT 1x, with its optimiser, 0.9 GB each."""
 OPEN_FILES = 1024
-"""In the default run a collector has 110, about 45 for each worker, since each shared tensor is one; a trainer has 30,
-and a few more for each collector."""
+"""A trainer has 25 open, and 5 more for each collector. A collector has 30, and 40 more for each worker: each shared
+tensor is one."""
 CLOCK_S = 2.0
 """By which two clocks may differ: `checkpoint=latest` and a requeued job compare times of files."""
 _COMMAND_TIMEOUT_S = 60

@@ -7,7 +7,8 @@
     connects to the clock of each other one,         (so does rank 0)
     looks for that file
     report                                     ───▶  waits for those that came
-    left                                       ───▶  ends
+                                               ◀───  end
+    left                                       ───▶  leaves, and its store with it
 
 All of it goes through a torch.distributed.TCPStore of rank 0 (or of torchrun), as JSON: nothing is unpickled.
 """
@@ -43,8 +44,7 @@ if TYPE_CHECKING:  # takes a second to import, and one node alone does not need 
 _ROUTE_TIMEOUT_S = 10.0
 _FOLDER_TIMEOUT_S = 10.0
 """A shared folder may show a new file seconds late."""
-_REPORT_TIMEOUT_S = 60.0
-"""After the roll, for what each node then does, above the two."""
+_REPORT_TIMEOUT_S = _ROUTE_TIMEOUT_S + _FOLDER_TIMEOUT_S + 10.0
 _POLL_S = 0.1
 _TIME = struct.Struct("!d")
 _CONNECTIONS = 64
@@ -97,22 +97,20 @@ def meet_nodes(own: NodeReport, ranks: int, folder: Path, timeout_s: float) -> l
                 roll = _Roll(hellos, stack.enter_context(_locked_file(folder)))
                 store.set("roll", _text(roll))
             else:
-                # as long as rank 0 may wait for others, after the time in which it came itself
-                called = _wait(store, ["roll"], 2 * timeout_s + _REPORT_TIMEOUT_S)
+                called = _wait(store, ["roll"], timeout_s + _ROUTE_TIMEOUT_S)  # rank 0 waits as long for others
                 if not called:
-                    raise EnvError(f"rank 0 has not gone on within {2 * timeout_s + _REPORT_TIMEOUT_S:.0f} s")
+                    raise EnvError(f"rank {own.rank} ({own.node}) has met rank 0, which then said nothing more")
                 roll = msgspec.json.decode(called["roll"], type=_Roll)
             report = msgspec.structs.replace(own, checks=own.checks + _check_others(own.rank, roll, folder))
             store.set(f"report/{own.rank}", _text(report))
             if own.rank > 0:
-                # the clock is needed until all have looked at it
-                _wait(store, ["end"], _REPORT_TIMEOUT_S + _ROUTE_TIMEOUT_S + _FOLDER_TIMEOUT_S)
+                _wait(store, ["end"], _REPORT_TIMEOUT_S)  # others may still ask for the time
                 store.set(f"left/{own.rank}", "")
                 return []
-            within_s = _REPORT_TIMEOUT_S + _ROUTE_TIMEOUT_S + _FOLDER_TIMEOUT_S
-            found = _wait(store, [f"report/{rank}" for rank in roll.came], within_s)
+            found = _wait(store, [f"report/{rank}" for rank in roll.came], _REPORT_TIMEOUT_S)
             store.set("end", "")
-            _wait(store, [f"left/{rank}" for rank in roll.came if rank > 0], _ROUTE_TIMEOUT_S)
+            there = [int(key.partition("/")[2]) for key in found]
+            _wait(store, [f"left/{rank}" for rank in there if rank > 0], _REPORT_TIMEOUT_S)
         reports = [msgspec.json.decode(each, type=NodeReport) for each in found.values()]
         absent = [_absent(rank, ranks, roll, timeout_s) for rank in range(ranks) if f"report/{rank}" not in found]
         return compare_versions(sorted([*reports, *absent], key=lambda each: each.rank))
@@ -225,8 +223,9 @@ def _check_others(rank: int, roll: _Roll, folder: Path) -> list[Check]:
     """What this rank finds out about the way to the others, and whether they share `folder`."""
     others = {other: hello for other, hello in roll.came.items() if other != rank}
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
-        answers = dict(zip(others, pool.map(_ask_time, others.values()), strict=True))
-    findings = [routes({roll.came[other].node: answer for other, answer in answers.items()})]
+        asked = pool.map(lambda hello: ask_time(hello.host, hello.port), others.values())
+        answers = dict(zip(others, asked, strict=True))
+    findings = [routes({f"{others[other].node} (rank {other})": answer for other, answer in answers.items()})]
     if rank > 0:
         first = answers.get(0)
         if isinstance(first, tuple):
@@ -238,18 +237,21 @@ def _check_others(rank: int, roll: _Roll, folder: Path) -> list[Check]:
     return [Check(SEVERAL_NODES, each.name, True, each.found, each.cure) for each in findings]
 
 
-def _ask_time(hello: _Hello) -> tuple[float, float] | str:
-    """By how many seconds this node is ahead of that one, or up to how many less; or why it cannot be reached."""
-    if not hello.port:
+def ask_time(host: str, port: int) -> tuple[float, float] | str:
+    """By how many seconds this node is ahead of that one, or up to how many less; or why it cannot be reached.
+
+    `port`: 0 if the node has found no address to listen at.
+    """
+    if not port:
         return "it has no address"
     before = time.time()
     try:
-        with socket.create_connection((hello.host, hello.port), timeout=_ROUTE_TIMEOUT_S) as connection:
+        with socket.create_connection((host, port), timeout=_ROUTE_TIMEOUT_S) as connection:
             message = connection.recv(_TIME.size, socket.MSG_WAITALL)
     except OSError as error:
-        return f"{hello.host}: {error}"
+        return f"{host}:{port}: {error}"
     if len(message) < _TIME.size:
-        return f"{hello.host}: it hung up"
+        return f"{host}:{port}: it hung up"
     after = time.time()
     (there,) = _TIME.unpack(message)
     return after - there, after - before
@@ -257,12 +259,12 @@ def _ask_time(hello: _Hello) -> tuple[float, float] | str:
 
 def routes(answers: dict[str, tuple[float, float] | str]) -> Finding:
     """`answers`: other node -> what its clock said, or why it said nothing."""
-    failed = [f"{node} ({answer})" for node, answer in answers.items() if isinstance(answer, str)]
+    failed = [f"{node}, {answer}" for node, answer in answers.items() if isinstance(answer, str)]
     if failed:
         return Finding(
-            "routes", f"none to {', '.join(failed)}",
-            "Let the nodes reach one another at all ports (a firewall?), or choose the network: MASTER_ADDR=<address of "
-            "the first node in it>, GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME=<interface>",
+            "routes", f"none to {'; none to '.join(failed)}",
+            "Let the nodes reach one another at all ports (a firewall?), or choose the network: MASTER_ADDR=<the first "
+            "node's address in it>, GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME=<interface>",
         )  # fmt: skip
     return Finding("routes", f"to {len(answers)} of {len(answers)}")
 

@@ -43,6 +43,7 @@ def examine(folder: Path, *, engines: int, needed: Sequence[str], timeout_s: flo
     if launch is not None:
         # so that the address of a node is the one by which it reaches rank 0's
         os.environ["MASTER_ADDR"], _ = meeting_point()
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch's store warns of addresses without a name
     versions = {"python": sys.version.split()[0]}
     versions |= {name: importlib.metadata.version(name) for name in ("mineonline", *_HELD)}
     checks = check_node(folder, engines=engines, nodes=ranks, needed=needed)
