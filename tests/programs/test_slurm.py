@@ -132,4 +132,4 @@ def test_the_doctor_shows_both_nodes_of_a_job(cluster, tmp_path):
     assert rows[""] == ["n1", "n2"]
     assert rows["routes"] == ["routes", *["to", "1", "of", "1"] * 2]
     assert rows["address"][1] != rows["address"][2]
-    assert rows["host name"][1:3] == ["n1", "is"]
+    assert rows["host name"][2:4] == ["n1", "is"]
