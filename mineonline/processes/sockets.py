@@ -179,6 +179,17 @@ def connect(
     return connected
 
 
+def listens(address: str) -> bool:
+    """Whether a process listens on this unix socket of this machine."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(address.removeprefix("ipc://"))
+        except OSError:
+            return False
+        return True
+
+
 class _OneClient:
     """Lets in whoever holds the run's client key."""
 

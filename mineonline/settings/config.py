@@ -259,6 +259,14 @@ class OfflineConfig(Section, frozen=True):
     """Recorded fragments that each optimiser step draws at random."""
 
 
+class WeightsConfig(Section, frozen=True):
+    """How the learner's weights reach the collectors."""
+
+    dtype: Literal["float32", "bfloat16"]
+    """Of the policy's parameters in messages. `bfloat16` halves what is sent. Collectors then play with the rounded
+    parameters: the ratio is exact, since it is taken to what they played with, but it is not 1 at lag 0."""
+
+
 class NetworkConfig(Section, frozen=True):
     """Where the trainer listens for collectors."""
 
@@ -331,6 +339,7 @@ class Config(Section, frozen=True):
     auxiliary: AuxiliaryConfig
     reference: ReferenceConfig
     offline: OfflineConfig
+    weights: WeightsConfig
     network: NetworkConfig
     video: VideoConfig
     checkpointing: CheckpointConfig
