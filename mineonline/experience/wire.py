@@ -153,6 +153,7 @@ class RankLinks:
         # each handshake reopens the window: what was in flight when a connection broke is lost, and never answered
         self._monitors = [link.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED) for link in self._links]
         for link, address in zip(self._links, addresses, strict=True):
+            link.ipv6 = "[" in address
             link.connect(address)
         self._connected = [False] * len(self._links)
         self._in_flight: list[deque[Answered]] = [deque() for _ in self._links]

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import time
 from contextlib import suppress
@@ -16,7 +17,7 @@ import zmq
 
 from mineonline.errors import CollectorError, ConfigError
 from mineonline.processes.join import DONE_FILE, JOIN_FILE, RunComplete, Welcome, join, request_of
-from mineonline.processes.sockets import KEYS_FILE, Keys, listens
+from mineonline.processes.sockets import KEYS_FILE, KEYS_VARIABLE, Keys, keys_file, listens
 
 log = logging.getLogger(__name__)
 
@@ -78,12 +79,14 @@ class Joiner:
     def _find(self) -> tuple[str, Keys | None]:
         run = self._run
         if "://" in run:
-            keys = Keys.load(Path(self._keys)) if self._keys else None
-            if self._keys and keys is None:
-                raise ConfigError(f"keys={self._keys}: there is no such file.")
+            file = self._keys or os.environ.get(KEYS_VARIABLE)
+            keys = Keys.load(Path(file)) if file else None
+            if file and keys is None:
+                raise ConfigError(f"keys={file}: there is no such file.")
             if run.startswith("tcp://") and keys is None:
                 raise ConfigError(
-                    f"run={run}: add keys=<{KEYS_FILE} of the run folder>; without them the trainer does not answer."
+                    f"run={run}: add keys=<{KEYS_FILE} of the run folder>, or set {KEYS_VARIABLE} to that file; "
+                    "without them the trainer does not answer."
                 )
             return run, keys
         folder = Path(run)
@@ -96,7 +99,7 @@ class Joiner:
             address = self._current_address()
             if address is not None:
                 # unix sockets have no keys: a relay's, and those of a trainer that listens on its own machine only
-                return address, Keys.load(folder / KEYS_FILE) if address.startswith("tcp://") else None
+                return address, Keys.load(keys_file(folder)) if address.startswith("tcp://") else None
             if time.monotonic() > deadline:
                 raise ConfigError(f"run={run}: no trainer has written {JOIN_FILE} there in {PATIENCE_S:.0f} s.")
             time.sleep(_LOOK_EVERY_S)

@@ -271,9 +271,10 @@ class NetworkConfig(Section, frozen=True):
     """Where the trainer listens for collectors."""
 
     host: str | None
-    """None: collectors on this machine only, over unix sockets. An address of this machine: collectors elsewhere can
-    join too, over tcp, authenticated with the keys in the run folder. `auto`: each rank uses the address of its machine
-    that others reach it by. With `trainer.num_nodes` > 1 it must be given."""
+    """None: collectors on this machine only, over unix sockets. An address of this machine (IPv4, IPv6, a host name),
+    or the name of a network interface that all nodes have, such as `ib0`: collectors elsewhere can join too, over tcp,
+    authenticated with the keys in the run folder. `auto`: each rank uses the address of its machine that others reach
+    it by. With `trainer.num_nodes` > 1 it must be given."""
     port: int
     """Port of the join server when `host` is given. 0: any free port."""
     ranks_timeout_s: float
