@@ -36,9 +36,11 @@ class PublishWeights(IterationCallback):
     for it to come back.
     """
 
-    def __init__(self, publisher: WeightsPublisher, stop: StopRequest) -> None:
+    def __init__(self, publisher: WeightsPublisher, stop: StopRequest, dtype: torch.dtype) -> None:
+        """`dtype`: of the policy's parameters in messages."""
         self._publisher = publisher
         self._stop = stop
+        self._dtype = dtype
         self._version = -1
 
     def started(self, trainer: lightning.Trainer, learner: PPO) -> None:
@@ -53,7 +55,7 @@ class PublishWeights(IterationCallback):
 
     def _publish(self, learner: PPO, *, done: bool = False) -> None:
         self._version = learner.version
-        state = learner.published()
+        state = learner.published(self._dtype)
         self._publisher.publish(
             self._version, state.policy, constant=state.reference, constant_version=learner.reference_version, done=done
         )

@@ -33,7 +33,7 @@ from torchrl.collectors import MultiSyncCollector
 from mineonline.errors import CollectorError, EnvError, MineonlineError
 from mineonline.experience.episodes import EpisodeScores
 from mineonline.experience.rollout import BuildEnv, FragmentCollector, RolloutSettings, build_torchrl_env, start_worker
-from mineonline.experience.wire import Header, RankLinks, encode
+from mineonline.experience.wire import TAKEN, Header, RankLinks, encode
 from mineonline.fragment import EnvFailure, Episode, Report, TensorField, Timing
 from mineonline.policies.actor import Actor
 from mineonline.processes import fork_server
@@ -274,8 +274,8 @@ class FragmentSender:
         """
         taken: Counter[int] = Counter()
 
-        def count(n: int, was_taken: bool) -> None:
-            taken[n] += was_taken
+        def count(n: int, answer: bytes) -> None:
+            taken[n] += answer == TAKEN
 
         wanted: set[int] | None = None
         while wanted is None or wanted:
@@ -286,12 +286,12 @@ class FragmentSender:
 
     def send(
         self, rollout: dict[str, Tensor], alive: Callable[[], None], *, wanted: set[int] | None = None,
-        answered: Callable[[int, bool], None] = lambda n, taken: None,
+        answered: Callable[[int, bytes], None] = lambda n, answer: None,
     ) -> None:  # fmt: skip
         """Send the fragments of a rollout. Waits while all ranks are full, and calls `alive` at least every 0.1 s.
 
         `alive` may raise to give up. `wanted`: environments, by number in this collector, whose fragments are sent; all
-        if None. `answered`: told for each of them whether its fragment was taken in.
+        if None. `answered`: told the answer to the fragment of each.
         """
         now = time.perf_counter()
         timing = Timing(

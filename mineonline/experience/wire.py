@@ -38,13 +38,14 @@ log = logging.getLogger(__name__)
 
 WINDOW = 2
 """Fragments in flight to a rank: one travels while the other is taken in."""
-TAKEN, REFUSED = b"t", b"r"
-"""The answers to a fragment; a rank answers each collector in the order in which it sent."""
-Answered = Callable[[bool], None]
-"""Told whether a fragment was taken; a fragment that was lost with its connection was not."""
+TAKEN, REFUSED, LOST = b"t", b"r", b"l"
+"""The answers to a fragment: a rank answers each collector in the order in which it sent. LOST comes from a relay: its
+connection to the rank broke while the fragment was in flight."""
+Answered = Callable[[bytes], None]
+"""Told the answer to a fragment; LOST if it was in flight when the connection broke."""
 
 
-def _forget(taken: bool) -> None:
+def _forget(answer: bytes) -> None:
     pass
 
 
@@ -140,21 +141,29 @@ def _tensor(buffer: Any, field: TensorField) -> Tensor:
 class RankLinks:
     """The collector's end: sends each fragment to the next rank that has room for it. Belongs to one thread."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], addresses: Sequence[str], keys: Keys | None) -> None:
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], addresses: Sequence[str], keys: Keys | None, *,
+        window: int = WINDOW,
+    ) -> None:  # fmt: skip
+        """`window`: fragments in flight to a rank."""
         # twice the window, so that only a broken connection refuses a fragment
-        options: dict[int, int] = {zmq.SNDHWM: 2 * WINDOW, zmq.IMMEDIATE: 1}
+        options: dict[int, int] = {zmq.SNDHWM: 2 * window, zmq.IMMEDIATE: 1}
+        self._window = window
         self._links = [connect(context, zmq.DEALER, [], keys, options) for _ in addresses]
         # each handshake reopens the window: what was in flight when a connection broke is lost, and never answered
         self._monitors = [link.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED) for link in self._links]
         for link, address in zip(self._links, addresses, strict=True):
+            link.ipv6 = "[" in address
             link.connect(address)
         self._connected = [False] * len(self._links)
         self._in_flight: list[deque[Answered]] = [deque() for _ in self._links]
         self._next = 0
         self.lost = 0
         """Fragments in flight when a connection broke, not reported yet; their ranks may have taken some of them."""
+        self.sockets = (*self._links, *self._monitors)
+        """What to wait for while there is no room."""
         self._poller = zmq.Poller()
-        for waiting in (*self._links, *self._monitors):
+        for waiting in self.sockets:
             self._poller.register(waiting, zmq.POLLIN)
 
     def send(self, frames: list[Any], alive: Callable[[], None], answered: Answered = _forget) -> None:
@@ -163,9 +172,14 @@ class RankLinks:
         Waits while no rank has room, and calls `alive` at least every 0.1 s; `alive` may raise to give up. `answered`
         is called later, during `send` or `settle`.
         """
-        while not self._try(frames, answered):
+        while not self.offer(frames, answered):
             self._poller.poll(100)
             alive()
+
+    def has_room(self) -> bool:
+        """Take in answers and new connections; whether a rank has room."""
+        self._look()
+        return self._choose() is not None
 
     def settle(self, alive: Callable[[], None]) -> None:
         """Wait until every fragment is answered. Calls `alive` as `send` does."""
@@ -182,7 +196,8 @@ class RankLinks:
             monitor.close(linger=0)
             link.close(linger=0)
 
-    def _try(self, frames: list[Any], answered: Answered) -> bool:
+    def offer(self, frames: list[Any], answered: Answered) -> bool:
+        """As `send`, but if no rank has room, False at once."""
         self._look()
         rank = self._choose()
         if rank is None:
@@ -205,15 +220,18 @@ class RankLinks:
                 self._connected[rank] = True
                 self.lost += len(in_flight)
                 while in_flight:
-                    in_flight.popleft()(False)
+                    in_flight.popleft()(LOST)
             while link.poll(0):
-                taken = link.recv() == TAKEN
+                answer = link.recv()
                 if in_flight:  # otherwise a connection that broke has left it behind
-                    in_flight.popleft()(taken)
+                    self.lost += answer == LOST
+                    in_flight.popleft()(answer)
 
     def _choose(self) -> int | None:
         order = [(self._next + i) % len(self._links) for i in range(len(self._links))]
-        return next((rank for rank in order if self._connected[rank] and len(self._in_flight[rank]) < WINDOW), None)
+        return next(
+            (rank for rank in order if self._connected[rank] and len(self._in_flight[rank]) < self._window), None
+        )
 
 
 class Receiver:
@@ -233,8 +251,9 @@ class Receiver:
         actions: dict[str, ActionSpec],
         statistics: tuple[str, ...],
     ) -> None:
-        largest = 2**20 + max(field.nbytes for field in schema)
-        options: dict[int, int] = {zmq.RCVHWM: WINDOW, zmq.MAXMSGSIZE: largest}
+        self.largest_frame = 2**20 + max(field.nbytes for field in schema)
+        """Bytes. ZeroMQ cuts off who sends a larger one."""
+        options: dict[int, int] = {zmq.RCVHWM: WINDOW, zmq.MAXMSGSIZE: self.largest_frame}
         self._socket = network.bind(zmq.ROUTER, f"experience-{rank}", options=options)
         self.address = network.address_of(self._socket)
         self._buffer = buffer

@@ -139,9 +139,9 @@ class PPO(lightning.LightningModule):
         """Whether only the value is learnt in this iteration."""
         return self.iteration < self.objective.value_warmup
 
-    def published(self) -> ActorState:
-        """The networks that the collectors get."""
-        return Actor(self.policy, self.reference).parts()
+    def published(self, dtype: torch.dtype = torch.float32) -> ActorState:
+        """The networks that the collectors get, with the policy's parameters as `dtype`."""
+        return Actor(self.policy, self.reference).parts(dtype)
 
     @property
     def reference_version(self) -> int:

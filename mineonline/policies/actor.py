@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from mineonline.envs.contract import EnvSpec
@@ -31,10 +32,17 @@ class Actor(nn.Module):
         self.policy = policy
         self.reference = reference if reference is not None and reference.memory_spec else None
 
-    def parts(self) -> ActorState:
-        """The state, as views of the tensors."""
+    def parts(self, dtype: torch.dtype = torch.float32) -> ActorState:
+        """The state, as views of the tensors. Parameters of the policy that are float32 are copied to `dtype`.
+
+        Buffers, such as the scale of normalised values, and the reference keep their precision.
+        """
+        rounded = {name for name, tensor in self.policy.named_parameters("policy") if tensor.dtype == torch.float32}
         state = self.state_dict()
-        moving = {name: tensor for name, tensor in state.items() if name.startswith("policy.")}
+        moving = {
+            name: tensor.to(dtype) if name in rounded else tensor
+            for name, tensor in state.items() if name.startswith("policy.")
+        }  # fmt: skip
         return ActorState(moving, {name: tensor for name, tensor in state.items() if name not in moving})
 
     def schema(self, env: EnvSpec, length: int) -> tuple[TensorField, ...]:

@@ -1,7 +1,7 @@
 """How a collector joins a run: it knows one address and gets everything else in the answer.
 
-Rank 0 answers on a REP socket. The collectors that the trainer starts are given its address; others read it from the
-file `join` in the run folder.
+Rank 0 answers. The collectors that the trainer starts are given its address; others read it from the file `join` in the
+run folder. A relay answers for rank 0 on its node, and writes its address to another file there (`run/joining.py`).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from pathlib import Path
 import msgspec
 import zmq
 
-from mineonline.errors import DECODE_ERRORS, CollectorError
+from mineonline.errors import DECODE_ERRORS
 from mineonline.processes.logs import Repeats
 from mineonline.processes.sockets import Keys, Network, connect
 from mineonline.processes.threads import ServiceThread
 
 log = logging.getLogger(__name__)
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 """Covers every message between trainer and collectors, here and on both paths. Raise it when a message changes."""
 _LONGEST_REQUEST = 2**16
 """Bytes. ZeroMQ cuts off whoever sends more, before it is read."""
@@ -52,10 +52,8 @@ class Request(msgspec.Struct, frozen=True, tag="request"):
     """Nanoseconds: the same whenever this collector repeats an unanswered request, so that it is counted once."""
     lost: str = ""
     """Why its workers ended, if it joins again because it lost them."""
-
-
-Refuses = Callable[[Request], str | None]
-"""Why a collector cannot join, or None if it can."""
+    relay: bool = False
+    """It is a relay, which only needs the addresses."""
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
@@ -63,13 +61,15 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
 
     run_id: str
     collector_id: int
-    """Unique in the run: it decides the seeds of the collector's environments."""
+    """Unique in the run: it decides the seeds of the collector's environments. -1 for a relay."""
     config: str
     """The resolved configuration, as JSON."""
     experience: tuple[str, ...]
     """Addresses of the ranks' receivers."""
     weights: str
     """Address of the publisher."""
+    largest_frame: int
+    """Bytes. A receiver cuts off who sends a larger one."""
 
 
 class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
@@ -83,27 +83,22 @@ _request = msgspec.msgpack.Decoder(Request)
 
 
 class JoinServer:
-    """Answers collectors in a thread, from `open` until `close`. Collectors that ask earlier wait."""
+    """Answers who wants to join, in a thread, from `open` until `close`. Who asks earlier waits."""
 
-    def __init__(self, network: Network, port: int) -> None:
-        self._socket = network.bind(zmq.REP, "join", port=port, options={zmq.MAXMSGSIZE: _LONGEST_REQUEST})
+    def __init__(self, network: Network, port: int = 0) -> None:
+        self._socket = network.bind(zmq.ROUTER, "join", port=port, options={zmq.MAXMSGSIZE: _LONGEST_REQUEST})
         self.address = network.address_of(self._socket)
         self._stop = threading.Event()
         self._repeats = Repeats(log)
         self._thread: ServiceThread | None = None
         self._file: Path | None = None
-        self.joined = 0
-        """Collectors so far; one that joins again counts again."""
-        self._ids: dict[tuple[str, int, int], int] = {}
-        self.restarts = 0
-        """How many of them had lost their workers."""
 
-    def open(self, welcome: Callable[[int], Welcome], run_dir: Path, refuses: Refuses = lambda request: None) -> None:
-        """Start answering, and write the address file. `welcome` makes the answer for a collector id."""
-        partial = run_dir / f".{JOIN_FILE}.{os.getpid()}"
+    def open(self, answer: Callable[[Request], Welcome | Refusal | None], file: Path) -> None:
+        """Start answering, and write the address to `file`. `answer` None: no answer, so that it is asked again."""
+        partial = file.with_name(f".{file.name}.{os.getpid()}")
         partial.write_text(self.address)
-        self._file = partial.replace(run_dir / JOIN_FILE)
-        self._thread = ServiceThread(lambda: self._serve(welcome, refuses), "join-server")
+        self._file = partial.replace(file)
+        self._thread = ServiceThread(lambda: self._serve(answer), "join-server")
         self._thread.start()
 
     def check(self) -> None:
@@ -114,66 +109,85 @@ class JoinServer:
     def close(self) -> None:
         """Stop the thread (at most 10 s, usually at once), close the socket and remove the address file."""
         self._stop.set()
+        if self._file is not None:
+            self._file.unlink(missing_ok=True)
         if self._thread is not None:
             self._thread.join(10.0)
         self._socket.close(linger=0)
-        if self._file is not None:
-            self._file.unlink(missing_ok=True)
 
-    def _serve(self, welcome: Callable[[int], Welcome], refuses: Refuses) -> None:
+    def _serve(self, answer: Callable[[Request], Welcome | Refusal | None]) -> None:
         while not self._stop.is_set():
             if self._socket.poll(200):
-                message = b"".join(self._socket.recv_multipart())  # of one part, if it is a request
-                self._socket.send(msgspec.msgpack.encode(self._answer(message, welcome, refuses)))
+                asker, *parts = self._socket.recv_multipart()
+                message = b"".join(parts[1:])  # after the empty part that a REQ socket puts first
+                reply = self._answer(message, answer)
+                if reply is not None:
+                    self._socket.send_multipart([asker, b"", msgspec.msgpack.encode(reply)])
 
-    def _answer(self, message: bytes, welcome: Callable[[int], Welcome], refuses: Refuses) -> Welcome | Refusal:
+    def _answer(
+        self, message: bytes, answer: Callable[[Request], Welcome | Refusal | None]
+    ) -> Welcome | Refusal | None:
         try:
             request = _request.decode(message)
         except DECODE_ERRORS as error:
             self._repeats.warning("refused a message to the join server", str(error))
             return Refusal(f"not a join request ({error}). Install the same mineonline on both.")
         if request.protocol_version != PROTOCOL_VERSION:
-            reason: str | None = (
+            reply: Welcome | Refusal | None = Refusal(
                 f"the trainer speaks protocol version {PROTOCOL_VERSION}, the collector {request.protocol_version}: "
                 "install the same mineonline on both."
             )
         else:
-            reason = refuses(request)
-        if reason is not None:
-            self._repeats.warning("refused a collector", reason)
-            return Refusal(reason)
+            reply = answer(request)
+        if isinstance(reply, Refusal):
+            self._repeats.warning("refused a collector", reply.reason)
+        return reply
+
+
+class Admissions:
+    """Numbers the collectors that join rank 0."""
+
+    def __init__(self) -> None:
+        self._repeats = Repeats(log)
+        self._ids: dict[tuple[str, int, int], int] = {}
+        self.joined = 0
+        """Collectors so far; one that joins again counts again."""
+        self.restarts = 0
+        """How many of them had lost their workers."""
+
+    def number(self, request: Request) -> int:
+        """The number of the collector that asks, from 0; the same if it asks again. -1 for a relay."""
+        if request.relay:
+            log.info("a relay on %s", request.host)
+            return -1
         asker = (request.host, request.pid, request.asked_at)
-        if asker in self._ids:
-            return welcome(self._ids[asker])
-        if request.lost:
-            self._repeats.warning("a collector lost its workers and starts new ones", f"{request.host}: {request.lost}")
-            self.restarts += 1
-        self._ids[asker] = self.joined
-        self.joined += 1
-        return welcome(self._ids[asker])
+        if asker not in self._ids:
+            if request.lost:
+                what = "a collector lost its workers and starts new ones"
+                self._repeats.warning(what, f"{request.host}: {request.lost}")
+                self.restarts += 1
+            self._ids[asker] = self.joined
+            self.joined += 1
+        return self._ids[asker]
+
+
+def request_of(*, asked_at: int, lost: str = "", relay: bool = False) -> Request:
+    """What this process asks with."""
+    return Request(PROTOCOL_VERSION, socket.gethostname(), os.getpid(), asked_at, lost[:1000], relay)
 
 
 def join(
-    context: zmq.Context[zmq.Socket[bytes]], address: str, keys: Keys | None, *, asked_at: int, timeout_s: float,
-    moved: Callable[[], bool] = lambda: False, lost: str = "",
-) -> Welcome | None:  # fmt: skip
-    """Ask to join. None if nobody answers within `timeout_s`, or if `moved` returns True, which is asked every 0.2 s.
-
-    `asked_at`: the same for every repetition. `lost`: why its workers ended, if that is why this collector joins again.
-    CollectorError if the trainer refuses.
-    """
-    request = connect(context, zmq.REQ, [address], keys)
+    context: zmq.Context[zmq.Socket[bytes]], address: str, keys: Keys | None, request: Request, *, timeout_s: float,
+    moved: Callable[[], bool] = lambda: False,
+) -> Welcome | Refusal | None:  # fmt: skip
+    """Ask to join. None if nobody answers within `timeout_s`, or if `moved`, which is called every 0.2 s, is True."""
+    asking = connect(context, zmq.REQ, [address], keys)
     deadline = time.monotonic() + timeout_s
     try:
-        request.send(
-            msgspec.msgpack.encode(Request(PROTOCOL_VERSION, socket.gethostname(), os.getpid(), asked_at, lost[:1000]))
-        )
-        while not request.poll(200):
+        asking.send(msgspec.msgpack.encode(request))
+        while not asking.poll(200):
             if time.monotonic() > deadline or moved():
                 return None
-        answer = _reply.decode(request.recv())
+        return _reply.decode(asking.recv())
     finally:
-        request.close(linger=0)
-    if isinstance(answer, Refusal):
-        raise CollectorError(f"{address} refused this collector: {answer.reason}")
-    return answer
+        asking.close(linger=0)

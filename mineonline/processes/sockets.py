@@ -25,6 +25,8 @@ from mineonline.processes.logs import Repeats
 log = logging.getLogger(__name__)
 
 KEYS_FILE = "keys.json"
+KEYS_VARIABLE = "MINEONLINE_KEYS"
+"""Environment variable: the file of the keys, if it is not the one in the run folder."""
 AUTO = "auto"
 """As `network.host`: the address that `own_address` finds."""
 _ELSEWHERE = "192.0.2.1"
@@ -50,16 +52,24 @@ class Keys(msgspec.Struct, frozen=True):
             raise ConfigError(f"{file} is not the {KEYS_FILE} of a run ({error}).") from None
 
     @staticmethod
-    def load_or_make(run_dir: Path) -> Keys:
-        """The keys of a run; the first call writes them, readable by the user alone."""
-        known = Keys.load(run_dir / KEYS_FILE)
+    def load_or_make(file: Path) -> Keys:
+        """The keys in a file; the first call writes it, readable by the user alone."""
+        known = Keys.load(file)
         if known:
             return known
         keys = Keys(*(part.decode() for _ in range(2) for part in zmq.curve_keypair()))
-        descriptor = os.open(run_dir / KEYS_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(keys))
+        try:
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            raise ConfigError(f"the keys cannot be written to {file} ({error}).") from None
+        with open(descriptor, "wb") as opened:
+            opened.write(msgspec.json.encode(keys))
         return keys
+
+
+def keys_file(run_dir: Path) -> Path:
+    """Where the keys of a run are: MINEONLINE_KEYS, or a file in the run folder."""
+    return Path(os.environ.get(KEYS_VARIABLE) or run_dir / KEYS_FILE)
 
 
 def own_address() -> str:
@@ -90,7 +100,7 @@ class Network:
     ) -> None:
         """`folder`, `keys`: those of rank 0; None makes what is needed."""
         if host is not None and keys is None:
-            keys = Keys.load_or_make(run_dir)
+            keys = Keys.load_or_make(keys_file(run_dir))
         self.context = zmq.Context()
         self._host = own_address() if host == AUTO else host
         self.keys = keys
@@ -112,7 +122,11 @@ class Network:
             bound.curve_server = True
             bound.curve_publickey = self.keys.server_public.encode()
             bound.curve_secretkey = self.keys.server_secret.encode()
-        target = f"ipc://{self.folder}/{name}" if self._host is None else f"tcp://{self._host}:{port or '*'}"
+        host = self._host
+        if host is not None and ":" in host:
+            bound.ipv6 = True
+            host = f"[{host.strip('[]')}]"
+        target = f"ipc://{self.folder}/{name}" if host is None else f"tcp://{host}:{port or '*'}"
         try:
             bound.bind(target)
         except zmq.ZMQError as error:
@@ -122,7 +136,8 @@ class Network:
                     f"network.port={port} is taken on {self._host}. Set another port, or network.port=0 for a free one."
                 ) from None
             raise ConfigError(
-                f"network.host={self._host}: cannot listen there ({error}). Give an address of this machine, or auto."
+                f"network.host={self._host}: cannot listen there ({error}). Give an address of this machine, the name "
+                "of one of its network interfaces, or auto."
             ) from None
         return bound
 
@@ -174,9 +189,21 @@ def connect(
         connected.curve_serverkey = keys.server_public.encode()
         connected.curve_publickey = keys.client_public.encode()
         connected.curve_secretkey = keys.client_secret.encode()
+    connected.ipv6 = any("[" in address for address in addresses)
     for address in addresses:
         connected.connect(address)
     return connected
+
+
+def listens(address: str) -> bool:
+    """Whether a process listens on this unix socket of this machine."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(address.removeprefix("ipc://"))
+        except OSError:
+            return False
+        return True
 
 
 class _OneClient:

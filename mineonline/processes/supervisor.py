@@ -28,7 +28,7 @@ from types import TracebackType
 from mineonline.errors import CollectorError
 from mineonline.processes.lifetimes import PARENT_VARIABLE, RUN_DIR_VARIABLE
 from mineonline.processes.logs import last_error, open_log, send_output_to, tail
-from mineonline.processes.sockets import KEYS_FILE
+from mineonline.processes.sockets import keys_file
 from mineonline.processes.threads import ServiceThread
 
 log = logging.getLogger(__name__)
@@ -198,7 +198,7 @@ class LocalCollectors:
 
     def _start(self, log_file: Path) -> subprocess.Popen[bytes]:
         environment = {**os.environ, RUN_DIR_VARIABLE: str(self._run_dir), PARENT_VARIABLE: str(os.getpid())}
-        keys = [f"keys={self._run_dir / KEYS_FILE}"] if self._address.startswith("tcp://") else []
+        keys = [f"keys={keys_file(self._run_dir)}"] if self._address.startswith("tcp://") else []
         with open_log(log_file) as file:
             return subprocess.Popen(
                 [sys.executable, "-m", "mineonline.collect", f"run={self._address}", *keys],

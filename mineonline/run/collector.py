@@ -9,38 +9,37 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import msgspec
+import torch
 import zmq
+from torch import Tensor
 
 from mineonline.envs.build import build_env, can_stagger, env_spec, prepare
 from mineonline.envs.contract import EnvSpec
-from mineonline.errors import CollectorError, ConfigError
+from mineonline.errors import CollectorError
 from mineonline.experience.collector import FragmentSender, Workers, collect
 from mineonline.experience.episodes import EpisodeScores
 from mineonline.experience.rollout import RolloutSettings
 from mineonline.experience.wire import RankLinks
 from mineonline.policies.actor import Actor
 from mineonline.policies.build import build_actor
-from mineonline.processes.join import DONE_FILE, JOIN_FILE, RunComplete, TrainerGone, Welcome, join
-from mineonline.processes.sockets import KEYS_FILE, Keys
+from mineonline.processes.join import RunComplete, TrainerGone, Welcome
+from mineonline.processes.sockets import Keys
 from mineonline.processes.supervisor import LOG_VARIABLE
+from mineonline.run.joining import REJOIN_AFTER_S, Joiner
 from mineonline.settings.arguments import CollectArguments
 from mineonline.settings.config import Config
 from mineonline.settings.devices import check_device
 from mineonline.weights.publisher import weights_schema
-from mineonline.weights.subscriber import Presence, WeightsInbox, WeightsSubscriber
+from mineonline.weights.subscriber import Model, Presence, WeightsInbox, WeightsSubscriber
 
 log = logging.getLogger("mineonline.collect")
 
-JOIN_PATIENCE_S = 600.0
-"""How long to keep trying to join when no trainer answers."""
-_LOOK_EVERY_S = 0.2
-_REJOIN_AFTER_S = 0.2
 _SHORT_LIFE_S = 60.0
 """Workers that end sooner than this after they were started make the pause before the next start longer."""
 _LONGEST_PAUSE_S = 30.0
@@ -72,14 +71,14 @@ def collect_for_run(arguments: CollectArguments) -> None:
     """
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     presence, stack = Presence(context), ExitStack()
+    joiner = Joiner(arguments.run, arguments.keys)
     crew: _Crew | None = None
     lost, short_lives = "", 0
     try:
         while True:
             started = time.monotonic()
             try:
-                address, keys = find_trainer(arguments)
-                welcome = _join(context, arguments, address, keys, lost)
+                welcome, keys = joiner.join(context, lost)
                 log.info("joined run %s as collector %d", welcome.run_id[:8], welcome.collector_id)
                 presence.show(welcome.weights, keys)
                 lost = ""
@@ -88,13 +87,13 @@ def collect_for_run(arguments: CollectArguments) -> None:
                     crew = None
                     stack.close()
                     crew = _start_crew(stack, config, welcome.collector_id)
-                play_for(context, welcome, keys, crew, moved=partial(_has_moved, arguments, address))
+                play_for(context, welcome, keys, crew, moved=lambda: joiner.has_moved)
             except RunComplete:
                 log.info("the run is complete")
                 return
             except TrainerGone as reason:
                 log.warning("%s; joining again", reason)
-                time.sleep(_REJOIN_AFTER_S)
+                time.sleep(REJOIN_AFTER_S)
             except CollectorError as error:
                 if crew is None or not crew.workers.played:
                     raise
@@ -140,10 +139,10 @@ def play_for(
     config = crew.config
     environments = config.collector.workers * config.collector.envs_per_worker
     with ExitStack() as stack:
-        state = crew.actor.parts()
+        state = crew.actor.parts(getattr(torch, config.weights.dtype))
         subscriber = WeightsSubscriber(
             context, welcome.weights, keys, run_id=welcome.run_id,
-            schema=weights_schema(state.policy), constant=weights_schema(state.reference),
+            model=Model(weights_schema(state.policy), weights_schema(state.reference)),
         )  # fmt: skip
         stack.callback(subscriber.close)
         links = RankLinks(context, welcome.experience, keys)
@@ -153,9 +152,14 @@ def play_for(
             links, crew.episodes, run_id=welcome.run_id, collector_id=welcome.collector_id,
             schema=crew.settings.schema(crew.actor), first_env=welcome.collector_id * environments,
         )  # fmt: skip
+
+        def newest_weights() -> dict[str, Tensor] | None:
+            weights = inbox.take()
+            return None if weights is None else weights.tensors
+
         lockstep = config.collector.mode == "lockstep"
         share = config.buffer.fragments_per_iteration // (config.collector.count * environments) if lockstep else None
-        collect(crew.workers, sender, inbox.take, inbox.look, share=share)
+        collect(crew.workers, sender, newest_weights, inbox.look, share=share)
 
 
 def rollout_settings(config: Config, spec: EnvSpec, *, first_env: int, collector_log: Path | None) -> RolloutSettings:
@@ -182,55 +186,3 @@ def episode_scores(config: Config, spec: EnvSpec) -> EpisodeScores:
         task=config.task.name if config.task else "",
         staggered=can_stagger(config.env),
     )
-
-
-def find_trainer(arguments: CollectArguments) -> tuple[str, Keys | None]:
-    """Where to join, and with which keys. Waits at most JOIN_PATIENCE_S for the address file in the run folder.
-
-    RunComplete if the run is complete; ConfigError if there is no such run, or no trainer.
-    """
-    run = arguments.run
-    if "://" in run:
-        keys = Keys.load(Path(arguments.keys)) if arguments.keys else None
-        if arguments.keys and keys is None:
-            raise ConfigError(f"keys={arguments.keys}: there is no such file.")
-        if run.startswith("tcp://") and keys is None:
-            raise ConfigError(
-                f"run={run}: add keys=<{KEYS_FILE} of the run folder>; without them the trainer does not answer."
-            )
-        return run, keys
-    folder = Path(run)
-    if not folder.is_dir():
-        raise ConfigError(f"run={run}: there is no such run folder.")
-    deadline = time.monotonic() + JOIN_PATIENCE_S
-    while True:
-        if (folder / DONE_FILE).exists():
-            raise RunComplete
-        with suppress(FileNotFoundError):
-            return (folder / JOIN_FILE).read_text(), Keys.load(folder / KEYS_FILE)
-        if time.monotonic() > deadline:
-            raise ConfigError(f"run={run}: no trainer has written {JOIN_FILE} there in {JOIN_PATIENCE_S:.0f} s.")
-        time.sleep(_LOOK_EVERY_S)
-
-
-def _has_moved(arguments: CollectArguments, address: str) -> bool:
-    if "://" in arguments.run:
-        return False
-    try:
-        return (Path(arguments.run) / JOIN_FILE).read_text() != address
-    except FileNotFoundError:
-        return True
-
-
-def _join(
-    context: zmq.Context[zmq.Socket[bytes]], arguments: CollectArguments, address: str, keys: Keys | None, lost: str
-) -> Welcome:
-    deadline, asked_at = time.monotonic() + JOIN_PATIENCE_S, time.time_ns()
-    while time.monotonic() < deadline:
-        moved = partial(_has_moved, arguments, address)
-        welcome = join(context, address, keys, asked_at=asked_at, timeout_s=5.0, moved=moved, lost=lost)
-        if welcome is not None:
-            return welcome
-        log.info("no answer from %s yet", address)
-        address, keys = find_trainer(arguments)
-    raise ConfigError(f"run={arguments.run}: nobody has answered at {address} for {JOIN_PATIENCE_S:.0f} s.")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import lightning
 import msgspec
+import torch
 
 from mineonline.callbacks.checkpoints import SaveCheckpoints
 from mineonline.callbacks.connections import AnnounceRun, PublishWeights
@@ -32,7 +33,7 @@ from mineonline.experience.wire import Receiver
 from mineonline.fragment import TensorField
 from mineonline.learning.module import PPO
 from mineonline.policies.actor import Actor
-from mineonline.processes.join import JoinServer, Request, Welcome
+from mineonline.processes.join import JOIN_FILE, Admissions, JoinServer, Refusal, Request, Welcome
 from mineonline.processes.sockets import Network
 from mineonline.processes.stopping import StopRequest
 from mineonline.processes.supervisor import LocalCollectors
@@ -135,6 +136,7 @@ class RankZero:
         self._run_dir = run_dir
         self._run_id = run_id
         self._join_server = JoinServer(network, config.network.port)
+        self._admissions = Admissions()
         stack.callback(self._join_server.close)
         self._attendance = Attendance(run_dir, stop)
         # collectors of its own are replaced, and the supervisor says so
@@ -152,27 +154,33 @@ class RankZero:
     @property
     def joined(self) -> int:
         """Collectors that have joined so far."""
-        return self._join_server.joined
+        return self._admissions.joined
 
     @property
     def restarts(self) -> int:
         """How often a collector of this machine was replaced, or the workers of any collector were, so far."""
-        return self._collectors.restarts + self._join_server.restarts
+        return self._collectors.restarts + self._admissions.restarts
 
     def check(self) -> None:
         """Raises what failed in the background."""
         self._collectors.check()
         self._join_server.check()
 
-    def announce(self, experience: tuple[str, ...], *, iteration: int) -> None:
+    def announce(self, experience: tuple[str, ...], largest_frame: int, *, iteration: int) -> None:
         """Let collectors join. All ranks must listen, at the addresses `experience`; the run starts at `iteration`."""
         config = msgspec.json.encode(self._config).decode()
         # ids decide seeds: a resumed run must not play its first episodes again
         first_id = 1000 * iteration
-        self._join_server.open(
-            lambda i: Welcome(self._run_id, first_id + i, config, experience, self.publisher.address), self._run_dir,
-            self._refuses,
-        )  # fmt: skip
+
+        def answer(request: Request) -> Welcome | Refusal:
+            reason = self._refuses(request)
+            if reason is not None:
+                return Refusal(reason)
+            number = self._admissions.number(request)
+            collector_id = number if request.relay else first_id + number
+            return Welcome(self._run_id, collector_id, config, experience, self.publisher.address, largest_frame)
+
+        self._join_server.open(answer, self._run_dir / JOIN_FILE)
         if self._config.collector.count == 0:
             print(
                 f"collector.count=0: waiting for collectors. {how_to_add_one(self._run_dir)}",
@@ -229,14 +237,14 @@ def _callbacks(
 ) -> list[lightning.Callback]:  # fmt: skip
     def announce(addresses: tuple[str, ...]) -> None:
         if rank_zero is not None:
-            rank_zero.announce(addresses, iteration=learner.iteration)
+            rank_zero.announce(addresses, receiver.largest_frame, iteration=learner.iteration)
 
     statistics = Statistics(spec.statistics, restarts=lambda: rank_zero.restarts if rank_zero else 0)
     return [
         statistics,
         AnnounceRun(receiver.address, announce),
         checkpoints,  # before collectors are told that the run is complete
-        *([PublishWeights(rank_zero.publisher, stop)] if rank_zero else []),
+        *([PublishWeights(rank_zero.publisher, stop, getattr(torch, config.weights.dtype))] if rank_zero else []),
         Progress(statistics, run_dir / "logs", joined=lambda: rank_zero.joined if rank_zero else 0),
         RecordVideos(run_dir, run_dir / CONFIG_FILE, config.video.every, stop),
         StopOnSignal(stop),  # last: at the end of training, a signal must not cut the others short

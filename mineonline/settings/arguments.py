@@ -9,6 +9,9 @@ COLLECT_USAGE = """usage: python -m mineonline.collect run=<run folder>
            adds a collector to a run
        python -m mineonline.collect checkpoint=<file> record=<new folder> fragments=<number> [seed=...] [device=...]
            plays with a checkpoint's policy, and writes the fragments to disk"""
+RELAY_USAGE = """usage: python -m mineonline.relay run=<run folder>
+           passes weights and fragments on for all collectors of this node, so that weights come to the node once;
+           collectors of the run use it by themselves, now and later"""
 EVALUATE_USAGE = """usage: python -m mineonline.evaluate checkpoint=<file, run folder or latest> [key=value ...]
            plays complete episodes and prints their scores
        episodes=10       how many
@@ -32,6 +35,13 @@ class CollectArguments(msgspec.Struct, frozen=True):
     """Run folder, or the address of the trainer's join server (`tcp://<host>:<port>` or `ipc://<path>`)."""
     keys: str | None = None
     """Path of the run folder's `keys.json`; needed if `run` is a tcp address."""
+
+
+class RelayArguments(msgspec.Struct, frozen=True):
+    """Relay for the collectors of this node."""
+
+    run: str
+    """Run folder."""
 
 
 class RecordArguments(msgspec.Struct, frozen=True, kw_only=True):

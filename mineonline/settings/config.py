@@ -259,13 +259,22 @@ class OfflineConfig(Section, frozen=True):
     """Recorded fragments that each optimiser step draws at random."""
 
 
+class WeightsConfig(Section, frozen=True):
+    """How the learner's weights reach the collectors."""
+
+    dtype: Literal["float32", "bfloat16"]
+    """Of the policy's parameters in messages. `bfloat16` halves what is sent. Collectors then play with the rounded
+    parameters: the ratio is exact, since it is taken to what they played with, but it is not 1 at lag 0."""
+
+
 class NetworkConfig(Section, frozen=True):
     """Where the trainer listens for collectors."""
 
     host: str | None
-    """None: collectors on this machine only, over unix sockets. An address of this machine: collectors elsewhere can
-    join too, over tcp, authenticated with the keys in the run folder. `auto`: each rank uses the address of its machine
-    that others reach it by. With `trainer.num_nodes` > 1 it must be given."""
+    """None: collectors on this machine only, over unix sockets. An address of this machine (IPv4, IPv6, a host name),
+    or the name of a network interface that all nodes have, such as `ib0`: collectors elsewhere can join too, over tcp,
+    authenticated with the keys in the run folder. `auto`: each rank uses the address of its machine that others reach
+    it by. With `trainer.num_nodes` > 1 it must be given."""
     port: int
     """Port of the join server when `host` is given. 0: any free port."""
     ranks_timeout_s: float
@@ -331,6 +340,7 @@ class Config(Section, frozen=True):
     auxiliary: AuxiliaryConfig
     reference: ReferenceConfig
     offline: OfflineConfig
+    weights: WeightsConfig
     network: NetworkConfig
     video: VideoConfig
     checkpointing: CheckpointConfig

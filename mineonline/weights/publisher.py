@@ -13,6 +13,8 @@ A message is one frame, because a conflating socket keeps only the last frame of
 
 Constant tensors (a frozen reference policy, as large as the policy) change rarely, and are sent only when they do: a
 message holds all tensors, all but the constant ones, or none (a heartbeat).
+
+Many nodes: a relay (`run/relay.py`) subscribes once, and is the publisher of its node's collectors.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ _HEARTBEAT: dict[int, int] = {zmq.HEARTBEAT_IVL: 2000, zmq.HEARTBEAT_TIMEOUT: 10
 
 
 class Header(msgspec.Struct, frozen=True):
-    """Describes the tensors of a message."""
+    """Describes a message."""
 
     run_id: str
     version: int
@@ -56,7 +58,10 @@ class Header(msgspec.Struct, frozen=True):
     """The run is complete: collectors leave."""
     constant_version: int
     """How often the constant tensors have changed."""
-    schema: tuple[TensorField, ...]
+    moving: tuple[TensorField, ...]
+    constant: tuple[TensorField, ...]
+    holds: int
+    """Which tensors follow. 0: none. 1: `moving`. 2: `moving` and `constant`."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -77,7 +82,7 @@ def pack(state: Mapping[str, Tensor]) -> bytes:
 
 
 def encode(topic: bytes, header: Header, bodies: Sequence[bytes]) -> bytes:
-    """The message. `bodies`: what `pack` made of the tensors in `header.schema`; copied once."""
+    """The message. `bodies`: what `pack` made of the tensors that follow; copied once."""
     encoded = _encoder.encode(header)
     return b"".join((topic, LENGTH.pack(len(encoded)), encoded, *bodies))
 
@@ -99,10 +104,10 @@ class _Newest(NamedTuple):
     is_new: bool
     """`constant` has changed since the last `publish`."""
 
-    def message(self, topic: bytes, *parts: _Part) -> bytes:
-        schema = tuple(field for part in parts for field in part.schema)
-        header = Header(self.run_id, self.version, self.done, self.constant_version, schema)
-        return encode(topic, header, [part.body for part in parts])
+    def message(self, topic: bytes, holds: int) -> bytes:
+        schemas = self.moving.schema, self.constant.schema
+        header = Header(self.run_id, self.version, self.done, self.constant_version, *schemas, holds)
+        return encode(topic, header, [self.moving.body, self.constant.body][:holds])
 
 
 class WeightsPublisher:
@@ -175,12 +180,11 @@ class WeightsPublisher:
                 self._serve_subscription(newest)
             command = self._wake_in.recv() if self._wake_in in ready else b""
             if newest is not None and command == b"new":
-                parts = (newest.moving, newest.constant) if newest.is_new else (newest.moving,)
-                self._socket.send(newest.message(TOPIC, *parts), copy=False)
+                self._socket.send(newest.message(TOPIC, 2 if newest.is_new else 1), copy=False)
                 self.published += 1
                 last_sent = time.monotonic()
             elif newest is not None and time.monotonic() - last_sent >= self._refresh_s:
-                self._socket.send(newest.message(ALIVE))
+                self._socket.send(newest.message(ALIVE, 0))
                 last_sent = time.monotonic()
             running = command != b"stop"
         # 0.5 s for the last message (done) to leave; without a limit this would wait for dead subscribers too
@@ -195,7 +199,7 @@ class WeightsPublisher:
             if newest is None or not newest.done:  # at the end they are told to leave
                 self._attendance(len(self._present))
         if subscribed and topic.startswith(JOIN) and len(topic) == len(TOPIC) and newest is not None:
-            self._socket.send(newest.message(topic, newest.moving, newest.constant), copy=False)
+            self._socket.send(newest.message(topic, 2), copy=False)
 
 
 def _part(state: Mapping[str, Tensor]) -> _Part:

@@ -28,6 +28,7 @@ SILENCE_S = 60.0
 _PATIENCE_S = 5.0
 """How long to wait for an answer before asking again."""
 
+_DTYPES = {name for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
 _decoder = msgspec.msgpack.Decoder(Header)
 
 
@@ -37,13 +38,37 @@ class Weights(NamedTuple):
     version: int
     done: bool
     constant_version: int
-    tensors: dict[str, Tensor]
+    moving: dict[str, Tensor]
+    """Empty in a heartbeat."""
+    constant: dict[str, Tensor]
+    """Empty in all messages but those that hold every tensor."""
+    complete: bool
+    """The message holds every tensor."""
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All that the message holds."""
+        return {**self.moving, **self.constant}
+
+    def over(self, earlier: Weights | None) -> Weights:
+        """These weights, with the tensors of `earlier` where this message has none."""
+        if earlier is None:
+            return self
+        return self._replace(
+            moving={**earlier.moving, **self.moving}, constant={**earlier.constant, **self.constant},
+            complete=self.complete or earlier.complete,
+        )  # fmt: skip
 
 
-def decode(
-    frame: Any, *, run_id: str, schema: tuple[TensorField, ...], constant: tuple[TensorField, ...] = ()
-) -> Weights:
-    """The weights in a message, topic included: the tensors of `schema` and `constant`, of `schema`, or none.
+class Model(NamedTuple):
+    """The tensors that a run's weights must have."""
+
+    moving: tuple[TensorField, ...]
+    constant: tuple[TensorField, ...] = ()
+
+
+def decode(frame: Any, *, run_id: str, model: Model | None) -> Weights:
+    """The weights in a message, topic included. `model` None takes whatever the trainer has.
 
     WireError if the message is broken, or of another run or model.
     """
@@ -58,25 +83,32 @@ def decode(
         raise WireError(f"weights header: {error}") from None
     if header.run_id != run_id:
         raise WireError("weights of another run")
-    if header.schema not in ((), schema, schema + constant):
-        raise WireError(f"weights of another model: {_difference(header.schema, schema + constant)}")
-    tensors = {}
-    for field in header.schema:
-        if body + field.nbytes > len(view):
-            raise WireError(f"weights end inside {field.name}")
-        raw = view[body : body + field.nbytes]
-        tensors[field.name] = torch.frombuffer(raw, dtype=getattr(torch, field.dtype)).view(field.shape)
-        body += field.nbytes
+    found = Model(header.moving, header.constant)
+    if model is not None and found != model:
+        raise WireError(f"weights of another model: {_difference(found, model)}")
+    moving: dict[str, Tensor] = {}
+    constant: dict[str, Tensor] = {}
+    for part, fields in ((moving, header.moving), (constant, header.constant))[: header.holds]:
+        for field in fields:
+            if field.dtype not in _DTYPES or min(field.shape, default=0) < 0:
+                raise WireError(f"weights of an unknown kind: {field.name} {field.dtype}{field.shape}")
+            if body + field.nbytes > len(view):
+                raise WireError(f"weights end inside {field.name}")
+            raw = view[body : body + field.nbytes]
+            part[field.name] = torch.frombuffer(raw, dtype=getattr(torch, field.dtype)).view(field.shape)
+            body += field.nbytes
     if body != len(view):
         raise WireError(f"weights have {len(view) - body} bytes too many")
-    return Weights(header.version, header.done, header.constant_version, tensors)
+    complete = header.holds > 1 or not header.constant
+    return Weights(header.version, header.done, header.constant_version, moving, constant, complete)
 
 
-def _difference(found: tuple[TensorField, ...], expected: tuple[TensorField, ...]) -> str:
-    for ours, theirs in zip(expected, found, strict=False):
-        if ours != theirs:
-            return f"{theirs.name} {theirs.dtype}{theirs.shape}, expected {ours.name} {ours.dtype}{ours.shape}"
-    return f"{len(found)} tensors, expected {len(expected)}"
+def _difference(found: Model, expected: Model) -> str:
+    theirs, ours = (model.moving + model.constant for model in (found, expected))
+    for their, our in zip(theirs, ours, strict=False):
+        if their != our:
+            return f"{their.name} {their.dtype}{their.shape}, expected {our.name} {our.dtype}{our.shape}"
+    return f"{len(theirs)} tensors, expected {len(ours)}"
 
 
 class WeightsSubscriber:
@@ -89,10 +121,9 @@ class WeightsSubscriber:
         keys: Keys | None,
         *,
         run_id: str,
-        schema: tuple[TensorField, ...],
-        constant: tuple[TensorField, ...] = (),
+        model: Model | None,
     ) -> None:
-        """`schema`: the tensors in every message of weights; `constant`: those that follow when they have changed."""
+        """`model`: what the weights must have; None takes whatever the trainer has."""
         self._own_topic = JOIN + os.urandom(len(TOPIC) - len(JOIN))
         self._sockets = []
         for topic in (TOPIC, ALIVE, self._own_topic):
@@ -101,7 +132,7 @@ class WeightsSubscriber:
             subscriber.setsockopt(zmq.SUBSCRIBE, topic)
             self._sockets.append(subscriber)
         self._run_id = run_id
-        self._schema, self._constant = schema, constant
+        self._model = model
         self._version = -1
         self._constant_version = -1
         self._announced = -1
@@ -110,7 +141,7 @@ class WeightsSubscriber:
     def newest(self, timeout_s: float = 0.0) -> Weights | None:
         """Weights newer than the last ones returned, or None if none came within `timeout_s`.
 
-        Leaves out the tensors of `constant` that have not changed. Weights with `done` always count as newer. WireError
+        `constant` is empty if it has not changed. Weights with `done` always count as newer. WireError
         if the trainer has another model or belongs to another run.
         """
         poller = zmq.Poller()
@@ -124,9 +155,9 @@ class WeightsSubscriber:
             for subscriber in ready:
                 self.last_heard = time.monotonic()
                 frame = subscriber.recv(copy=False).buffer
-                weights = decode(frame, run_id=self._run_id, schema=self._schema, constant=self._constant)
+                weights = decode(frame, run_id=self._run_id, model=self._model)
                 if self._take(weights):
-                    found = weights if found is None else weights._replace(tensors={**found.tensors, **weights.tensors})
+                    found = weights.over(found)
             if found is not None or not remaining:
                 return found
 
@@ -134,7 +165,7 @@ class WeightsSubscriber:
         """Whether these weights are newer and can be used; asks for all tensors if some are missing."""
         if weights.done:
             return True
-        if not weights.tensors:
+        if not weights.moving:
             # the first heartbeat of a version may overtake its weights, which take longer
             if weights.version > self._version and weights.version == self._announced:
                 self._ask()
@@ -142,8 +173,7 @@ class WeightsSubscriber:
             return False
         if weights.version <= self._version:
             return False
-        complete = len(weights.tensors) == len(self._schema) + len(self._constant)
-        if not complete and weights.constant_version != self._constant_version:
+        if not weights.complete and weights.constant_version != self._constant_version:
             self._ask()
             return False
         self._version, self._constant_version = weights.version, weights.constant_version
@@ -164,26 +194,32 @@ class WeightsSubscriber:
 
 
 class Presence:
-    """Shows a trainer that this collector is there, until `close`, or until this process or its host is gone."""
+    """Shows a trainer which collectors are there, until `close`, or until this process or its host is gone."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         self._context = context
         self._socket: zmq.Socket[bytes] | None = None
         self._address = ""
+        self._topics: list[bytes] = []
 
-    def show(self, address: str, keys: Keys | None) -> None:
-        """Be present at the publisher with this address, and at no other."""
+    def show(self, address: str, keys: Keys | None, collectors: int = 1) -> None:
+        """Let so many collectors be present at the publisher with this address, and none at any other."""
         if address != self._address:
             self.close()
             self._address = address
             self._socket = connect(self._context, zmq.SUB, [address], keys)
-            self._socket.setsockopt(zmq.SUBSCRIBE, PRESENT + os.urandom(len(TOPIC) - len(PRESENT)))
+        assert self._socket is not None
+        while len(self._topics) < collectors:
+            self._topics.append(PRESENT + os.urandom(len(TOPIC) - len(PRESENT)))
+            self._socket.setsockopt(zmq.SUBSCRIBE, self._topics[-1])
+        while len(self._topics) > collectors:
+            self._socket.setsockopt(zmq.UNSUBSCRIBE, self._topics.pop())
 
     def close(self) -> None:
         """Be gone."""
         if self._socket is not None:
             self._socket.close(linger=0)
-        self._socket, self._address = None, ""
+        self._socket, self._address, self._topics = None, "", []
 
 
 class WeightsInbox:
@@ -194,29 +230,28 @@ class WeightsInbox:
         self._subscriber = subscriber
         self._moved = moved
         self._asked = time.monotonic()
-        self._tensors: dict[str, Tensor] | None = None
+        self._weights: Weights | None = None
 
-    def take(self) -> dict[str, Tensor] | None:
-        """Weights that were not taken before, or None; never waits. Raises as `look` does."""
-        self.look()
-        tensors, self._tensors = self._tensors, None
-        return tensors
+    def take(self, timeout_s: float = 0.0) -> Weights | None:
+        """Weights that were not taken before, or None if there are none within `timeout_s`. Raises as `look` does."""
+        self.look(timeout_s)
+        weights, self._weights = self._weights, None
+        return weights
 
-    def look(self) -> None:
-        """Fetch what has arrived; never waits. RunComplete or TrainerGone if this run is over."""
+    def look(self, timeout_s: float = 0.0) -> None:
+        """Fetch what has arrived, waiting `timeout_s` at most. RunComplete or TrainerGone if this run is over."""
         try:
-            weights = self._subscriber.newest()
+            weights = self._subscriber.newest(timeout_s)
         except WireError as error:  # another trainer listens at the same address
             raise TrainerGone(str(error)) from None
         if weights is not None and weights.done:
             raise RunComplete
         if weights is not None:
-            # tensors that did not change are missing here: keep the earlier ones
-            self._tensors = {**(self._tensors or {}), **weights.tensors}
+            self._weights = weights.over(self._weights)
         now = time.monotonic()
         if now - self._subscriber.last_heard > SILENCE_S:
             raise TrainerGone(f"the trainer has been silent for {SILENCE_S:.0f} s")
         if now - self._asked > 1.0:
             self._asked = now
             if self._moved():
-                raise TrainerGone("the trainer has left, or another one has replaced it")
+                raise TrainerGone("the trainer or the relay is gone, or has another address")

@@ -27,7 +27,7 @@ from mineonline.experience.wire import Header, RankLinks, Receiver, encode
 from mineonline.fragment import Report, Timing, fragment_schema
 from mineonline.processes.sockets import KEYS_FILE, Keys, Network, connect
 from mineonline.weights.publisher import WeightsPublisher, weights_schema
-from mineonline.weights.subscriber import WeightsSubscriber
+from mineonline.weights.subscriber import Model, WeightsSubscriber
 
 SPEC = EnvSpec(observation={"image": TensorSpec((128, 128, 3), "uint8")}, action={"buttons": 8641, "camera": 121})
 SCHEMA = fragment_schema(SPEC, {}, {}, length=64)
@@ -120,7 +120,7 @@ def weights_s() -> float:
 
 def subscribe(address: str, applied: str) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    subscriber = WeightsSubscriber(context, address, None, run_id="bench", schema=weights_schema(STATE))
+    subscriber = WeightsSubscriber(context, address, None, run_id="bench", model=Model(weights_schema(STATE)))
     answer = connect(context, zmq.PUSH, [applied], None)
     state = {name: torch.empty_like(tensor) for name, tensor in STATE.items()}
     while True:

@@ -8,6 +8,7 @@ from torch.distributions import Categorical, Normal, kl_divergence
 from mineonline.envs.actions import BUTTON_TABLE, GROUP_NAMES, INVENTORY, legal_buttons
 from mineonline.envs.contract import ContinuousAction, EnvSpec, TensorSpec
 from mineonline.envs.tasks import ActionMask
+from mineonline.policies.actor import Actor
 from mineonline.policies.build import build_policy
 from mineonline.policies.heads import CategoricalHead, GaussianHead
 from mineonline.policies.minecraft_heads import FactoredHead, JointHead
@@ -314,3 +315,17 @@ def test_the_log_probability_of_continuous_actions_is_taken_in_full_precision():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = head(torch.randn(5, 4))
         assert logits.dtype == head.log_prob(logits, head.sample(logits)).dtype == torch.float32
+
+
+def test_parameters_may_be_sent_rounded_but_statistics_and_a_reference_are_not():
+    config = config_of("policy=tiny", "policy.memory=gru")
+    learner, worker = (Actor(build_policy(config, MINECRAFT), build_policy(config, MINECRAFT)) for _ in range(2))
+    whole, rounded = learner.parts(), learner.parts(torch.bfloat16)
+    parameters = {f"policy.{name}" for name, _ in learner.policy.named_parameters()}
+    assert {name for name, tensor in rounded.policy.items() if tensor.dtype == torch.bfloat16} == parameters
+    for name, tensor in (*rounded.policy.items(), *rounded.reference.items()):
+        before = {**whole.policy, **whole.reference}[name]
+        assert torch.equal(tensor, before.bfloat16() if name in parameters else before)
+    worker.load_state_dict({**rounded.policy, **rounded.reference})
+    for name, tensor in worker.parts().policy.items():
+        assert torch.equal(tensor, rounded.policy[name].to(tensor.dtype))

@@ -1,30 +1,46 @@
 """Joining a run, over real sockets."""
 
-import threading
-
 import msgspec
 import pytest
 import zmq
 
 from mineonline.errors import CollectorError
-from mineonline.processes import join
-from mineonline.processes.join import PROTOCOL_VERSION, JoinServer, Refusal, Request, Welcome
+from mineonline.processes.join import (
+    PROTOCOL_VERSION,
+    Admissions,
+    JoinServer,
+    Refusal,
+    Request,
+    Welcome,
+    join,
+    request_of,
+)
 from mineonline.processes.sockets import Network, connect
+from mineonline.run.joining import Joiner
 from tests.helpers.programs import LIMIT_S
 
 
 @pytest.fixture
-def server(tmp_path):
+def admissions():
+    return Admissions()
+
+
+@pytest.fixture
+def server(tmp_path, admissions):
+    def welcome(request):
+        return Welcome("run", admissions.number(request), "{}", ("ipc:///experience",), "ipc:///weights", 2**20)
+
     with Network(None, tmp_path) as network:
-        opened = JoinServer(network, 0)
-        opened.open(lambda i: Welcome("run", i, "{}", ("ipc:///experience",), "ipc:///weights"), tmp_path)
+        opened = JoinServer(network)
+        opened.open(welcome, tmp_path / "join")
         opened.network = network
         yield opened
         opened.close()
 
 
-def joined(server, *, asked_at=0, lost=""):
-    return join.join(server.network.context, server.address, None, asked_at=asked_at, timeout_s=LIMIT_S, lost=lost)
+def joined(server, *, asked_at=0, lost="", relay=False):
+    request = request_of(asked_at=asked_at, lost=lost, relay=relay)
+    return join(server.network.context, server.address, None, request, timeout_s=LIMIT_S)
 
 
 def answer_to(server, message):
@@ -36,9 +52,10 @@ def answer_to(server, message):
     return answer
 
 
-def test_each_collector_that_joins_gets_a_number_of_its_own_and_is_counted(server):
+def test_each_collector_that_joins_gets_a_number_of_its_own_and_is_counted(server, admissions):
     ids = [joined(server, asked_at=number).collector_id for number in (5, 6, 7, 6, 6)]  # one asks again
-    assert (ids, server.joined) == ([0, 1, 2, 1, 1], 3)
+    assert joined(server, relay=True).collector_id == -1
+    assert (ids, admissions.joined) == ([0, 1, 2, 1, 1], 3)
 
 
 @pytest.mark.parametrize(
@@ -49,11 +66,11 @@ def test_each_collector_that_joins_gets_a_number_of_its_own_and_is_counted(serve
         b"random",
     ],
 )
-def test_a_collector_of_another_version_is_told_what_to_do(server, message):
+def test_a_collector_of_another_version_is_told_what_to_do(server, admissions, message):
     answer = answer_to(server, message)
     assert answer["type"] == "refusal"
     assert "nstall the same mineonline on both" in answer["reason"]
-    assert server.joined == 0
+    assert admissions.joined == 0
 
 
 def test_a_message_of_several_parts_is_refused_and_the_next_one_is_answered(server):
@@ -62,21 +79,33 @@ def test_a_message_of_several_parts_is_refused_and_the_next_one_is_answered(serv
     assert asker.poll(LIMIT_S * 1000)
     assert msgspec.msgpack.decode(asker.recv())["type"] == "refusal"
     asker.close()
-    assert join.join(server.network.context, server.address, None, timeout_s=LIMIT_S, asked_at=1) is not None
+    assert joined(server, asked_at=1) is not None
     server.check()
+
+
+def test_who_is_not_answered_asks_again_while_others_are_answered(tmp_path):
+    def welcome(request):
+        return None if request.asked_at == 1 else Welcome("run", 0, "{}", (), "", 2**20)
+
+    with Network(None, tmp_path) as network:
+        server = JoinServer(network)
+        server.open(welcome, tmp_path / "join")
+        asker = connect(network.context, zmq.REQ, [server.address], None)
+        asker.send(msgspec.msgpack.encode(request_of(asked_at=1)))
+        reply = join(network.context, server.address, None, request_of(asked_at=2), timeout_s=LIMIT_S)
+        assert isinstance(reply, Welcome)
+        assert not asker.poll(0)
+        asker.close()
+        server.close()
 
 
 def test_a_refused_collector_ends_with_the_trainers_reason(tmp_path):
     with Network(None, tmp_path) as network:
-        trainer = network.bind(zmq.REP, "join")
-        answering = threading.Thread(
-            target=lambda: (trainer.recv(), trainer.send(msgspec.msgpack.encode(Refusal("too late"))))
-        )
-        answering.start()
+        server = JoinServer(network)
+        server.open(lambda request: Refusal("too late"), tmp_path / "join")
         with pytest.raises(CollectorError, match=r"ipc://.*/join refused this collector: too late"):
-            join.join(network.context, network.address_of(trainer), None, asked_at=0, timeout_s=LIMIT_S)
-        answering.join()
-        trainer.close()
+            Joiner(str(tmp_path), None).join(network.context)
+        server.close()
 
 
 def test_a_request_that_is_far_too_long_is_cut_off_and_others_are_answered(server):
@@ -87,10 +116,10 @@ def test_a_request_that_is_far_too_long_is_cut_off_and_others_are_answered(serve
     attacker.close()
 
 
-def test_a_collector_that_lost_its_workers_is_announced_with_the_reason_and_counted(server, caplog):
+def test_a_collector_that_lost_its_workers_is_announced_with_the_reason_and_counted(server, admissions, caplog):
     answer = joined(server, lost="worker 1\nended")
     assert answer.collector_id == 0
-    assert server.restarts == 1
+    assert admissions.restarts == 1
     (message,) = caplog.messages
     assert message.startswith("a collector lost its workers and starts new ones: ")
     assert message.endswith(": worker 1 ended")
@@ -100,5 +129,6 @@ def test_joining_ends_as_soon_as_the_trainer_is_elsewhere(tmp_path):
     with Network(None, tmp_path) as network:
         silent = network.bind(zmq.REP, "join")
         address = network.address_of(silent)
-        assert join.join(network.context, address, None, asked_at=0, timeout_s=10 * LIMIT_S, moved=lambda: True) is None
+        request = request_of(asked_at=0)
+        assert join(network.context, address, None, request, timeout_s=10 * LIMIT_S, moved=lambda: True) is None
         silent.close()

@@ -9,7 +9,7 @@ import zmq
 from mineonline.errors import WireError
 from mineonline.processes.sockets import KEYS_FILE, Keys, Network
 from mineonline.weights.publisher import WeightsPublisher, weights_schema
-from mineonline.weights.subscriber import WeightsSubscriber
+from mineonline.weights.subscriber import Model, WeightsSubscriber
 from tests.helpers.programs import LIMIT_S, wait_until
 
 STATE = {
@@ -26,7 +26,9 @@ def network(tmp_path):
 
 
 def subscribe(network, publisher, *, run_id="run", state=STATE, keys=None):
-    return WeightsSubscriber(network.context, publisher.address, keys, run_id=run_id, schema=weights_schema(state))
+    return WeightsSubscriber(
+        network.context, publisher.address, keys, run_id=run_id, model=Model(weights_schema(state))
+    )
 
 
 def newest(subscriber, version):
@@ -121,7 +123,7 @@ def test_a_subscriber_recovers_when_the_trainer_comes_back_at_the_same_address(t
     address, keys = publisher.address, Keys.load(tmp_path / KEYS_FILE)
     publisher.publish(1, STATE)
     context = zmq.Context()
-    subscriber = WeightsSubscriber(context, address, keys, run_id="run", schema=weights_schema(STATE))
+    subscriber = WeightsSubscriber(context, address, keys, run_id="run", model=Model(weights_schema(STATE)))
     assert subscriber.newest(timeout_s=LIMIT_S).version == 1
     publisher.close()
     first.close()
@@ -162,10 +164,8 @@ CONSTANT = {"reference": torch.arange(1000.0)}
 
 
 def subscribe_to_both(network, publisher):
-    return WeightsSubscriber(
-        network.context, publisher.address, None, run_id="run", schema=weights_schema(STATE),
-        constant=weights_schema(CONSTANT),
-    )  # fmt: skip
+    model = Model(weights_schema(STATE), weights_schema(CONSTANT))
+    return WeightsSubscriber(network.context, publisher.address, None, run_id="run", model=model)
 
 
 def test_what_hardly_ever_changes_is_sent_to_joiners_and_when_it_has_changed(network):
@@ -210,7 +210,9 @@ def test_a_heartbeat_is_small_and_shows_who_has_missed_weights(network):
     publisher = WeightsPublisher(network, "run", refresh_s=0.3)
     large = {"weight": torch.zeros(1 << 20)}
     publisher.publish(1, large)
-    subscriber = WeightsSubscriber(network.context, publisher.address, None, run_id="run", schema=weights_schema(large))
+    subscriber = WeightsSubscriber(
+        network.context, publisher.address, None, run_id="run", model=Model(weights_schema(large))
+    )
     assert subscriber.newest(timeout_s=LIMIT_S).version == 1
     public = subscriber._sockets[0]
     public.setsockopt(zmq.UNSUBSCRIBE, b"weights:")  # it misses what it would if it were too slow

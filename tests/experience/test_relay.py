@@ -1,0 +1,104 @@
+"""Fragments through a relay, over real sockets; the test is the rank."""
+
+import pytest
+import zmq
+
+from mineonline.experience.relay import ExperienceRelay
+from mineonline.experience.wire import LOST, REFUSED, TAKEN, RankLinks
+from mineonline.processes.sockets import Network
+from tests.helpers.programs import LIMIT_S, wait_until
+
+
+@pytest.fixture
+def ranks(tmp_path):
+    """A network and two ranks' sockets in it."""
+    with Network(None, tmp_path) as network:
+        yield network, [network.bind(zmq.ROUTER, f"rank-{number}") for number in range(2)]
+
+
+@pytest.fixture
+def relay(ranks, tmp_path):
+    network, routers = ranks
+    with Network(None, tmp_path) as own:
+        opened = ExperienceRelay(own, [network.address_of(router) for router in routers], None, largest_frame=1000)
+        opened.network = own
+        yield opened
+        opened.close()
+        opened.check()
+
+
+def received(router):
+    assert router.poll(LIMIT_S * 1000)
+    return router.recv_multipart()
+
+
+def test_each_collector_gets_the_answers_to_its_own_fragments_in_its_order(ranks, relay):
+    _, routers = ranks
+    collectors = [RankLinks(relay.network.context, relay.addresses, None) for _ in range(2)]
+    answers = [[], []]
+    for number, collector in enumerate(collectors):
+        for word in (b"first", b"second"):  # one to each rank
+            collector.send([word, str(number).encode()], lambda: None, answers[number].append)
+    for router, word in zip(routers, (b"first", b"second"), strict=True):
+        seen = [received(router) for _ in collectors]
+        assert sorted(frames[1:] for frames in seen) == [[word, b"0"], [word, b"1"]]
+        assert len({frames[0] for frames in seen}) == 1, "the relay has one connection to a rank"
+        for sender, _, number in seen:
+            router.send_multipart([sender, TAKEN if number == b"0" else REFUSED])
+    for collector in collectors:
+        collector.settle(lambda: None)
+        collector.close()
+    assert answers == [[TAKEN, TAKEN], [REFUSED, REFUSED]]
+
+
+def test_a_fragment_that_was_lost_with_the_relays_connection_is_counted_by_its_collector(ranks, relay):
+    network, routers = ranks
+    collector = RankLinks(relay.network.context, relay.addresses[:1], None)
+    answers = []
+    collector.send([b"fragment"], lambda: None, answers.append)
+    received(routers[0])
+    routers[0].close(linger=0)
+    again = network.bind(zmq.ROUTER, "rank-0")
+
+    def is_told():
+        collector.has_room()
+        return answers == [LOST]
+
+    wait_until(is_told)
+    assert collector.lost == 1
+    collector.send([b"another"], lambda: None, answers.append)
+    sender, frame = received(again)
+    assert frame == b"another"
+    again.send_multipart([sender, TAKEN])
+    collector.settle(lambda: None)
+    assert answers == [LOST, TAKEN]
+    collector.close()
+
+
+def test_a_rank_that_does_not_take_in_leaves_the_others_alone(ranks, relay):
+    """Its fragments wait in the collector, whose window is not wider for the relay."""
+    _, routers = ranks
+    collector = RankLinks(relay.network.context, relay.addresses, None)
+    taken = 0
+    while taken < 20:
+        collector.offer([b"fragment"], lambda answer: None)
+        if routers[1].poll(10):
+            routers[1].send_multipart([routers[1].recv_multipart()[0], TAKEN])
+            taken += 1
+    waiting = 0
+    while routers[0].poll(200):
+        routers[0].recv_multipart()
+        waiting += 1
+    assert waiting == 2
+    collector.close()
+
+
+def test_a_collector_that_sends_too_much_is_cut_off_and_the_others_are_not(ranks, relay):
+    _, routers = ranks
+    attacker, honest = (RankLinks(relay.network.context, relay.addresses[:1], None) for _ in range(2))
+    attacker.send([bytes(1001)], lambda: None)
+    honest.send([bytes(1000)], lambda: None)
+    assert received(routers[0])[1] == bytes(1000)
+    assert not routers[0].poll(300)
+    attacker.close()
+    honest.close()
