@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 from datetime import timedelta
 
 import psutil
@@ -12,6 +13,9 @@ import pytest
 from torch.distributed import PrefixStore, TCPStore
 
 from mineonline.processes.sockets import own_address
+from tests.helpers.programs import LIMIT_S
+from tests.helpers.settings import ROOT
+from tests.helpers.slurm_cluster import SlurmCluster, why_not
 
 DOCTOR = "mineonline.doctor"
 APART = ("unshare", "--map-root-user", "--mount", "--net", "--uts")
@@ -313,3 +317,21 @@ def test_torchrun_starts_ranks_of_a_doctor_too(start, monkeypatch):
     reports = [json.loads(line) for line in run.output.splitlines() if line.startswith("{")]
     assert [report["rank"] for report in reports] == [0, 1]
     assert all(report["ready"] for report in reports)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(why_not() is not None, reason=f"no Slurm cluster here: {why_not()}")
+def test_srun_starts_it_on_two_nodes_and_prints_one_table(tmp_path):
+    with SlurmCluster(2) as cluster:
+        command = ["srun", "--nodes=2", sys.executable, "-m", DOCTOR]
+        env = {**cluster.env, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = [re.split(r"\s{2,}", line) for line in done.stdout.partition("\n\n")[0].splitlines()]
+    rows = {row[0]: row[1:] for row in table}
+    assert rows[""] == ["n1", "n2"]
+    assert rows["routes"] == ["to 1 of 1"] * 2
+    first, second = rows["address"]
+    assert first != second
+    assert rows["host name"] == [f"n1 is {first}", f"n2 is {second}"]
+    assert rows["shared folder"][1].startswith("seen after ")

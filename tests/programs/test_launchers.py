@@ -7,8 +7,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mineonline.errors import ConfigError
-from mineonline.processes.launchers import first_slurm_node
 from tests.helpers.programs import leaves_nothing, rows, weights
 from tests.helpers.settings import QUICK, RANKS
 
@@ -118,10 +116,3 @@ def test_nodes_without_a_network_are_an_error_that_says_what_to_give(start):
     run = start(*QUICK, "trainer.num_nodes=2", "trainer.accelerator=cpu")
     assert run.wait() == 1
     assert "trainer.num_nodes=2: unix sockets do not reach other nodes. Give network.host=auto" in run.output
-
-
-def test_a_container_without_slurms_commands_is_told_what_to_export(monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.setenv("SLURM_STEP_NODELIST", "n[1-2]")
-    with pytest.raises(ConfigError, match=r"export MASTER_ADDR=\$\(hostname\)"):
-        first_slurm_node()

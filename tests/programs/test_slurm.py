@@ -2,14 +2,12 @@
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from mineonline.run.metrics import read_metrics
-from tests.helpers.programs import LIMIT_S, rows, wait_until, weights
+from tests.helpers.programs import rows, wait_until, weights
 from tests.helpers.settings import QUICK, ROOT
 from tests.helpers.slurm_cluster import SlurmCluster, why_not
 
@@ -121,15 +119,3 @@ def test_a_job_starts_again_only_as_often_as_it_may(cluster, tmp_path, monkeypat
     job.wait_for("FAILED")
     assert "was started again 0 times (MINEONLINE_MAX_REQUEUES): it ends" in job.output
     assert int(weights(job.run_dir)["policy.version"]) == rows(job.run_dir)
-
-
-def test_the_doctor_shows_both_nodes_of_a_job(cluster, tmp_path):
-    doctor = ["srun", "--nodes=2", sys.executable, "-m", "mineonline.doctor"]
-    done = subprocess.run(doctor, env=cluster.env, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S)
-    assert done.returncode == 0, done.stdout + done.stderr
-    table = done.stdout.partition("\n\n")[0].splitlines()
-    rows = {line.split("  ")[0]: line.split() for line in table}
-    assert rows[""] == ["n1", "n2"]
-    assert rows["routes"] == ["routes", *["to", "1", "of", "1"] * 2]
-    assert rows["address"][1] != rows["address"][2]
-    assert rows["host name"][2:4] == ["n1", "is"]
