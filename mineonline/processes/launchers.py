@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from mineonline.errors import ConfigError, MineonlineError
+from mineonline.errors import MineonlineError
 
 _RANKS = ("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "SLURM_PROCID")
 """Each is 0, or not set, in rank 0."""
@@ -49,15 +50,9 @@ def meeting_point() -> tuple[str, int]:
 def first_slurm_node() -> str:
     """Host name of the step's first node, where its rank 0 is. Lightning misreads some lists of nodes.
 
-    ConfigError where Slurm's commands are missing, as in a container.
+    Containers have no `scontrol` to ask: `r[1-2]n[03,7],s1` begins with r1n03.
     """
-    nodes = slurm_nodes()
-    if not nodes:
-        raise ConfigError(
-            "there is no scontrol in PATH to say which node is the first. In the job, before srun:  "
-            "export MASTER_ADDR=$(hostname)"
-        )
-    return nodes[0]
+    return re.sub(r"\[([^],-]+)[^]]*\]", r"\1", os.environ["SLURM_STEP_NODELIST"]).split(",")[0]
 
 
 def slurm_nodes() -> list[str]:
