@@ -1,4 +1,4 @@
-"""`docs/`: what it links to exists, its commands name programs, and the messages that it quotes are those of the code."""
+"""`docs/`: links, programs and scripts exist, and the messages that it quotes are those of the code."""
 
 import ast
 import importlib.util

@@ -1,7 +1,5 @@
 """What the environment says of who started the ranks."""
 
-import shutil
-
 import pytest
 
 from mineonline.processes.launchers import first_slurm_node, meeting_point, slurm_nodes
@@ -19,8 +17,6 @@ LISTS = {
 @pytest.mark.parametrize("listed", LISTS)
 def test_the_first_node_of_a_list_is_known_without_slurms_commands(monkeypatch, listed):
     monkeypatch.setenv("SLURM_STEP_NODELIST", listed)
-    if shutil.which("scontrol"):
-        assert slurm_nodes()[0] == LISTS[listed]
     monkeypatch.setenv("PATH", "")  # as in a container
     assert slurm_nodes() == []
     assert first_slurm_node() == LISTS[listed]
