@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -68,21 +68,19 @@ def check_node(folder: Path, *, engines: int, nodes: int, needed: Sequence[str] 
     `folder`: where runs are to be. `engines`: how many Minecrafts are to run here; more than 0 makes what they need
     needed. So does naming it in `needed`. `nodes`: how many this one is to work with.
     """
-    gpus_allotted = int(os.environ.get("SLURM_GPUS_ON_NODE") or 0)
-    areas: dict[str, Iterator[Finding]] = {
-        THIS_NODE: _this_node(folder, engines),
-        SEVERAL_NODES: _network(),
-        MINESTUDIO: requirements.findings("world"),
-        MINECRAFT: requirements.findings("minecraft"),
-    }
-    always = {THIS_NODE: True, SEVERAL_NODES: nodes > 1, MINESTUDIO: engines > 0, MINECRAFT: engines > 0}
-    checks = [
-        Check(area, found.name, always[area] or found.name in needed, found.found, found.cure)
-        for area, findings in areas.items()
+    allotted = int(os.environ.get("SLURM_GPUS_ON_NODE") or 0)
+    areas: list[tuple[str, bool, Iterable[Finding]]] = [
+        (THIS_NODE, allotted > 0, [own_gpus(allotted)]),  # everything runs without one, unless Slurm was asked for some
+        (THIS_NODE, True, _this_node(folder, engines)),
+        (SEVERAL_NODES, nodes > 1, _network()),
+        (MINESTUDIO, engines > 0, requirements.findings("world")),
+        (MINECRAFT, engines > 0, requirements.findings("minecraft")),
+    ]
+    return [
+        Check(area, found.name, always or found.name in needed, found.found, found.cure)
+        for area, always, findings in areas
         for found in findings
     ]
-    # everything runs without a GPU, unless Slurm was asked for some
-    return [*checks[:1], gpu_check(gpus_allotted), *checks[1:]]
 
 
 def _this_node(folder: Path, engines: int) -> Iterator[Finding]:
@@ -93,7 +91,7 @@ def _this_node(folder: Path, engines: int) -> Iterator[Finding]:
     yield from folder_findings(folder)
 
 
-def gpu_check(allotted: int) -> Check:
+def own_gpus(allotted: int) -> Finding:
     """The GPUs of this node. `allotted`: how many Slurm has given to this job here."""
     build = importlib.metadata.version("torch")
     seen: list[str] = []
@@ -103,8 +101,7 @@ def gpu_check(allotted: int) -> Check:
 
         cuda = torch.version.cuda
         seen = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    found = gpus(_listed_by_driver(), seen, f"torch {build}", cuda, allotted)
-    return Check(THIS_NODE, found.name, allotted > 0, found.found, found.cure)
+    return gpus(_listed_by_driver(), seen, f"torch {build}", cuda, allotted)
 
 
 def _listed_by_driver() -> list[tuple[str, str]]:
@@ -148,7 +145,8 @@ def gpus(
             f"Install a torch for an older CUDA (https://pytorch.org/get-started/previous-versions), or driver {least}",
         )  # fmt: skip
     if hidden is not None:
-        return Finding(name, f"{short}: CUDA_VISIBLE_DEVICES={hidden}", "Unset CUDA_VISIBLE_DEVICES, or name them all")
+        cure = "Unset CUDA_VISIBLE_DEVICES, or name them all (Slurm: --gpus-per-node, not --gpus-per-task)"
+        return Finding(name, f"{short}: CUDA_VISIBLE_DEVICES={hidden}", cure)
     return Finding(
         name,
         f"{short} (driver {driver}, CUDA {cuda})",

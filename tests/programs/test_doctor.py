@@ -323,9 +323,15 @@ def test_torchrun_starts_ranks_of_a_doctor_too(start, monkeypatch):
 @pytest.mark.skipif(why_not() is not None, reason=f"no Slurm cluster here: {why_not()}")
 def test_srun_starts_it_on_two_nodes_and_prints_one_table(tmp_path):
     with SlurmCluster(2) as cluster:
-        command = ["srun", "--nodes=2", sys.executable, "-m", DOCTOR]
-        env = {**cluster.env, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S)
+
+        def srun(*words):
+            env = {**cluster.env, "PYTHONPATH": str(ROOT)}
+            command = ["srun", "--nodes=2", *words]
+            return subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S)
+
+        done = srun(sys.executable, "-m", DOCTOR)
+        only_first = f"[ $SLURM_PROCID = 1 ] || exec {sys.executable} -m {DOCTOR} --timeout 2"
+        alone = srun("bash", "-c", only_first)
     assert done.returncode == 0, done.stdout + done.stderr
     table = [re.split(r"\s{2,}", line) for line in done.stdout.partition("\n\n")[0].splitlines()]
     rows = {row[0]: row[1:] for row in table}
@@ -335,3 +341,5 @@ def test_srun_starts_it_on_two_nodes_and_prints_one_table(tmp_path):
     assert first != second
     assert rows["host name"] == [f"n1 is {first}", f"n2 is {second}"]
     assert rows["shared folder"][1].startswith("seen after ")
+    assert alone.returncode != 0
+    assert "arrival (several nodes) on n2: has not come within 2 s" in alone.stdout

@@ -6,7 +6,18 @@ import socket
 import pytest
 
 from mineonline.run import node_checks
-from mineonline.run.node_checks import THIS_NODE, Check, cgroup_limits, clock, gpu_check, gpus, memory
+from mineonline.run.node_checks import (
+    MINECRAFT,
+    MINESTUDIO,
+    SEVERAL_NODES,
+    THIS_NODE,
+    Check,
+    cgroup_limits,
+    check_node,
+    clock,
+    gpus,
+    memory,
+)
 from mineonline.run.node_meeting import NodeReport, ask_time, compare_versions, routes
 from mineonline.run.readiness import as_table
 
@@ -50,9 +61,22 @@ def test_gpus_that_torch_cannot_use_are_named_with_the_reason(
     assert cure in finding.cure
 
 
-def test_a_gpu_is_needed_only_where_slurm_was_asked_for_one():
-    assert not gpu_check(allotted=0).needed
-    assert gpu_check(allotted=1).needed
+@pytest.mark.parametrize("allotted", ["0", "1"])
+def test_a_gpu_is_needed_only_where_slurm_was_asked_for_one(monkeypatch, tmp_path, allotted):
+    monkeypatch.setenv("SLURM_GPUS_ON_NODE", allotted)
+    (found,) = [check for check in check_node(tmp_path, engines=0, nodes=1) if check.name == "GPUs"]
+    assert found.needed == (allotted == "1")
+
+
+def test_what_is_needed_follows_from_what_is_asked_for(tmp_path):
+    def needed(**asked):
+        return {check.area for check in check_node(tmp_path, **asked) if check.needed}
+
+    assert needed(engines=0, nodes=1) == {THIS_NODE}
+    assert needed(engines=0, nodes=2) == {THIS_NODE, SEVERAL_NODES}
+    assert needed(engines=1, nodes=1) == {THIS_NODE, MINESTUDIO, MINECRAFT}
+    installed = check_node(tmp_path, engines=0, nodes=1, needed=["engine"])
+    assert {check.name for check in installed if check.needed and check.area == MINECRAFT} == {"engine"}
 
 
 def test_three_gigabytes_are_needed_for_each_minecraft():
