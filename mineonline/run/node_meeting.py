@@ -271,7 +271,7 @@ def routes(answers: dict[str, tuple[float, float] | str]) -> Finding:
 
 def _shared_folder(folder: Path, lock_file: str, first: str) -> Finding:
     """Whether `folder` is the one of rank 0's node, `first`, which holds a lock in it."""
-    name, file = "shared folder", folder / lock_file / "lock"
+    name, file = "shared folder", folder / Path(lock_file).name / "lock"
     deadline, started = time.monotonic() + _FOLDER_TIMEOUT_S, time.monotonic()
     while not file.exists():
         if time.monotonic() > deadline:
