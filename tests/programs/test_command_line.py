@@ -52,6 +52,13 @@ def test_devices_that_are_not_there_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_sharding_is_refused_by_one_rank_before_anything_is_written(tmp_path):
+    two = ["trainer.devices=2", "trainer.accelerator=cpu"]
+    message = refused(tmp_path, *CARTPOLE, *two, "trainer.strategy=fsdp")
+    assert message.startswith("error: trainer.strategy=fsdp: every rank is a program of its own")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_device_for_collectors_that_is_not_there_is_refused_before_anything_is_written(tmp_path):
     message = refused(tmp_path, *CARTPOLE, "collector.device=cuda:99")
     assert "collector.device=cuda:99: this machine has" in message
