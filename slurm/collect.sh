@@ -4,7 +4,7 @@
 #   sbatch --array=0-15 --partition=<preemptible> slurm/collect.sh run=<run folder>
 #   bash slurm/collect.sh --dry-run run=<run folder>      prints what each job would run
 #
-# MINEONLINE_SETUP: see train.sh.
+# MINEONLINE_SETUP, MINEONLINE_RUN: see train.sh.
 #SBATCH --job-name=mineonline-collect
 #SBATCH --ntasks=1
 #SBATCH --cpus-per-task=3
@@ -16,7 +16,9 @@ set -euo pipefail
 . "${MINEONLINE_SETUP:-/dev/null}"
 unset SLURM_EXPORT_ENV
 
-collect=(srun --cpus-per-task="${SLURM_CPUS_PER_TASK:-3}" python -m mineonline.collect)
+run=()
+if [ -n "${MINEONLINE_RUN:-}" ]; then read -ra run <<< "$MINEONLINE_RUN"; fi
+collect=(srun --cpus-per-task="${SLURM_CPUS_PER_TASK:-3}" "${run[@]}" python -m mineonline.collect)
 if [ "${1:-}" = --dry-run ]; then
   shift
   printf '%q ' "${collect[@]}" "$@" && echo

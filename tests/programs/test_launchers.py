@@ -1,14 +1,16 @@
-"""Ranks that torchrun starts, and ranks that never come."""
+"""Ranks that torchrun or Slurm starts, and ranks that never come."""
 
+import os
 import signal
 import socket
+import subprocess
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.helpers.programs import leaves_nothing, rows, weights
-from tests.helpers.settings import QUICK, RANKS
+from tests.helpers.settings import QUICK, RANKS, ROOT
 
 
 @pytest.fixture
@@ -116,3 +118,15 @@ def test_nodes_without_a_network_are_an_error_that_says_what_to_give(start):
     run = start(*QUICK, "trainer.num_nodes=2", "trainer.accelerator=cpu")
     assert run.wait() == 1
     assert "trainer.num_nodes=2: unix sockets do not reach other nodes. Give network.host=auto" in run.output
+
+
+def test_a_dry_run_shows_what_a_job_of_slurm_would_run():
+    shown = subprocess.run(
+        ["bash", f"{ROOT}/slurm/train.sh", "--dry-run", "seed=1"], text=True, stdout=subprocess.PIPE, check=True,
+        env={**os.environ, "MINEONLINE_RUN": "apptainer exec --nv image.sif", "SLURM_NNODES": "2",
+             "SLURM_NTASKS_PER_NODE": "4"},
+    ).stdout.splitlines()  # fmt: skip
+    assert len(shown) == 2
+    assert all(" apptainer exec --nv image.sif python -m mineonline." in line for line in shown)
+    assert " seed=1 " in shown[0]
+    assert shown[0].endswith(" trainer.num_nodes=2 trainer.devices=4 network.host=auto collector.count=0 ")

@@ -80,6 +80,16 @@ def test_a_signal_saves_a_checkpoint_and_leaves_nothing_and_the_run_goes_on_from
     assert float(metrics[-1]["env_steps"]) > steps
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_signal_before_the_first_import_ends_it_as_a_later_one_does(start, tmp_path, number):
+    run_dir = tmp_path / "run"
+    run = start(*QUICK, "iterations=100000", f"run_dir={run_dir}")
+    run.wait_for(lambda: processes_of(run_dir))  # the moment when it has re-executed itself
+    run.send(number)
+    assert run.wait() == 128 + number, run.output
+    assert leaves_nothing(run_dir)
+
+
 def test_a_finished_run_goes_on_when_it_is_given_more_iterations(start, tmp_path):
     run = start(*QUICK, "iterations=3", "run_dir=here")
     assert run.wait() == 0, run.output
