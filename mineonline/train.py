@@ -15,6 +15,7 @@ from mineonline.processes.launchers import rank_zero_speaks_first
 from mineonline.processes.lifetimes import show_run_dir
 from mineonline.run.folder import choose_run_dir
 from mineonline.run.resume import check_same_kind, with_saved_settings
+from mineonline.run.sweep_job import is_sweep_job, train_in_job
 from mineonline.settings.command_line import compose_settings, report_errors, run_hydra, with_config_dirs
 from mineonline.settings.parsing import parse_config
 
@@ -33,8 +34,15 @@ def main() -> None:
     run_hydra(words, _train)
 
 
-@rank_zero_speaks_first()
 def _train(settings: dict[str, Any], overrides: list[str]) -> None:
+    if is_sweep_job():
+        train_in_job(overrides)
+        return
+    with rank_zero_speaks_first():
+        _train_here(settings, overrides)
+
+
+def _train_here(settings: dict[str, Any], overrides: list[str]) -> None:
     # these imports take seconds: report a misspelt key first
     import lightning
 

@@ -10,17 +10,22 @@ import select
 import signal
 import sys
 import threading
+import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import lightning
 import msgspec
+import torch
 
 from mineonline.errors import ConfigError
-from mineonline.learning.ranks import from_rank_zero
+from mineonline.learning.ranks import from_rank_zero, sum_over_ranks
 from mineonline.processes.sockets import Keys
 from mineonline.settings.config import Config
 
+_SEEN_WITHIN_S = 30.0
+"""A shared file system may show a new file seconds late."""
 _GRACE_S = 2.0
 _LATER_S = 10.0
 
@@ -39,7 +44,10 @@ class Place(msgspec.Struct, frozen=True):
 
 
 def meet(trainer: lightning.Trainer, place: Place | None, config: Config) -> Place:
-    """Rank 0's `place`, in every rank; all ranks call it together. ConfigError if rank 0 has other settings."""
+    """Rank 0's `place`, in every rank; all ranks call it together.
+
+    ConfigError in the ranks that have other settings than rank 0, and in rank 0 if other nodes do not see its folder.
+    """
     message = b"" if place is None else msgspec.json.encode(place)
     met = msgspec.json.decode(from_rank_zero(message, trainer.strategy.root_device), type=Place)
     ours = msgspec.json.decode(msgspec.json.encode(config))
@@ -49,7 +57,30 @@ def meet(trainer: lightning.Trainer, place: Place | None, config: Config) -> Pla
             f"rank {trainer.global_rank} was started with other settings than rank 0: {', '.join(differ)} differ. "
             "Start all with the same command, and with the same files."
         )
+    if trainer.num_nodes > 1:
+        _check_shared(trainer, Path(met.run_dir), met.run_id)
     return met
+
+
+def _check_shared(trainer: lightning.Trainer, run_dir: Path, run_id: str) -> None:
+    sign = run_dir / f".{run_id}"
+    if trainer.is_global_zero:
+        sign.touch()
+    deadline = time.monotonic() + _SEEN_WITHIN_S
+    while not sign.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    blind = torch.zeros(trainer.world_size, device=trainer.strategy.root_device)
+    blind[trainer.global_rank] = not sign.exists()
+    ranks = torch.nonzero(sum_over_ranks(blind)).flatten().tolist()
+    if trainer.is_global_zero:
+        sign.unlink()
+    if ranks:
+        if not trainer.is_global_zero:
+            raise SystemExit(1)  # rank 0 says it
+        raise ConfigError(
+            f"run_dir={run_dir}: rank {', '.join(map(str, ranks))} on another node does not see this folder, in which "
+            "rank 0 writes. All nodes must share it: give run_dir=<folder of a file system that they share>."
+        )
 
 
 class Rendezvous:

@@ -62,6 +62,7 @@ mount --bind {folder}/hosts /etc/hosts
 mount -t tmpfs shm /dev/shm
 until ip link show eth0 > /dev/null 2>&1; do sleep 0.1; done
 ip addr add {net}.{k}/24 dev eth0 && ip link set lo up && ip link set eth0 up
+ip route add default via {net}.254
 slurmd -D -f {folder}/slurm.conf -N n{k} &
 wait
 """
