@@ -53,9 +53,9 @@ def train_in_job(overrides: Sequence[str]) -> None:
     shown = subprocess.run(["scontrol", "--oneliner", "show", "job", job], capture_output=True, text=True).stdout
     preempted = re.search(r"PreemptTime=\d", shown) is not None
     # one that was cancelled is no longer running, and Slurm itself requeues one that is preempted without a grace time
-    if " JobState=RUNNING " in shown and (warned or preempted):
-        if int(os.environ.get("SLURM_RESTART_COUNT", 0)) < _MOST_REQUEUES:
-            subprocess.run(["scontrol", "requeue", job], check=True)
-            raise SystemExit(code)
+    stopped = " JobState=RUNNING " in shown and (warned or preempted)
+    if stopped and int(os.environ.get("SLURM_RESTART_COUNT", 0)) < _MOST_REQUEUES:
+        subprocess.run(["scontrol", "requeue", job], check=True)
+        raise SystemExit(code)
     output = os.environ["SUBMITIT_FOLDER"].replace("%j", run_dir.name)
     raise JobError(f"{run_dir}: training ended with exit code {code}. Its output is in {output}.")
