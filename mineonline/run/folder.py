@@ -79,7 +79,13 @@ def read_config(checkpoint: Path, file: Path | None = None) -> Config:
         file = run_dir_of(checkpoint) / CONFIG_FILE
         if not file.is_file():
             raise ConfigError(f"checkpoint={checkpoint}: there is no {file} to say what is played. Give config=<file>.")
-    return parse_config(_read_settings(file))
+    try:
+        return parse_config(_read_settings(file))
+    except ConfigError as error:
+        raise ConfigError(
+            f"{file}: {error} Perhaps another version of mineonline has written it. Change the file, or install that "
+            "version."
+        ) from None
 
 
 def saved_settings(checkpoint: Path) -> dict[str, Any] | None:

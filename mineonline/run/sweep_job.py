@@ -31,9 +31,9 @@ def is_sweep_job() -> bool:
 
 def train_in_job(overrides: Sequence[str]) -> None:
     """Train as `overrides` say, to the end. SystemExit if the job is requeued; JobError if training failed."""
-    job = os.environ["SLURM_JOB_ID"]
-    name = "{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}" if "SLURM_ARRAY_JOB_ID" in os.environ else "{SLURM_JOB_ID}"
-    run_dir = Path("runs", "slurm", name.format_map(os.environ)).absolute()
+    parts = "{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}" if "SLURM_ARRAY_JOB_ID" in os.environ else "{SLURM_JOB_ID}"
+    job = parts.format_map(os.environ)
+    run_dir = Path("runs", "slurm", job).absolute()
     resume = ["checkpoint=latest"] if (run_dir / "checkpoints" / "last.ckpt").exists() else []
     if not resume:
         (run_dir / METRICS_FILE).unlink(missing_ok=True)
@@ -57,5 +57,5 @@ def train_in_job(overrides: Sequence[str]) -> None:
     if stopped and int(os.environ.get("SLURM_RESTART_COUNT", 0)) < _MOST_REQUEUES:
         subprocess.run(["scontrol", "requeue", job], check=True)
         raise SystemExit(code)
-    output = os.environ["SUBMITIT_FOLDER"].replace("%j", run_dir.name)
+    output = os.environ["SUBMITIT_FOLDER"].replace("%j", job)
     raise JobError(f"{run_dir}: training ended with exit code {code}. Its output is in {output}.")
