@@ -6,11 +6,13 @@ All of them, as root, with the packages that `tests/helpers/slurm_cluster.py` na
 """
 
 import os
+import re
 import signal
 import tempfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mineonline.run.metrics import read_metrics
 from tests.helpers.programs import rows, wait_until, weights
@@ -219,3 +221,40 @@ def test_two_jobs_share_their_nodes(cluster, tmp_path):
         job.wait_for("COMPLETED")
         assert job.output.count("joined run") == 2, job.output
         check_counters(job.run_dir, 5)
+
+
+@pytest.fixture
+def start_sweep(cluster, start, monkeypatch):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install 'mineonline[cluster]'")
+    for name in ("SLURM_CONF", "PATH"):
+        monkeypatch.setenv(name, cluster.env[name])
+    return lambda *words: start("-m", "hydra/launcher=submitit_slurm", *QUICK, *words)
+
+
+def test_a_sweep_is_a_job_for_each_value_and_a_warned_one_goes_on(cluster, start_sweep, tmp_path):
+    sweep = start_sweep("iterations=60", "seed=1,2")
+    folder = tmp_path / "runs" / "slurm"
+
+    def run_dirs():
+        return sorted(folder.glob("*_[01]"))
+
+    sweep.wait_for(lambda: len(run_dirs()) == 2 and min(map(rows, run_dirs())) >= 5)
+    first, second = run_dirs()
+    cluster.run("scancel", "--signal=USR2", first.name)  # as Slurm warns: every process of the job
+    assert sweep.wait() == 0, sweep.output
+    assert cluster.field(first.name, "Restarts") == "1"
+    assert cluster.field(second.name, "Restarts") == "0"
+    for seed, run_dir in enumerate((first, second), 1):
+        check_counters(run_dir, 60)
+        assert yaml.safe_load((run_dir / "config.yaml").read_text())["seed"] == seed
+    assert not cluster.processes("mineonline")
+
+
+def test_a_job_of_a_sweep_that_fails_is_one_error_where_the_sweep_was_started(start_sweep):
+    sweep = start_sweep("iterations=0,-1")
+    assert sweep.wait() == 1
+    said = re.search(r"^error: .*: training ended with exit code 1. Its output is in (.*)\.$", sweep.output, re.M)
+    assert said, sweep.output
+    assert "Traceback" not in sweep.output
+    (output,) = Path(said[1]).glob("*_log.err")
+    assert "error: iterations=0: must be at least 1." in output.read_text()
