@@ -177,6 +177,7 @@ def test_a_signal_while_the_job_starts_is_not_lost(cluster, tmp_path, monkeypatc
 def test_the_signal_and_the_time_of_the_warning_are_options_of_sbatch(cluster, tmp_path):
     job = Job(cluster, tmp_path, "iterations=100000", options=["--time=1", "--signal=B:USR2@30"])
     wait_until(lambda: job.restarts >= 1, lambda: job.output)
+    cluster.run("scontrol", "update", f"JobId={job.id}", "TimeLimit=60")  # a busy machine needs more to do anything
     job.wait_for_rows(rows(job.run_dir) + 5)
     cluster.run("scancel", job.id)
     job.wait_for("CANCELLED")
