@@ -37,6 +37,11 @@ collectors=${MINEONLINE_COLLECTORS:-1}
 collector_cpus=${MINEONLINE_COLLECTOR_CPUS:-$((devices * cpus / (collectors > 0 ? collectors : 1)))}
 run_dir=${SLURM_SUBMIT_DIR:-$PWD}/runs/slurm/${SLURM_JOB_ID:-<job id>}
 
+gpus=${SLURM_GPUS_ON_NODE:-0}
+if [ "$gpus" -gt "$devices" ]; then
+  echo "warning: $gpus GPUs on a node, but $devices trainer processes, one a GPU: sbatch --ntasks-per-node=$gpus" >&2
+fi
+
 run=()
 if [ -n "${MINEONLINE_RUN:-}" ]; then read -ra run <<< "$MINEONLINE_RUN"; fi
 resume=()

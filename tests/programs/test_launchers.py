@@ -121,12 +121,13 @@ def test_nodes_without_a_network_are_an_error_that_says_what_to_give(start):
 
 
 def test_a_dry_run_shows_what_a_job_of_slurm_would_run():
+    job = {"SLURM_NNODES": "2", "SLURM_NTASKS_PER_NODE": "4", "SLURM_GPUS_ON_NODE": "8"}
     shown = subprocess.run(
-        ["bash", f"{ROOT}/slurm/train.sh", "--dry-run", "seed=1"], text=True, stdout=subprocess.PIPE, check=True,
-        env={**os.environ, "MINEONLINE_RUN": "apptainer exec --nv image.sif", "SLURM_NNODES": "2",
-             "SLURM_NTASKS_PER_NODE": "4"},
-    ).stdout.splitlines()  # fmt: skip
-    assert len(shown) == 2
-    assert all(" apptainer exec --nv image.sif python -m mineonline." in line for line in shown)
-    assert " seed=1 " in shown[0]
-    assert shown[0].endswith(" trainer.num_nodes=2 trainer.devices=4 network.host=auto collector.count=0 ")
+        ["bash", f"{ROOT}/slurm/train.sh", "--dry-run", "seed=1"], text=True, capture_output=True, check=True,
+        env={**os.environ, **job, "MINEONLINE_RUN": "apptainer exec --nv image.sif"},
+    )  # fmt: skip
+    train, collect = shown.stdout.splitlines()
+    assert " apptainer exec --nv image.sif python -m mineonline.train seed=1 " in train
+    assert train.endswith(" trainer.num_nodes=2 trainer.devices=4 network.host=auto collector.count=0 ")
+    assert " apptainer exec --nv image.sif python -m mineonline.collect " in collect
+    assert shown.stderr.startswith("warning: 8 GPUs on a node, but 4 trainer processes"), shown.stderr
