@@ -20,7 +20,6 @@ from mineonline.processes.stopping import WARNINGS
 from mineonline.run.folder import METRICS_FILE
 
 _RUNNER = "submitit.core._submit"
-_MOST_REQUEUES = 20
 
 
 def is_sweep_job() -> bool:
@@ -54,7 +53,8 @@ def train_in_job(overrides: Sequence[str]) -> None:
     preempted = re.search(r"PreemptTime=\d", shown) is not None
     # one that was cancelled is no longer running, and Slurm itself requeues one that is preempted without a grace time
     stopped = " JobState=RUNNING " in shown and (warned or preempted)
-    if stopped and int(os.environ.get("SLURM_RESTART_COUNT", 0)) < _MOST_REQUEUES:
+    requeues = int(os.environ.get("SLURM_RESTART_COUNT", 0))
+    if stopped and requeues < int(os.environ.get("MINEONLINE_MAX_REQUEUES", 20)):
         subprocess.run(["scontrol", "requeue", job], check=True)
         raise SystemExit(code)
     output = os.environ["SUBMITIT_FOLDER"].replace("%j", job)

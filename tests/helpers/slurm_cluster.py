@@ -101,7 +101,6 @@ class SlurmCluster:
     def __enter__(self) -> SlurmCluster:
         with ExitStack() as stack:
             stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
-            self._stack = stack
             self._start(stack)
             self._stack = stack.pop_all()
         return self
