@@ -186,18 +186,16 @@ def test_the_signal_and_the_time_of_the_warning_are_options_of_sbatch(cluster, t
 
 
 def test_three_nodes_train_together_with_words_before_python(cluster, tmp_path, monkeypatch):
-    def inside(module):
-        return [variables.get("INSIDE") for variables in cluster.processes(module).values()].count("yes")
-
-    monkeypatch.setitem(cluster.env, "MINEONLINE_RUN", "env INSIDE=yes")
+    (tmp_path / "container.sh").write_text(f'echo "$@" >> {tmp_path}/ran && exec "$@"')
+    monkeypatch.setitem(cluster.env, "MINEONLINE_RUN", f"bash {tmp_path}/container.sh")
     words = ["iterations=5", "buffer.fragments_per_iteration=12",
              "callbacks=[{_target_: tests.helpers.compare_ranks.CompareRanks}]"]  # fmt: skip
     job = Job(cluster, tmp_path, *words, options=["--nodes=3"])
-    for module in ("mineonline.train", "mineonline.collect"):
-        wait_until(lambda m=module: inside(m) >= 3, lambda: job.output)
     job.wait_for("COMPLETED")
     assert job.output.count("ranks identical: True, batches differ: True") == 5, job.output
     assert job.output.count("joined run") == 3, job.output
+    ran = [line.split()[2] for line in (tmp_path / "ran").read_text().splitlines()]
+    assert sorted(ran) == ["mineonline.collect"] * 3 + ["mineonline.train"] * 3
     check_counters(job.run_dir, 5)
 
 
