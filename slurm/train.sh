@@ -64,8 +64,9 @@ fi
 
 mkdir -p "$run_dir"
 touch "$run_dir/started"
-code=0
+code=1
 if ! $warned; then
+  code=0
   "${train[@]}" &
   trainer=$!
   until scontrol show step "$SLURM_JOB_ID.0" &> /dev/null || ! kill -0 "$trainer" 2>/dev/null; do sleep 0.2; done
