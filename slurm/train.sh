@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Trains in one Slurm job: a trainer process for each task, one a GPU, and collectors on each node.
+# Trains in one Slurm job: a trainer process for each task, one a GPU, and on each node collectors; from two nodes on, also
+# a relay on each, which they join through, so that weights come to a node once.
 #
 #   sbatch --nodes=2 --ntasks-per-node=4 --gpus-per-node=4 slurm/train.sh experiment=minestudio_hunt_cow
 #   bash slurm/train.sh --dry-run experiment=minestudio_hunt_cow      prints what the job would run
@@ -49,16 +50,27 @@ if [ -e "$run_dir/checkpoints/last.ckpt" ]; then resume=(checkpoint=latest); els
 # collectors share the nodes with the trainer: without --overlap the second step would wait for the first to end
 train=(
   srun --overlap --kill-on-bad-exit=1 --nodes="$nodes" --ntasks="$((nodes * devices))" --ntasks-per-node="$devices"
-  --cpus-per-task="$cpus" "${run[@]}" python -m mineonline.train "$@" "${resume[@]}" "run_dir=$run_dir"
-  trainer.num_nodes="$nodes" trainer.devices="$devices" network.host=auto collector.count=0
+  --cpus-per-task="$cpus" "${run[@]}" python -m mineonline.train network.host=auto "$@" "${resume[@]}" "run_dir=$run_dir"
+  trainer.num_nodes="$nodes" trainer.devices="$devices" collector.count=0
 )
 collect=(
   srun --overlap --nodes="$nodes" --ntasks="$((nodes * collectors))" --ntasks-per-node="$collectors"
   --cpus-per-task="$collector_cpus" "${run[@]}" python -m mineonline.collect "run=$run_dir"
 )
+relay=(
+  srun --overlap --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 --cpus-per-task=1
+  "${run[@]}" python -m mineonline.relay "run=$run_dir"
+)
+beside=() # the trainer: the steps that are told to end when it has
+if [ "$collectors" -gt 0 ]; then
+  beside+=(collect)
+  if [ "$nodes" -gt 1 ]; then beside+=(relay); fi
+fi
 if $dry_run; then
-  printf '%q ' "${train[@]}" && echo
-  if [ "$collectors" -gt 0 ]; then printf '%q ' "${collect[@]}" && echo; fi
+  for step in train "${beside[@]}"; do
+    declare -n words=$step
+    printf '%q ' "${words[@]}" && echo
+  done
   exit 0
 fi
 
@@ -71,14 +83,17 @@ if ! $warned; then
   trainer=$!
   until scontrol show step "$SLURM_JOB_ID.0" &> /dev/null || ! kill -0 "$trainer" 2>/dev/null; do sleep 0.2; done
   if $warned; then scancel --signal=TERM "$SLURM_JOB_ID.0" || true; fi # before there was a step 0
-  if [ "$collectors" -gt 0 ]; then "${collect[@]}" & fi
+  for step in "${beside[@]}"; do
+    declare -n words=$step
+    "${words[@]}" &
+  done
   wait "$trainer" || code=$?
   while kill -0 "$trainer" 2>/dev/null; do # it was a signal that ended the wait
     code=0
     wait "$trainer" || code=$?
   done
 fi
-scancel --signal=TERM "$SLURM_JOB_ID.1" 2>/dev/null || true
+for ((step = 1; step <= ${#beside[@]}; step++)); do scancel --signal=TERM "$SLURM_JOB_ID.$step" 2>/dev/null || true; done
 wait || true
 
 if [ -e "$run_dir/done" ]; then exit 0; fi

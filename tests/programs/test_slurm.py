@@ -202,11 +202,13 @@ def test_three_nodes_train_together_with_words_before_python(cluster, tmp_path, 
              "callbacks=[{_target_: tests.helpers.compare_ranks.CompareRanks}]"]  # fmt: skip
     job = Job(cluster, tmp_path, *words, options=["--nodes=3"])
     job.wait_for_collectors(3)
+    wait_until(lambda: job.output.count("relays run") == 3, lambda: job.output)
+    job.wait_for_rows(rows(job.run_dir) + 3)
     job.cancel()
     done = rows(job.run_dir)
     assert job.output.count("ranks identical: True, batches differ: True") == done, job.output
     ran = [line.split()[2] for line in (tmp_path / "ran").read_text().splitlines()]
-    assert sorted(ran) == ["mineonline.collect"] * 3 + ["mineonline.train"] * 3
+    assert sorted(ran) == ["mineonline.collect"] * 3 + ["mineonline.relay"] * 3 + ["mineonline.train"] * 3
     check_counters(job.run_dir, done)
 
 
