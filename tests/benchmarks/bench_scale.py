@@ -12,6 +12,7 @@ one before. Joins: threads of another process join again and again, each time on
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import psutil
 import torch
 import zmq
@@ -63,6 +65,8 @@ class Taken(msgspec.Struct):
     """The training loop: copies into a batch."""
     send_s: float
     """The collector that sends it."""
+    waited_s: float
+    """How long the receiver thread, by the wall clock, was ready but had no core."""
 
 
 class Fed(msgspec.Struct):
@@ -118,11 +122,22 @@ def ended(*processes: subprocess.Popen[bytes]) -> Iterator[None]:
             process.wait()
 
 
+def thread_of(name: str) -> threading.Thread:
+    """This process's thread of that name."""
+    (thread,) = (each for each in threading.enumerate() if each.name == name)
+    return thread
+
+
 def thread_s(name: str) -> float:
     """CPU seconds of this process's thread of that name."""
-    (thread,) = (each for each in threading.enumerate() if each.name == name)
-    assert thread.ident is not None
-    return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
+    ident = thread_of(name).ident
+    assert ident is not None
+    return time.clock_gettime(time.pthread_getcpuclockid(ident))
+
+
+def core_wait_s(pid: int, thread: int | None = None) -> float:
+    """How long a process's main thread, or another one, has been ready but had no core."""
+    return int(Path(f"/proc/{pid}/task/{thread or pid}/schedstat").read_text().split()[1]) / 1e9
 
 
 def schema_of(row_bytes: int) -> tuple[TensorField, ...]:
@@ -143,23 +158,24 @@ def take_in(scheme: str, row_bytes: int, seconds: float, *, senders: int = 1) ->
         )
         processes = [child("send", receiver.address, folder, row_bytes) for _ in range(senders)]
         with ended(*processes):
+            thread = thread_of("receiver").native_id
+
+            def clocks() -> np.ndarray:
+                """Wall clock; CPU of the receiver, this and all threads, senders; the receiver's wait for a core."""
+                return np.array([
+                    time.monotonic(), thread_s("receiver"), time.thread_time(), time.process_time(),
+                    sum(map(_cpu_s, processes)), core_wait_s(os.getpid(), thread),
+                ])  # fmt: skip
+
             take(buffer, 64)
-            clocks = time.thread_time(), thread_s("receiver"), time.process_time(), time.monotonic()
-            sent_s, count = sum(map(_cpu_s, processes)), 0
-            while time.monotonic() < clocks[3] + seconds or count < 32:
+            before, count = clocks(), 0
+            while time.monotonic() < before[0] + seconds or count < 32:
                 take(buffer, 8)
                 count += 8
-            take_s, receiver_s, all_s, wall_s = (
-                (now - then) / count
-                for now, then in zip(
-                    (time.thread_time(), thread_s("receiver"), time.process_time(), time.monotonic()), clocks,
-                    strict=True,
-                )
-            )  # fmt: skip
-            sent_s = (sum(map(_cpu_s, processes)) - sent_s) / count
+            wall_s, receiver_s, take_s, all_s, send_s, waited_s = ((clocks() - before) / count).tolist()
         receiver.close()
     size = sum(field.nbytes for field in schema)
-    return Taken(size, 1 / wall_s, receiver_s, all_s - receiver_s - take_s, take_s, sent_s)
+    return Taken(size, 1 / wall_s, receiver_s, all_s - receiver_s - take_s, take_s, send_s, waited_s)
 
 
 def take(buffer: FragmentBuffer, count: int) -> None:
