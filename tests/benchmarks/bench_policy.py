@@ -36,7 +36,7 @@ from tests.helpers.fit import fit, fresh
 from tests.helpers.settings import config_of
 
 SIZES = ("tiny", "mini", "1x", "2x", "3x")
-CPU_ROWS = {"tiny": 2048, "mini": 256, "1x": 32}
+CPU_ROWS = {"tiny": 2048, "mini": 128, "1x": 16}
 """Rows that the learner is measured with. What is not here takes too long, or too much memory, without a GPU."""
 _BYTES_PER_PARAMETER = 24
 """Memory of a learner: weights, gradient, AdamW's two moments, and room."""
@@ -156,7 +156,7 @@ def _player(config: Config) -> Player:
     return Player(env, env.reset(np.ones(envs, np.bool_)), build_actor(config, spec), settings, first_env=0)
 
 
-def learn_s(size: str, rows: int, epochs: int, *, iterations: int = 4) -> float:
+def learn_s(size: str, rows: int, epochs: int, *, iterations: int = 3) -> float:
     """CPU seconds of an iteration of the learner on fragments of 8 rows (tiny: 64); the median of all but the first."""
     length = 64 if size == "tiny" else 8
     config = config_for(
@@ -177,7 +177,7 @@ def learn_s(size: str, rows: int, epochs: int, *, iterations: int = 4) -> float:
     with tempfile.TemporaryDirectory() as folder:
         learner = build_learner(config, env_spec(config.env, config.task), bad_batch_file=Path(folder) / "bad.pt")
         fit(learner, take, iterations, Path(folder))
-    return statistics.median(np.diff(clocks)[1:]) if iterations > 2 else 0.0
+    return float(np.median(np.diff(clocks)[1:])) if iterations > 2 else 0.0
 
 
 if __name__ == "__main__":

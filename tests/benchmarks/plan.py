@@ -25,6 +25,8 @@ from mineonline.settings.command_line import parse_words, report_errors
 
 COSTS_FILE = Path(__file__).with_name("costs.json")
 ENVIRONMENTS = (1_000, 10_000, 100_000)
+_WITHOUT_RELAYS, _WITH_RELAYS = "publisher, without relays", "publisher, with a relay a node"
+_FEWER_WEIGHTS = "weights.dtype=bfloat16, or more fragments_per_iteration; else lag rises"
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -119,7 +121,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Use(NamedTuple):
-    """How much of a resource is needed at the environments' pace."""
+    """How much of a resource is needed while environments play at their own pace."""
 
     name: str
     share: float | None
@@ -150,89 +152,109 @@ def slowest_s(step_ms: float, jitter: float, count: int) -> float:
     return step_ms / 1000 * sum(math.exp(jitter * z - jitter**2 / 2) for z in quantiles) / points
 
 
-def plan(costs: Costs, settings: Settings, environments: int) -> Plan:
-    """What this many environments need. ConfigError for a policy without costs."""
-    s, policy = settings, costs.policies.get(settings.policy)
-    if policy is None:
-        raise ConfigError(f"policy={s.policy}: no costs of it. There are: {', '.join(costs.policies)}.")
-    wire = costs.transports[s.network]
-    per_collector = s.workers * s.envs_per_worker
-    collectors = math.ceil(environments / per_collector)
-    ranks, nets = max(s.gpus, 1), 1 + s.reference
-    nodes = math.ceil(ranks / s.ranks_per_node)
-    nic = s.nic_gbit * 1e9 / 8
+class Play(NamedTuple):
+    """What environments and collectors do by themselves."""
+
+    collectors: int
+    wait_s: float
+    """Of each decision: a worker waits for its environments, then decides; then its collector sends what was played."""
+    decide_s: float
+    send_s: float
+    fragment: float
+    """Bytes."""
+    pace: float
+    fragments_s: float
+    """Fragments per second, and iterations per second."""
+    iterations_s: float
+
+    @property
+    def decision_s(self) -> float:
+        return self.wait_s + self.decide_s + self.send_s
+
+
+def play(policy: PolicyCost, wire: Transport, s: Settings, environments: int) -> Play:
+    """How fast environments play while the trainer takes everything at once."""
+    nets, per_collector = 1 + s.reference, s.workers * s.envs_per_worker
     fragment = policy.row_bytes * s.length + policy.memory_bytes * nets
-    # a worker waits for its environments, then decides; its collector sends what all its workers have played
     wait_s = slowest_s(s.step_ms, s.jitter, s.envs_per_worker)
     decide_s = nets * (policy.decide_call_s + s.envs_per_worker * policy.decide_row_s)
     send_s = per_collector * wire.send.at(fragment) / s.length
-    decision_s = wait_s + decide_s + send_s
-    pace = environments / decision_s
+    pace = environments / (wait_s + decide_s + send_s)
     fragments_s = pace / s.length
-    iterations_s = fragments_s / (s.fragments or environments)
-    weights = policy.parameters * (2 if s.dtype == "bfloat16" else 4)
+    return Play(
+        math.ceil(environments / per_collector), wait_s, decide_s, send_s, fragment, pace, fragments_s,
+        fragments_s / (s.fragments or environments),
+    )  # fmt: skip
 
-    def publishing(subscribers: float) -> tuple[float, str]:
-        sent = iterations_s * subscribers * weights
-        cpu = iterations_s * (subscribers * wire.publish.at(weights) + weights * costs.copy_byte_s)
-        return max(sent / nic, cpu), f"{_bytes(sent)}/s"
 
-    take_s = wire.take.at(fragment) / s.length / ranks
-    if s.gpus:
-        flop = policy.flop * (nets + 3 * s.epochs)
-        learn_s = flop / (s.gpus * s.tflops * 1e12 * s.utilisation) + take_s
-        learning = f"{pace * flop / 1e12:.3g} TFLOP/s"
-    else:
-        learn_s = (
-            policy.first_pass_s * nets + s.epochs * policy.epoch_s + take_s + policy.iteration_s * iterations_s / pace
-        )
-        learning = f"{learn_s * 1e3:.2g} CPU ms a row"
-    reduced = 2 * (nodes - 1) / nodes * 4 * policy.parameters * iterations_s * s.epochs * s.minibatches
-    receiver = fragments_s / ranks * max(wire.receiver.at(fragment), wire.io.at(fragment))
-    storm_s = collectors * max(wire.join_s, weights / nic, wire.publish.at(weights))
-    inference_gpus = pace * policy.flop * nets / (s.tflops * 1e12 * s.utilisation)
-    shares = {
-        "environments": (wait_s, "add collectors"),
-        "inference": (decide_s, "collector.device=cuda, a smaller policy, or fewer envs_per_worker"),
-        "sending": (send_s, "fewer workers in a collector, more collectors"),
-    }
-    uses = [
-        Use("environments: part of a decision", None, f"{wait_s / decision_s:.0%}, {wait_s * 1e3:.3g} ms"),
-        Use("inference: part of a decision", None, f"{decide_s / decision_s:.0%}, {decide_s * 1e3:.3g} ms"),
-        Use("  cores for it; or GPUs", None,
-            f"{collectors * s.workers * decide_s / decision_s:.3g}; {inference_gpus:.2g}"),
-        Use("network into a node of ranks", fragments_s * fragment / nodes / nic,
-            f"{_bytes(fragments_s * fragment / ranks)}/s a rank", "more nodes, smaller pictures, or longer fragments"),
-        Use("receiver, its busiest thread", receiver, f"{fragments_s / ranks:.3g} fragments/s a rank",
-            "more ranks, or longer fragments"),
-        Use("publisher, without relays", *publishing(collectors),
-            "a relay on each node, weights.dtype=bfloat16, or more fragments_per_iteration: else lag rises"),
-        Use("publisher, with a relay a node", *publishing(math.ceil(collectors / s.collectors_per_node)),
-            "weights.dtype=bfloat16, or more fragments_per_iteration: else lag rises"),
-        Use("learner", pace * learn_s, learning, "more gpus, fewer epochs, or a smaller policy"),
-        Use("network between nodes of ranks", reduced / nic, f"{_bytes(reduced)}/s all-reduce",
-            "more fragments_per_iteration, or fewer minibatches"),
-        Use("all join at once", None, f"{storm_s:.3g} s, weights included"),
-        Use("memory of a rank: buffer, batch", None, _bytes(2 * (s.fragments or environments) * fragment / ranks)),
-    ]  # fmt: skip
-    absent = "publisher, without relays" if s.relay else "publisher, with a relay a node"
+def plan(costs: Costs, s: Settings, environments: int) -> Plan:
+    """What this many environments need, and what limits them. ConfigError for a policy without costs."""
+    policy = costs.policies.get(s.policy)
+    if policy is None:
+        raise ConfigError(f"policy={s.policy}: no costs of it. There are: {', '.join(costs.policies)}.")
+    playing = play(policy, costs.transports[s.network], s, environments)
+    uses = uses_of(costs, policy, s, environments, playing)
+    absent = _WITHOUT_RELAYS if s.relay else _WITH_RELAYS
     fullest = max((use for use in uses if use.share is not None and use.name != absent), key=lambda use: use.share or 0)
     assert fullest.share is not None
     if fullest.share > 1:
         first = f"{fullest.name} ({fullest.share:.0%}): {fullest.change}"
     else:
-        name = max(shares, key=lambda each: shares[each][0])
-        first = f"{name} (the fullest other: {fullest.name}, {fullest.share:.0%}): {shares[name][1]}"
-    held_up = max([1.0, *(use.share for use in uses if use.share and not use.name.startswith("publisher"))])
-    return Plan(environments, pace, pace / held_up, first, uses)
+        _, name, change = max(
+            (playing.wait_s, "environments", "add collectors"),
+            (playing.decide_s, "inference", "collector.device=cuda, a smaller policy, or fewer envs_per_worker"),
+            (playing.send_s, "sending", "fewer workers in a collector, more collectors"),
+        )
+        first = f"{name} (of the rest, the fullest is {fullest.name}, {fullest.share:.0%}): {change}"
+    # late weights slow nothing down: they are older
+    slowing = [use.share for use in uses if use.share is not None and not use.name.startswith("publisher")]
+    return Plan(environments, playing.pace, playing.pace / max(1.0, *slowing), first, uses)
+
+
+def uses_of(costs: Costs, policy: PolicyCost, s: Settings, environments: int, p: Play) -> list[Use]:
+    """Every resource, in the order of the two paths."""
+    wire, ranks, nets = costs.transports[s.network], max(s.gpus, 1), 1 + s.reference
+    nodes, nic, flop_s = math.ceil(ranks / s.ranks_per_node), s.nic_gbit * 1e9 / 8, s.tflops * 1e12 * s.utilisation
+    weights = policy.parameters * (2 if s.dtype == "bfloat16" else 4)
+
+    def publishing(subscribers: int) -> tuple[float, str]:
+        sent = p.iterations_s * subscribers * weights
+        cpu = p.iterations_s * (subscribers * wire.publish.at(weights) + weights * costs.copy_byte_s)
+        return max(sent / nic, cpu), f"{_bytes(sent)}/s"
+
+    taking = p.fragments_s * wire.take.at(p.fragment) / ranks
+    if s.gpus:
+        flop = p.pace * policy.flop * (nets + 3 * s.epochs)
+        learner = Use("learner", taking + flop / (s.gpus * flop_s), f"{flop / 1e12:.3g} TFLOP/s")
+    else:
+        row_s = policy.first_pass_s * nets + s.epochs * policy.epoch_s
+        cpu = taking + p.pace * row_s + p.iterations_s * policy.iteration_s
+        learner = Use("learner", cpu, f"{row_s * 1e3:.2g} CPU ms a row")
+    reduced = 2 * (nodes - 1) / nodes * 4 * policy.parameters * p.iterations_s * s.epochs * s.minibatches
+    storm_s = p.collectors * max(wire.join_s, weights / nic, wire.publish.at(weights))
+    cores, gpus = p.collectors * s.workers * p.decide_s / p.decision_s, p.pace * policy.flop * nets / flop_s
+    return [
+        Use("environments: part of a decision", None, f"{p.wait_s / p.decision_s:.0%}, {p.wait_s * 1e3:.3g} ms"),
+        Use("inference: part of a decision", None, f"{p.decide_s / p.decision_s:.0%}, {p.decide_s * 1e3:.3g} ms"),
+        Use("  cores for it; or GPUs", None, f"{cores:.3g}; {gpus:.2g}"),
+        Use("network into a node of ranks", p.fragments_s * p.fragment / nodes / nic,
+            f"{_bytes(p.fragments_s * p.fragment / ranks)}/s a rank", "more nodes, or smaller pictures"),
+        Use("receiver, its busiest thread",
+            p.fragments_s / ranks * max(wire.receiver.at(p.fragment), wire.io.at(p.fragment)),
+            f"{p.fragments_s / ranks:.3g} fragments/s a rank", "more ranks, or longer fragments"),
+        Use(_WITHOUT_RELAYS, *publishing(p.collectors), f"a relay a node, {_FEWER_WEIGHTS}"),
+        Use(_WITH_RELAYS, *publishing(math.ceil(p.collectors / s.collectors_per_node)), _FEWER_WEIGHTS),
+        learner._replace(change="more gpus, fewer epochs, or a smaller policy"),
+        Use("network between nodes of ranks", reduced / nic, f"{_bytes(reduced)}/s all-reduce",
+            "more fragments_per_iteration, or fewer minibatches"),
+        Use("all join at once", None, f"{storm_s:.3g} s, weights included"),
+        Use("memory of a rank: buffer, batch", None, _bytes(2 * (s.fragments or environments) * p.fragment / ranks)),
+    ]  # fmt: skip
 
 
 def _bytes(count: float) -> str:
-    return next(
-        f"{count / size:.3g} {unit}"
-        for size, unit in ((1e9, "GB"), (1e6, "MB"), (1, "B"))
-        if count >= size or size == 1
-    )
+    size, unit = next(pair for pair in ((1e9, "GB"), (1e6, "MB"), (1, "B")) if count >= pair[0] or pair[0] == 1)
+    return f"{count / size:.3g} {unit}"
 
 
 def read_costs() -> Costs:
