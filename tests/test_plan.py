@@ -24,7 +24,7 @@ from tests.benchmarks.plan import (
 MS = Line(0.001, 0.0)
 NOTHING = Line(0.0, 0.0)
 WIRE = Transport(receiver=NOTHING, io=NOTHING, take=NOTHING, send=NOTHING, publish=NOTHING, join_s=0.0)
-POLICY = PolicyCost(picture=(64, 48), parameters=10**6, row_bytes=10_000, memory_bytes=0, flop=1e9)
+POLICY = PolicyCost(parameters=10**6, row_bytes=10_000, memory_bytes=0, flop=1e9)
 QUIET = Settings(step_ms=100, envs_per_worker=10, workers=1, gpus=1, tflops=1e6, nic_gbit=1e6, length=10, policy="p")
 """1,000 environments play 10,000 rows/s: 1,000 fragments of 100 kB, and 10 iterations, a second in 10 s."""
 
@@ -47,7 +47,7 @@ def share(found, name):
 def test_environments_set_the_pace_where_nothing_else_is_full():
     found = plan(costs(), QUIET, 1000)
     assert found.pace == found.rate == pytest.approx(10_000)
-    assert found.first.startswith("environments")
+    assert found.limit.startswith("environments")
     assert plan(costs(), QUIET, 100_000).rate == pytest.approx(1_000_000)
 
 
@@ -55,7 +55,7 @@ def test_a_worker_waits_and_decides_in_turn():
     policy = change(POLICY, decide_call_s=0.05, decide_row_s=0.015)
     found = plan(costs(policy=policy), QUIET, 1000)
     assert found.pace == pytest.approx(1000 / 0.3)
-    assert found.first.startswith("inference")
+    assert found.limit.startswith("inference")
     assert plan(costs(policy=policy), change(QUIET, reference=True), 1000).pace == pytest.approx(1000 / 0.5)
 
 
@@ -78,7 +78,7 @@ def test_the_busiest_thread_of_a_rank_limits_what_it_takes_in():
     assert share(plan(costs(wire), change(QUIET, gpus=4), 1000), "receiver") == pytest.approx(0.5)
     found = plan(costs(wire), QUIET, 1000)
     assert found.rate == pytest.approx(5_000)
-    assert found.first.startswith("receiver, its busiest thread (200%): more ranks")
+    assert found.limit.startswith("receiver, its busiest thread (200%): more ranks")
 
 
 def test_the_network_of_a_node_is_shared_by_its_ranks():
@@ -102,17 +102,23 @@ def test_a_publisher_feeds_every_collector_or_every_relay():
     assert share(plan(costs(wire), change(slow, dtype="bfloat16"), 1000), "publisher, without") == pytest.approx(0.4)
     copied = plan(costs(wire, copy_byte_s=1e-8), slow, 1000)
     assert share(copied, "publisher, with a") == pytest.approx(2 * 10 * 4e6 * 1e-9 + 2 * 4e6 * 1e-8)
-    assert plan(costs(wire), change(slow, fragments=50, relay=False), 1000).first.startswith(
-        "publisher, without relays"
-    )
     network = plan(costs(), change(slow, nic_gbit=3.2), 1000)
     assert share(network, "publisher, without") == pytest.approx(2.0)
 
 
-def test_late_weights_do_not_slow_the_learner_down():
-    found = plan(costs(change(WIRE, publish=Line(10.0, 0.0))), QUIET, 1000)
-    assert found.first.startswith("publisher, with a relay")
+def test_late_weights_slow_nothing_down_and_are_said_to_be_late():
+    wire = change(WIRE, publish=Line(0.01, 0.0))
+    found = plan(costs(wire), change(QUIET, relay=False, fragments=100), 1000)  # 10 versions/s to 100 collectors
     assert found.rate == found.pace
+    assert "Weights are late: publisher, without relays (1000%): a relay a node" in found.limit
+    assert "late" not in plan(costs(wire), change(QUIET, fragments=100), 1000).limit
+
+
+def test_a_learner_that_is_held_up_publishes_less_often():
+    wire = change(WIRE, publish=Line(0.001, 0.0), receiver=Line(0.004, 0.0))
+    found = plan(costs(wire), change(QUIET, fragments=100), 1000)
+    assert found.limit.startswith("receiver, its busiest thread (400%)")
+    assert share(found, "publisher, without") == pytest.approx(10 / 4 * 100 * 0.001)
 
 
 def test_a_learner_on_gpus_needs_a_forward_pass_and_three_more_an_epoch():
@@ -121,6 +127,14 @@ def test_a_learner_on_gpus_needs_a_forward_pass_and_three_more_an_epoch():
     assert share(plan(costs(), change(settings, reference=True), 1000), "learner") == pytest.approx(0.8)
     taken = plan(costs(change(WIRE, take=MS)), settings, 1000)
     assert share(taken, "learner") == pytest.approx(0.7 + 1000 * 0.001 / 2)
+
+
+def test_gpus_that_workers_decide_on_are_a_resource_of_their_own():
+    policy = change(POLICY, decide_call_s=0.05)
+    found = plan(costs(policy=policy), change(QUIET, gpus=0, collector_gpus=4, tflops=10, utilisation=0.5), 1000)
+    assert found.pace == pytest.approx(10_000)
+    assert share(found, "inference: cores") == pytest.approx(10_000 * 1e9 / 20e12)
+    assert share(plan(costs(policy=policy), QUIET, 1000), "inference: cores") is None
 
 
 def test_a_learner_on_the_cpu_needs_what_was_measured():
@@ -138,7 +152,7 @@ def test_gradients_cross_the_network_only_between_nodes():
 
 def test_a_joining_storm_lasts_as_long_as_the_slowest_part():
     (use,) = (use for use in plan(costs(change(WIRE, join_s=0.02)), QUIET, 1000).uses if "join" in use.name)
-    assert use.text == "2 s, weights included"
+    assert use.text == "2.0 s, weights included"
 
 
 @pytest.mark.parametrize(

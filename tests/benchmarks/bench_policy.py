@@ -107,7 +107,7 @@ def sizes_of(size: str) -> PolicyCost:
     fields = actor.schema(spec, 64)
     memory = sum(field.nbytes for field in fields if field.name.startswith("memory."))
     return PolicyCost(
-        picture=(shape[1], shape[0]), parameters=sum(tensor.numel() for tensor in policy.state_dict().values()),
+        parameters=sum(tensor.numel() for tensor in policy.state_dict().values()),
         row_bytes=(sum(field.nbytes for field in fields) - memory) / 64, memory_bytes=memory,
         flop=counter.get_total_flops() / 64,
     )  # fmt: skip

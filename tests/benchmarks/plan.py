@@ -4,9 +4,10 @@
     python -m tests.benchmarks.plan collectors=50 policy=tiny gpus=0
 
 Without `collectors`: for 1,000, 10,000 and 100,000 environments. A use is the part of a resource that is needed while
-environments play at their own pace: above 100 % it slows them down, and the largest does so most. Each resource is
-taken by itself, as if all worked at the same time. CPU time is that of the machine named in costs.json; to measure
-another: python -m tests.benchmarks.measure_costs. What GPUs and network can do is assumed, as given: not verified.
+environments play at their own pace: above 100 % it slows them down, and the largest does so most. (A publisher's is at
+the rate that results.) Each resource is taken by itself, as if all worked at the same time. CPU time is that of the
+machine named in costs.json; to measure yours: python -m tests.benchmarks.measure_costs. What GPUs and network can do is
+assumed, as given here: not verified.
 """
 
 from __future__ import annotations
@@ -25,8 +26,6 @@ from mineonline.settings.command_line import parse_words, report_errors
 
 COSTS_FILE = Path(__file__).with_name("costs.json")
 ENVIRONMENTS = (1_000, 10_000, 100_000)
-_WITHOUT_RELAYS, _WITH_RELAYS = "publisher, without relays", "publisher, with a relay a node"
-_FEWER_WEIGHTS = "weights.dtype=bfloat16, or more fragments_per_iteration; else lag rises"
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -42,7 +41,6 @@ class Line(msgspec.Struct, frozen=True):
 class PolicyCost(msgspec.Struct):
     """Of one policy. Seconds are CPU seconds of one thread."""
 
-    picture: tuple[int, int]
     parameters: int
     row_bytes: float
     """Of a row in a fragment."""
@@ -101,6 +99,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ranks_per_node: Annotated[Count, Meta(description="trainer processes of a node, which share its network")] = 8
     policy: Annotated[str, Meta(description="one of those in costs.json: tiny, mini, 1x, 2x, 3x")] = "2x"
     reference: Annotated[bool, Meta(description="whether reference.kl_coef > 0")] = False
+    collector_gpus: Annotated[int, Meta(ge=0, description="that workers decide on; 0: on the CPU")] = 0
     tflops: Annotated[Positive, Meta(description="of a GPU at its peak (312: A100, bfloat16)")] = 312.0
     utilisation: Annotated[float, Meta(gt=0, le=1, description="part of that which is reached (assumed)")] = 0.3
     nic_gbit: Annotated[Positive, Meta(description="a node's network in Gbit/s, each way")] = 100.0
@@ -138,7 +137,7 @@ class Plan(NamedTuple):
     """What environments, inference and sending alone allow."""
     rate: float
     """What the fullest resource allows too."""
-    first: str
+    limit: str
     """What saturates first, and what to do about it."""
     uses: list[Use]
 
@@ -177,7 +176,9 @@ def play(policy: PolicyCost, wire: Transport, s: Settings, environments: int) ->
     nets, per_collector = 1 + s.reference, s.workers * s.envs_per_worker
     fragment = policy.row_bytes * s.length + policy.memory_bytes * nets
     wait_s = slowest_s(s.step_ms, s.jitter, s.envs_per_worker)
-    decide_s = nets * (policy.decide_call_s + s.envs_per_worker * policy.decide_row_s)
+    # what a GPU adds to each decision is not measured: it counts by its FLOP alone, over all workers
+    on_cpu_s = nets * (policy.decide_call_s + s.envs_per_worker * policy.decide_row_s)
+    decide_s = 0.0 if s.collector_gpus else on_cpu_s
     send_s = per_collector * wire.send.at(fragment) / s.length
     pace = environments / (wait_s + decide_s + send_s)
     fragments_s = pace / s.length
@@ -193,68 +194,77 @@ def plan(costs: Costs, s: Settings, environments: int) -> Plan:
     if policy is None:
         raise ConfigError(f"policy={s.policy}: no costs of it. There are: {', '.join(costs.policies)}.")
     playing = play(policy, costs.transports[s.network], s, environments)
-    uses = uses_of(costs, policy, s, environments, playing)
-    absent = _WITHOUT_RELAYS if s.relay else _WITH_RELAYS
-    fullest = max((use for use in uses if use.share is not None and use.name != absent), key=lambda use: use.share or 0)
+    uses = uses_of(costs, policy, s, playing)
+    fullest = max((use for use in uses if use.share is not None), key=lambda use: use.share or 0.0)
     assert fullest.share is not None
+    held_up = max(1.0, fullest.share)
     if fullest.share > 1:
-        first = f"{fullest.name} ({fullest.share:.0%}): {fullest.change}"
+        limit = f"{fullest.name} ({fullest.share:.0%}): {fullest.change}"
     else:
         _, name, change = max(
             (playing.wait_s, "environments", "add collectors"),
-            (playing.decide_s, "inference", "collector.device=cuda, a smaller policy, or fewer envs_per_worker"),
+            (playing.decide_s, "inference", "collector_gpus, a smaller policy, or fewer envs_per_worker"),
             (playing.send_s, "sending", "fewer workers in a collector, more collectors"),
         )
-        first = f"{name} (of the rest, the fullest is {fullest.name}, {fullest.share:.0%}): {change}"
-    # late weights slow nothing down: they are older
-    slowing = [use.share for use in uses if use.share is not None and not use.name.startswith("publisher")]
-    return Plan(environments, playing.pace, playing.pace / max(1.0, *slowing), first, uses)
+        limit = f"{name} (of the rest, {fullest.name} is the fullest, {fullest.share:.0%}): {change}"
+    published = publishers(costs, policy, s, playing, held_up)
+    late = published[0 if not s.relay else 1]
+    if late.share is not None and late.share > 1:
+        limit += f". Weights are late: {late.name} ({late.share:.0%}): {late.change}"
+    buffered = 2 * (s.fragments or environments) * playing.fragment / max(s.gpus, 1)
+    memory = Use("memory of a rank: buffer, batch", None, f"{buffered / 1e9:,.1f} GB")
+    return Plan(environments, playing.pace, playing.pace / held_up, limit, [*uses, *published, memory])
 
 
-def uses_of(costs: Costs, policy: PolicyCost, s: Settings, environments: int, p: Play) -> list[Use]:
-    """Every resource, in the order of the two paths."""
+def uses_of(costs: Costs, policy: PolicyCost, s: Settings, p: Play) -> list[Use]:
+    """What experience passes through, in this order."""
     wire, ranks, nets = costs.transports[s.network], max(s.gpus, 1), 1 + s.reference
     nodes, nic, flop_s = math.ceil(ranks / s.ranks_per_node), s.nic_gbit * 1e9 / 8, s.tflops * 1e12 * s.utilisation
-    weights = policy.parameters * (2 if s.dtype == "bfloat16" else 4)
-
-    def publishing(subscribers: int) -> tuple[float, str]:
-        sent = p.iterations_s * subscribers * weights
-        cpu = p.iterations_s * (subscribers * wire.publish.at(weights) + weights * costs.copy_byte_s)
-        return max(sent / nic, cpu), f"{_bytes(sent)}/s"
-
     taking = p.fragments_s * wire.take.at(p.fragment) / ranks
     if s.gpus:
         flop = p.pace * policy.flop * (nets + 3 * s.epochs)
-        learner = Use("learner", taking + flop / (s.gpus * flop_s), f"{flop / 1e12:.3g} TFLOP/s")
+        learner = Use("learner", taking + flop / (s.gpus * flop_s), f"{flop / 1e12:,.1f} TFLOP/s")
     else:
         row_s = policy.first_pass_s * nets + s.epochs * policy.epoch_s
         cpu = taking + p.pace * row_s + p.iterations_s * policy.iteration_s
         learner = Use("learner", cpu, f"{row_s * 1e3:.2g} CPU ms a row")
     reduced = 2 * (nodes - 1) / nodes * 4 * policy.parameters * p.iterations_s * s.epochs * s.minibatches
-    storm_s = p.collectors * max(wire.join_s, weights / nic, wire.publish.at(weights))
     cores, gpus = p.collectors * s.workers * p.decide_s / p.decision_s, p.pace * policy.flop * nets / flop_s
+    deciding = gpus / s.collector_gpus if s.collector_gpus else None
     return [
-        Use("environments: part of a decision", None, f"{p.wait_s / p.decision_s:.0%}, {p.wait_s * 1e3:.3g} ms"),
-        Use("inference: part of a decision", None, f"{p.decide_s / p.decision_s:.0%}, {p.decide_s * 1e3:.3g} ms"),
-        Use("  cores for it; or GPUs", None, f"{cores:.3g}; {gpus:.2g}"),
+        Use("environments: part of a decision", None, f"{p.wait_s / p.decision_s:.0%}, {p.wait_s:.3g} s"),
+        Use("inference: part of a decision", None, f"{p.decide_s / p.decision_s:.0%}, {p.decide_s:.3g} s"),
+        Use("inference: cores, or GPUs", deciding, f"{cores:,.1f}, or {gpus:,.1f}",
+            "more collector_gpus, or a smaller policy"),
         Use("network into a node of ranks", p.fragments_s * p.fragment / nodes / nic,
-            f"{_bytes(p.fragments_s * p.fragment / ranks)}/s a rank", "more nodes, or smaller pictures"),
+            f"{p.fragments_s * p.fragment / ranks / 1e9:,.3f} GB/s a rank", "more nodes, or smaller pictures"),
         Use("receiver, its busiest thread",
             p.fragments_s / ranks * max(wire.receiver.at(p.fragment), wire.io.at(p.fragment)),
-            f"{p.fragments_s / ranks:.3g} fragments/s a rank", "more ranks, or longer fragments"),
-        Use(_WITHOUT_RELAYS, *publishing(p.collectors), f"a relay a node, {_FEWER_WEIGHTS}"),
-        Use(_WITH_RELAYS, *publishing(math.ceil(p.collectors / s.collectors_per_node)), _FEWER_WEIGHTS),
+            f"{p.fragments_s / ranks:,.1f} fragments/s a rank", "more ranks, or longer fragments"),
         learner._replace(change="more gpus, fewer epochs, or a smaller policy"),
-        Use("network between nodes of ranks", reduced / nic, f"{_bytes(reduced)}/s all-reduce",
+        Use("network between nodes of ranks", reduced / nic, f"{reduced / 1e9:,.3f} GB/s all-reduce",
             "more fragments_per_iteration, or fewer minibatches"),
-        Use("all join at once", None, f"{storm_s:.3g} s, weights included"),
-        Use("memory of a rank: buffer, batch", None, _bytes(2 * (s.fragments or environments) * p.fragment / ranks)),
     ]  # fmt: skip
 
 
-def _bytes(count: float) -> str:
-    size, unit = next(pair for pair in ((1e9, "GB"), (1e6, "MB"), (1, "B")) if count >= pair[0] or pair[0] == 1)
-    return f"{count / size:.3g} {unit}"
+def publishers(costs: Costs, policy: PolicyCost, s: Settings, p: Play, held_up: float) -> list[Use]:
+    """Without and with relays, at the rate that results: late weights slow nothing down, they are older."""
+    wire, nic = costs.transports[s.network], s.nic_gbit * 1e9 / 8
+    weights = policy.parameters * (2 if s.dtype == "bfloat16" else 4)
+    versions_s = p.iterations_s / held_up
+    less = "weights.dtype=bfloat16, or more fragments_per_iteration"
+
+    def use(name: str, subscribers: int, change: str) -> Use:
+        sent = versions_s * subscribers * weights
+        cpu = versions_s * (subscribers * wire.publish.at(weights) + weights * costs.copy_byte_s)
+        return Use(name, max(sent / nic, cpu), f"{sent / 1e9:,.3f} GB/s", change)
+
+    storm_s = p.collectors * max(wire.join_s, weights / nic, wire.publish.at(weights))
+    return [
+        use("publisher, without relays", p.collectors, f"a relay a node, {less}"),
+        use("publisher, with a relay a node", math.ceil(p.collectors / s.collectors_per_node), less),
+        Use("all join at once", None, f"{storm_s:,.1f} s, weights included"),
+    ]
 
 
 def read_costs() -> Costs:
@@ -274,15 +284,15 @@ def table(plans: list[Plan]) -> str:
     """The uses, a column for each number of environments."""
 
     def row(name: str, cells: list[str]) -> str:
-        return f"{name:34}" + "".join(f"{cell:>30}" for cell in cells)
+        return f"{name:34}" + "".join(f"{cell:>36}" for cell in cells)
 
     lines = [row("environments", [f"{each.environments:,}" for each in plans]),
              row("rows/s, by themselves", [f"{each.pace:,.0f}" for each in plans])]  # fmt: skip
     for uses in zip(*(each.uses for each in plans), strict=True):
-        cells = [use.text if use.share is None else f"{use.text}  {use.share:7.1%}" for use in uses]
+        cells = [use.text if use.share is None else f"{use.text}  {use.share:8.1%}" for use in uses]
         lines.append(row(uses[0].name, cells))
     lines.append(row("rows/s, all together", [f"{each.rate:,.0f}" for each in plans]))
-    lines += [f"{each.environments:,} environments are limited by: {each.first}." for each in plans]
+    lines += [f"{each.environments:,} environments are limited by: {each.limit}." for each in plans]
     return "\n".join(lines)
 
 
