@@ -37,7 +37,7 @@ def main() -> None:
             report(f"environments, {workers} workers, env.jitter={jitter}: rows/s", *found)
         if "learner" in limits:
             report(f"learner, {workers} workers: rows/s", *trained(costs, workers, rounds, seconds, epochs=8))
-    for scheme, row_bytes in (("ipc", 16), ("tcp", 16), ("tcp", 4_000)) if "receiver" in limits else ():
+    for scheme, row_bytes in (("ipc", 16), ("ipc", 100), ("tcp", 16)) if "receiver" in limits else ():
         taken = [take_in(scheme, row_bytes, seconds / 4, senders=2) for _ in range(rounds)]
         wire, size = costs.transports[scheme], taken[0].fragment_bytes
         predicted = 1 / max(wire.receiver.at(size), wire.io.at(size))
