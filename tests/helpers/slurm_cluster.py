@@ -228,4 +228,5 @@ if __name__ == "__main__":
         sys.exit(reason)
     with SlurmCluster(2) as cluster:
         print(f"export SLURM_CONF={cluster.env['SLURM_CONF']}    # Ctrl-C ends the cluster", flush=True)
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))  # or SIGTERM would kill it
+        signal.sigwait((signal.SIGINT, signal.SIGTERM))
