@@ -23,9 +23,10 @@
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
 set -euo pipefail
-warned=false
-# from the first line on. The trainer is step 0; to kill srun itself would kill its tasks without a grace
-trap 'warned=true; scancel --signal=TERM "$SLURM_JOB_ID.0" 2>/dev/null || true' USR1 USR2 TERM
+warned=false training=false
+# from the first line on. The trainer is step 0; to kill srun itself would kill its tasks without a grace. Only while it
+# is there: in a job that is requeued, scancel would wait for the next step 0
+trap 'warned=true; if $training; then scancel --signal=TERM "$SLURM_JOB_ID.0" || true; fi' USR1 USR2 TERM
 # shellcheck source=/dev/null
 . "${MINEONLINE_SETUP:-/dev/null}"
 unset SLURM_EXPORT_ENV # of sbatch --export=NONE: srun would start the tasks without an environment
@@ -70,6 +71,7 @@ if ! $warned; then
   "${train[@]}" &
   trainer=$!
   until scontrol show step "$SLURM_JOB_ID.0" &> /dev/null || ! kill -0 "$trainer" 2>/dev/null; do sleep 0.2; done
+  training=true
   if $warned; then scancel --signal=TERM "$SLURM_JOB_ID.0" || true; fi # before there was a step 0
   if [ "$collectors" -gt 0 ]; then "${collect[@]}" & fi
   wait "$trainer" || code=$?
@@ -77,6 +79,7 @@ if ! $warned; then
     code=0
     wait "$trainer" || code=$?
   done
+  training=false
 fi
 scancel --signal=TERM "$SLURM_JOB_ID.1" 2>/dev/null || true
 wait || true

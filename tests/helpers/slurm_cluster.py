@@ -43,6 +43,7 @@ SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 KillWait=15
+MinJobAge=3600
 SlurmdTimeout=10
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
