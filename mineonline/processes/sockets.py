@@ -73,9 +73,9 @@ def keys_file(run_dir: Path) -> Path:
 
 
 def own_address() -> str:
-    """The IPv4 address by which other machines reach this one: that of its route to rank 0, or to the world.
+    """The IPv4 address by which other machines reach this one.
 
-    ConfigError if there is none.
+    That of its route to rank 0, or to the world, or of its own name. ConfigError if there is none.
     """
     for target in (os.environ.get("MASTER_ADDR"), _ELSEWHERE):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
@@ -84,6 +84,10 @@ def own_address() -> str:
                 address = str(probe.getsockname()[0])
                 if not address.startswith("127."):
                     return address
+    with suppress(OSError):
+        address = socket.gethostbyname(socket.gethostname())
+        if not address.startswith("127."):
+            return address
     raise ConfigError(
         f"network.host=auto: {socket.gethostname()} has no route to another machine. Give network.host=<its address>."
     )
