@@ -64,8 +64,8 @@ relay=(
 )
 beside=() # the trainer: the steps that are told to end when it has
 if [ "$collectors" -gt 0 ]; then
-  beside+=(collect)
   if [ "$nodes" -gt 1 ]; then beside+=(relay); fi
+  beside+=(collect)
 fi
 if $dry_run; then
   for step in train "${beside[@]}"; do

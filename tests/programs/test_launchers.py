@@ -126,7 +126,7 @@ def test_a_dry_run_shows_what_a_job_of_slurm_would_run():
         ["bash", f"{ROOT}/slurm/train.sh", "--dry-run", "seed=1"], text=True, capture_output=True, check=True,
         env={**os.environ, **job, "MINEONLINE_RUN": "apptainer exec --nv image.sif"},
     )  # fmt: skip
-    train, collect, relay = shown.stdout.splitlines()
+    train, relay, collect = shown.stdout.splitlines()
     assert " apptainer exec --nv image.sif python -m mineonline.train network.host=auto seed=1 " in train
     assert train.endswith(" trainer.num_nodes=2 trainer.devices=4 collector.count=0 ")
     assert " apptainer exec --nv image.sif python -m mineonline.collect " in collect

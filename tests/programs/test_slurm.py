@@ -84,7 +84,7 @@ def test_a_preempted_job_is_requeued_and_continues_where_it_was(cluster, tmp_pat
     job.wait_for("COMPLETED")
     assert cluster.state(urgent) == "COMPLETED"
     assert job.restarts == 1, job.output
-    assert job.output.count("joined run") == 4, job.output  # a collector on each node, twice
+    assert job.output.count("starting 8 environments") == 4, job.output  # a collector on each node, twice
     check_counters(job.run_dir, 60)
     assert not cluster.processes("mineonline")
 
