@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+import msgspec
+
 from mineonline.envs.contract import EnvSpec, VectorEnv
 from mineonline.envs.minestudio import requirements
 from mineonline.envs.settings import (
@@ -37,6 +39,15 @@ def prepare(env: EnvConfig) -> None:
         from mineonline.envs import crafter
 
         crafter.warm_up()
+
+
+def decided(env: EnvConfig, *, lockstep: bool) -> EnvConfig:
+    """`env`, with a decision where it leaves one: whether games have processes of their own."""
+    if isinstance(env, GymEnvConfig) and env.processes == "auto":
+        from mineonline.envs.gym_pool import is_slow
+
+        return msgspec.structs.replace(env, processes=not lockstep and is_slow(env))
+    return env
 
 
 # Below, each kind of environment is imported where it is chosen: numba, gymnasium and Crafter take a second in all.
@@ -79,6 +90,10 @@ def build_env(
     `stagger`: the first episode of each starts partway through its time limit, so that they do not all end together.
     """
     if isinstance(env, GymEnvConfig):
+        if env.processes is True:
+            from mineonline.envs.gym_pool import GymPool
+
+            return GymPool(env, num_envs=num_envs, seed=seed, first_index=first_index)
         from mineonline.envs.gym import GymEnv
 
         return GymEnv(env, num_envs=num_envs, seed=seed, first_index=first_index)
