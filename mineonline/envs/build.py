@@ -14,6 +14,7 @@ from mineonline.envs.settings import (
     GymEnvConfig,
     MineStudioEnvConfig,
     OwnEnvConfig,
+    SyntheticEnvConfig,
     WorldEnvConfig,
 )
 from mineonline.envs.tasks import Task
@@ -67,6 +68,10 @@ def env_spec(env: EnvConfig, task: Task | None) -> EnvSpec:
         from mineonline.envs import own
 
         return own.spec_of(env)
+    if isinstance(env, SyntheticEnvConfig):
+        from mineonline.envs import synthetic
+
+        return synthetic.spec_of(env)
     assert task is not None
     if isinstance(env, MineStudioEnvConfig):
         from mineonline.envs.minestudio.env import spec_of
@@ -79,7 +84,7 @@ def env_spec(env: EnvConfig, task: Task | None) -> EnvSpec:
 
 def can_stagger(env: EnvConfig) -> bool:
     """Whether `build_env` obeys `stagger`."""
-    return isinstance(env, WorldEnvConfig | MineStudioEnvConfig)
+    return isinstance(env, WorldEnvConfig | MineStudioEnvConfig | SyntheticEnvConfig)
 
 
 def build_env(
@@ -105,6 +110,11 @@ def build_env(
         from mineonline.envs.own import OwnEnv
 
         return OwnEnv(env, num_envs=num_envs, seed=seed, first_index=first_index)
+    if isinstance(env, SyntheticEnvConfig):
+        from mineonline.envs.synthetic import SyntheticAsyncEnv, SyntheticEnv
+
+        made = SyntheticAsyncEnv if env.step_ms else SyntheticEnv
+        return made(env, num_envs=num_envs, seed=seed, first_index=first_index, stagger=stagger)
     assert task is not None
     if isinstance(env, MineStudioEnvConfig):
         from mineonline.envs.minestudio.env import MineStudioEnv

@@ -40,6 +40,8 @@ from mineonline.processes.lifetimes import die_with_parent
 
 log = logging.getLogger(__name__)
 
+_START_S = 60.0
+"""A process may take so much longer for its first episode: it imports, perhaps beside many others."""
 _TRIED_S = 0.5
 _TRIED_STEPS = 50
 _SLOW_S = 2e-3
@@ -53,7 +55,7 @@ class GymPool(Pool):
         self._config, self._seed, self._first_index = config, seed, first_index
         super().__init__(
             gym_spec(config), num_envs, Failures("environment", first_index, most=config.max_failures),
-            start_timeout_s=config.step_timeout_s, step_timeout_s=config.step_timeout_s,
+            start_timeout_s=_START_S + config.step_timeout_s, step_timeout_s=config.step_timeout_s,
         )  # fmt: skip
 
     def start(self) -> EnvProcess:

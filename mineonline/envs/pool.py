@@ -105,6 +105,7 @@ class Pool(ABC):
                 self._turn(None)
         else:
             until = time.monotonic() + IDLE_S
+            self._turn(0.0)
             while self.waiting_N.all() and (left_s := until - time.monotonic()) > 0:
                 self._turn(left_s)
         return self._take()[1]

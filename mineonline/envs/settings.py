@@ -50,6 +50,20 @@ class CrafterEnvConfig(Section, frozen=True, tag="crafter", tag_field="kind"):
     """Width and height of the frames of videos, in pixels."""
 
 
+class SyntheticEnvConfig(Section, frozen=True, tag="synthetic", tag_field="kind"):
+    """No world: pictures of noise, Minecraft's actions, and a step that only waits."""
+
+    image_size: tuple[int, int]
+    """Width and height of the picture that the policy sees, in pixels."""
+    step_ms: float
+    """How long a step of one environment lasts, on average; all environments of a worker wait at the same time. 0: as
+    fast as it can."""
+    jitter: float
+    """σ of the logarithm of this time, usually 0 (all steps alike) to 1."""
+    episode_decisions: int
+    """Decisions after which an episode is truncated."""
+
+
 class OwnEnvConfig(Section, frozen=True, tag="own", tag_field="kind"):
     """A class of your own.
 
@@ -112,4 +126,4 @@ class MineStudioEnvConfig(Section, frozen=True, tag="minestudio", tag_field="kin
         return {name: TensorSpec(found.shape, found.dtype) for name, found in self.observations.items()}
 
 
-EnvConfig = WorldEnvConfig | GymEnvConfig | CrafterEnvConfig | MineStudioEnvConfig | OwnEnvConfig
+EnvConfig = WorldEnvConfig | GymEnvConfig | CrafterEnvConfig | MineStudioEnvConfig | SyntheticEnvConfig | OwnEnvConfig

@@ -8,7 +8,15 @@ from typing import Any
 
 import msgspec
 
-from mineonline.envs.settings import DTYPES, IDLE_S, CrafterEnvConfig, GymEnvConfig, MineStudioEnvConfig, OwnEnvConfig
+from mineonline.envs.settings import (
+    DTYPES,
+    IDLE_S,
+    CrafterEnvConfig,
+    GymEnvConfig,
+    MineStudioEnvConfig,
+    OwnEnvConfig,
+    SyntheticEnvConfig,
+)
 from mineonline.envs.tasks import Task
 from mineonline.errors import ConfigError
 from mineonline.settings.config import (
@@ -67,9 +75,10 @@ _POSITIVE = ("objective.clip", "objective.weight_max", "objective.log_ratio_max"
 def _check_numbers(config: Config) -> None:
     crafter = ("env.time_limit_steps",) if isinstance(config.env, CrafterEnvConfig) else ()
     gym = ("env.max_failures",) if isinstance(config.env, GymEnvConfig) else ()
-    for key in (*crafter, *gym, *_AT_LEAST_1):
+    synthetic = isinstance(config.env, SyntheticEnvConfig)
+    for key in (*crafter, *gym, *(["env.episode_decisions"] if synthetic else []), *_AT_LEAST_1):
         _require(key, (number := _number(config, key)) >= 1, number, "must be at least 1")
-    for key in _AT_LEAST_0:
+    for key in (*(["env.step_ms", "env.jitter"] if synthetic else []), *_AT_LEAST_0):
         _require(key, (number := _number(config, key)) >= 0, number, "must be 0 or more")
     for key in _SECONDS:
         _require(key, (number := _number(config, key)) > 0, number, "must be more than 0 seconds")

@@ -39,7 +39,7 @@ def parse_words(words: Sequence[str], kind: type[Words], usage: str) -> Words:
     if "--help" in words or "-h" in words:
         print(usage)
         raise SystemExit(0)
-    known = [field.name for field in msgspec.structs.fields(kind)]
+    known = [field.encode_name for field in msgspec.structs.fields(kind)]
     values: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")
@@ -51,8 +51,8 @@ def parse_words(words: Sequence[str], kind: type[Words], usage: str) -> Words:
             raise ConfigError(f"{key}: there is no such key.{hint}")
         values[key] = value
     for field in msgspec.structs.fields(kind):
-        if field.required and not values.get(field.name):
-            raise ConfigError(f"{field.name}: a value is missing.\n{usage}")
+        if field.required and not values.get(field.encode_name):
+            raise ConfigError(f"{field.encode_name}: a value is missing.\n{usage}")
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:

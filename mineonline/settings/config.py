@@ -334,7 +334,7 @@ class Config(Section, frozen=True):
     """Checkpoint whose policy the run starts with; everything else starts from scratch."""
     env: EnvConfig
     task: Task | None
-    """None for environments with a task of their own (`env=gym`, `env=crafter`, `env=own`)."""
+    """None for environments with a task of their own (`env=gym`, `env=crafter`, `env=own`, `env=synthetic`)."""
     policy: PolicyConfig
     collector: CollectorConfig
     fragment: FragmentConfig

@@ -149,8 +149,14 @@ def test_the_learner_finds_the_log_probabilities_and_values_that_the_worker_note
 
 @pytest.mark.parametrize(
     "overrides",
-    [CARTPOLE, ["env=gym", "env.id=tests.helpers.space_envs:Mixed-v0"], ["env.image_size=[40,36]"], ["env=crafter"]],
-    ids=["gym", "gym with all kinds of spaces", "world", "crafter"],
+    [
+        CARTPOLE,
+        ["env=gym", "env.id=tests.helpers.space_envs:Mixed-v0"],
+        ["env.image_size=[40,36]"],
+        ["env=crafter"],
+        ["env=synthetic"],
+    ],
+    ids=["gym", "gym with all kinds of spaces", "world", "crafter", "synthetic"],
 )
 def test_torchrl_accepts_every_environment(overrides):
     config = config_of(*overrides)

@@ -1,0 +1,18 @@
+"""A policy whose decisions take time, as on a GPU: `policy._target_=tests.helpers.slow_policy.SlowPolicy`."""
+
+import time
+
+from mineonline.policies.tiny import TinyPolicy
+
+
+class SlowPolicy(TinyPolicy):
+    def __init__(self, observation, head, *, ms):
+        super().__init__(
+            observation, head, channels=[16, 32, 32], hidden_size=256, recurrent=False, zero_initial_value=False
+        )
+        self.ms = ms
+
+    def forward(self, observation, first_BT, memory):
+        if first_BT.shape[1] == 1:  # in a worker
+            time.sleep(self.ms / 1000)
+        return super().forward(observation, first_BT, memory)
