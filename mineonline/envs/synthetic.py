@@ -57,7 +57,7 @@ class SyntheticEnv:
         return {"image": self._image}
 
     def step(self, action: Action, active_N: NDArray[np.bool_]) -> Step:
-        wait_s = self._wait_s(np.flatnonzero(active_N)).max(initial=0.0)
+        wait_s = float(self._wait_s(np.flatnonzero(active_N)).max(initial=0.0))
         if wait_s > 0:
             time.sleep(wait_s)
         return self._stepped(active_N)

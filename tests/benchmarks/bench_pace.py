@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.bench_pace [iterations]
 
-16 environments of `env=synthetic` in one worker, with steps of 25 ms, constant or lognormal, and a policy that decides at
-once or takes 12 ms more. The ideal is N / (mean step + those 12 ms). Then gymnasium's games that sleep as long, a process
-each. Prints the share of the ideal (over the last two thirds of the iterations), and the CPU of the collector's
+16 environments of `env=synthetic` in one worker, with steps of 25 ms, constant or lognormal, and a policy that decides
+at once or takes 12 ms more. The ideal is N / (mean step + those 12 ms). Then gymnasium's games that sleep as long, a
+process each. Prints the share of the ideal (over the last two thirds of the iterations), and the CPU of the collector's
 processes, as a share of one core.
 """
 

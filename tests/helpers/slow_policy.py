@@ -2,14 +2,17 @@
 
 import time
 
+from mineonline.envs.tasks import ActionMask
+from mineonline.policies.minecraft_heads import FactoredHead
 from mineonline.policies.tiny import TinyPolicy
 
 
 class SlowPolicy(TinyPolicy):
-    def __init__(self, observation, head, *, ms):
+    def __init__(self, spec, *, ms):
         super().__init__(
-            observation, head, channels=[16, 32, 32], hidden_size=256, recurrent=False, zero_initial_value=False
-        )
+            spec.observation, FactoredHead(256, ActionMask()),
+            channels=[16, 32, 32], hidden_size=256, recurrent=False, zero_initial_value=False,
+        )  # fmt: skip
         self.ms = ms
 
     def forward(self, observation, first_BT, memory):
