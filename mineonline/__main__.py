@@ -12,6 +12,7 @@ import sys
 COMMANDS = {
     "train": "train an agent",
     "collect": "add a collector to a run, or record what a checkpoint plays",
+    "relay": "pass both paths on for the collectors of a node",
     "evaluate": "score and film a checkpoint",
     "replay": "look at fragments that broke learning",
     "export": "write a VPT policy as MineStudio's files",

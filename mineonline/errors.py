@@ -5,6 +5,7 @@ MineonlineError
 ├── CheckpointError     a checkpoint that is broken, or does not fit the run's networks
 ├── CollectorError      collectors failed too often, or nothing arrived for too long
 ├── EnvError            an environment cannot be built, or fails again and again
+├── JobError            a job of a sweep has failed, in another process
 ├── LearningError       gradients or fragments stay non-finite
 └── WireError           a message that was refused (counted by the receiver, never fatal there)
     └── NotFiniteError  ... because it holds numbers that are not finite
@@ -34,6 +35,10 @@ class CollectorError(MineonlineError):
 
 class EnvError(MineonlineError):
     """An environment that cannot be built, or fails again and again: says why, and what to do about it."""
+
+
+class JobError(MineonlineError):
+    """A job of a sweep has failed: names its run folder, and where its output is."""
 
 
 class LearningError(MineonlineError):

@@ -14,7 +14,8 @@ if __name__ == "__main__":
 from mineonline.processes.launchers import rank_zero_speaks_first
 from mineonline.processes.lifetimes import show_run_dir
 from mineonline.run.folder import choose_run_dir
-from mineonline.run.resume import check_same_kind, with_saved_settings
+from mineonline.run.resume import blames_saved_words, check_same_kind, with_saved_settings
+from mineonline.run.sweep_job import is_sweep_job, train_in_job
 from mineonline.settings.command_line import compose_settings, report_errors, run_hydra, with_config_dirs
 from mineonline.settings.parsing import parse_config
 
@@ -24,17 +25,25 @@ def main() -> None:
     with rank_zero_speaks_first():
         words = with_saved_settings(with_config_dirs(sys.argv[1:]))
         if not any(word.startswith("-") for word in words):  # other flags are Hydra's
-            settings = compose_settings(words)
-            check_same_kind(settings)
-            parse_config(settings)
+            with blames_saved_words(sys.argv[1:], words):
+                settings = compose_settings(words)
+                check_same_kind(settings)
+                parse_config(settings)
             run_dir = choose_run_dir(settings)
             if run_dir is not None:
                 show_run_dir(run_dir, "mineonline.train", words)
     run_hydra(words, _train)
 
 
-@rank_zero_speaks_first()
 def _train(settings: dict[str, Any], overrides: list[str]) -> None:
+    if is_sweep_job():
+        train_in_job(overrides)
+        return
+    with rank_zero_speaks_first():
+        _train_here(settings, overrides)
+
+
+def _train_here(settings: dict[str, Any], overrides: list[str]) -> None:
     # these imports take seconds: report a misspelt key first
     import lightning
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Trains in one Slurm job: a trainer process for each task, one a GPU, and collectors on each node.
+# Trains in one Slurm job: a trainer process for each task, one a GPU, and on each node collectors; from two nodes on, also
+# a relay on each, which they join through, so that weights come to a node once.
 #
 #   sbatch --nodes=2 --ntasks-per-node=4 --gpus-per-node=4 slurm/train.sh experiment=minestudio_hunt_cow
 #   bash slurm/train.sh --dry-run experiment=minestudio_hunt_cow      prints what the job would run
@@ -9,9 +10,12 @@
 #
 # Partition, account and time are options of sbatch, or SBATCH_PARTITION, SBATCH_ACCOUNT and SBATCH_TIMELIMIT. Also:
 #   MINEONLINE_SETUP           file to source on the first node: modules, virtual environment      (none)
+#   MINEONLINE_RUN             words before `python` in each step: apptainer exec --nv image.sif    (none)
 #   MINEONLINE_COLLECTORS      collectors on each node                                              (1)
 #   MINEONLINE_COLLECTOR_CPUS  CPUs of each; they may use the trainers' as well                     (the node's, divided)
 #   MINEONLINE_MAX_REQUEUES    how often the job starts again at most, preemptions included          (20)
+# The warning comes 300 s before the time limit; sbatch --signal=B:USR2@60 gives another time, and that signal. B: is
+# needed: it is this script that is warned, which tells the trainer, whatever that is doing.
 #SBATCH --job-name=mineonline
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=8
@@ -20,6 +24,9 @@
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
 set -euo pipefail
+warned=false
+# from the first line on. The trainer is step 0; to kill srun itself would kill its tasks without a grace
+trap 'warned=true; scancel --signal=TERM "$SLURM_JOB_ID.0" 2>/dev/null || true' USR1 USR2 TERM
 # shellcheck source=/dev/null
 . "${MINEONLINE_SETUP:-/dev/null}"
 unset SLURM_EXPORT_ENV # of sbatch --export=NONE: srun would start the tasks without an environment
@@ -31,41 +38,62 @@ collectors=${MINEONLINE_COLLECTORS:-1}
 collector_cpus=${MINEONLINE_COLLECTOR_CPUS:-$((devices * cpus / (collectors > 0 ? collectors : 1)))}
 run_dir=${SLURM_SUBMIT_DIR:-$PWD}/runs/slurm/${SLURM_JOB_ID:-<job id>}
 
+gpus=${SLURM_GPUS_ON_NODE:-0}
+if [ "$gpus" -gt "$devices" ]; then
+  echo "warning: $gpus GPUs on a node, but $devices trainer processes, one a GPU: sbatch --ntasks-per-node=$gpus" >&2
+fi
+
+run=()
+if [ -n "${MINEONLINE_RUN:-}" ]; then read -ra run <<< "$MINEONLINE_RUN"; fi
 resume=()
 if [ -e "$run_dir/checkpoints/last.ckpt" ]; then resume=(checkpoint=latest); else rm -f "$run_dir/metrics.csv"; fi
 # collectors share the nodes with the trainer: without --overlap the second step would wait for the first to end
 train=(
   srun --overlap --kill-on-bad-exit=1 --nodes="$nodes" --ntasks="$((nodes * devices))" --ntasks-per-node="$devices"
-  --cpus-per-task="$cpus" python -m mineonline.train "$@" "${resume[@]}" "run_dir=$run_dir"
-  trainer.num_nodes="$nodes" trainer.devices="$devices" network.host=auto collector.count=0
+  --cpus-per-task="$cpus" "${run[@]}" python -m mineonline.train network.host=auto "$@" "${resume[@]}" "run_dir=$run_dir"
+  trainer.num_nodes="$nodes" trainer.devices="$devices" collector.count=0
 )
 collect=(
   srun --overlap --nodes="$nodes" --ntasks="$((nodes * collectors))" --ntasks-per-node="$collectors"
-  --cpus-per-task="$collector_cpus" python -m mineonline.collect "run=$run_dir"
+  --cpus-per-task="$collector_cpus" "${run[@]}" python -m mineonline.collect "run=$run_dir"
 )
+relay=(
+  srun --overlap --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 --cpus-per-task=1
+  "${run[@]}" python -m mineonline.relay "run=$run_dir"
+)
+beside=() # the trainer: the steps that are told to end when it has
+if [ "$collectors" -gt 0 ]; then
+  beside+=(collect)
+  if [ "$nodes" -gt 1 ]; then beside+=(relay); fi
+fi
 if $dry_run; then
-  printf '%q ' "${train[@]}" && echo
-  if [ "$collectors" -gt 0 ]; then printf '%q ' "${collect[@]}" && echo; fi
+  for step in train "${beside[@]}"; do
+    declare -n words=$step
+    printf '%q ' "${words[@]}" && echo
+  done
   exit 0
 fi
 
 mkdir -p "$run_dir"
 touch "$run_dir/started"
-warned=false
-# the trainer is step 0; to kill srun itself would kill its tasks without a grace
-trap 'warned=true; scancel --signal=TERM "$SLURM_JOB_ID.0" || true' USR1 TERM
-"${train[@]}" &
-trainer=$!
-sleep 1 # so that it is step 0
-if [ "$collectors" -gt 0 ]; then "${collect[@]}" & fi
-
-code=0
-wait "$trainer" || code=$?
-while kill -0 "$trainer" 2>/dev/null; do # it was a signal that ended the wait
+code=1
+if ! $warned; then
   code=0
+  "${train[@]}" &
+  trainer=$!
+  until scontrol show step "$SLURM_JOB_ID.0" &> /dev/null || ! kill -0 "$trainer" 2>/dev/null; do sleep 0.2; done
+  if $warned; then scancel --signal=TERM "$SLURM_JOB_ID.0" || true; fi # before there was a step 0
+  for step in "${beside[@]}"; do
+    declare -n words=$step
+    "${words[@]}" &
+  done
   wait "$trainer" || code=$?
-done
-scancel --signal=TERM "$SLURM_JOB_ID.1" 2>/dev/null || true
+  while kill -0 "$trainer" 2>/dev/null; do # it was a signal that ended the wait
+    code=0
+    wait "$trainer" || code=$?
+  done
+fi
+for ((step = 1; step <= ${#beside[@]}; step++)); do scancel --signal=TERM "$SLURM_JOB_ID.$step" 2>/dev/null || true; done
 wait || true
 
 if [ -e "$run_dir/done" ]; then exit 0; fi

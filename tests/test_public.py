@@ -59,6 +59,7 @@ def imported_by(*arguments):
         *(["-m", f"mineonline.{command}", "--help"] for command in ("collect", "evaluate", "replay", "export")),
         *(["-m", f"mineonline.{command}", "chekpoint=x"] for command in ("collect", "evaluate", "replay", "export")),
         ["-m", "mineonline.doctor", "--help"],
+        ["-m", "mineonline.relay", "--help"],
     ],
     ids=" ".join,
 )

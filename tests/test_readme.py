@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from mineonline import collect, evaluate
-from mineonline.settings.arguments import ExportArguments, ReplayArguments
+from mineonline.settings.arguments import ExportArguments, RelayArguments, ReplayArguments
 from mineonline.settings.command_line import compose_settings, parse_words
 from mineonline.settings.parsing import parse_config
 from tests.helpers.settings import ROOT
@@ -20,6 +20,10 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("python -m ")
 ]
+
+STRUCTS = {
+    "mineonline.export": ExportArguments, "mineonline.relay": RelayArguments, "mineonline.replay": ReplayArguments,
+}  # fmt: skip
 
 
 def test_there_are_commands_to_check():
@@ -36,8 +40,8 @@ def test_every_command_names_a_program_and_settings_that_exist(command):
         collect.parse_arguments(words)
     elif program == "mineonline.evaluate":
         evaluate.parse_arguments(words)
-    elif program in ("mineonline.export", "mineonline.replay"):
-        parse_words(words, ExportArguments if program.endswith("export") else ReplayArguments, "")
+    elif program in STRUCTS:
+        parse_words(words, STRUCTS[program], "")
 
 
 def test_every_file_that_is_linked_exists():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -34,10 +36,31 @@ def external_launch() -> Launch | None:
     return Launch("srun", tasks, int(os.environ["SLURM_STEP_NUM_NODES"])) if tasks > 1 else None
 
 
+def own_rank() -> int:
+    """The rank of this process among those of `external_launch`."""
+    return int(os.environ["RANK" if "TORCHELASTIC_RUN_ID" in os.environ else "SLURM_PROCID"])
+
+
+def meeting_point() -> tuple[str, int]:
+    """Host and port where rank 0 listens for the other ranks of `external_launch`; under srun, as Lightning chooses."""
+    host = os.environ.get("MASTER_ADDR") or first_slurm_node()
+    return host, int(os.environ.get("MASTER_PORT") or 15000 + int(os.environ["SLURM_JOB_ID"][-4:]))
+
+
 def first_slurm_node() -> str:
-    """Host name of the step's first node, where its rank 0 is. Lightning misreads some lists of nodes."""
+    """Host name of the step's first node, where its rank 0 is. Lightning misreads some lists of nodes.
+
+    Containers have no `scontrol` to ask: `r[1-2]n[03,7],s1` begins with r1n03.
+    """
+    return re.sub(r"\[([^],-]+)[^]]*\]", r"\1", os.environ["SLURM_STEP_NODELIST"]).split(",")[0]
+
+
+def slurm_nodes() -> list[str]:
+    """Host names of the step's nodes, in order; none where Slurm's commands cannot be used, as in a container."""
+    if "SLURM_STEP_NODELIST" not in os.environ or shutil.which("scontrol") is None:
+        return []
     listed = ["scontrol", "show", "hostnames", os.environ["SLURM_STEP_NODELIST"]]
-    return subprocess.run(listed, capture_output=True, text=True, check=True, timeout=60).stdout.split()[0]
+    return subprocess.run(listed, capture_output=True, text=True, check=False, timeout=60).stdout.split()
 
 
 def is_rank_zero() -> bool:

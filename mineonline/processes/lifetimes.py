@@ -18,6 +18,8 @@ RUN_DIR_VARIABLE = "MINEONLINE_RUN_DIR"
 PARENT_VARIABLE = "MINEONLINE_PARENT"
 """Process id of the trainer, in the environment of the processes that it starts."""
 
+HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""That `stopping` handles in every command."""
 _SHOWN_BY_VARIABLE = "MINEONLINE_SHOWN_BY"
 _PR_SET_PDEATHSIG = 1
 _LONGEST_FOLDER = 40
@@ -33,6 +35,8 @@ def show_run_dir(run_dir: Path, module: str, words: Sequence[str]) -> None:
     if not is_shown():
         os.environ[RUN_DIR_VARIABLE] = str(run_dir)
         os.environ[_SHOWN_BY_VARIABLE] = str(os.getpid())
+        # until the handlers are set again: they would end it without a word
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
         os.execv(sys.executable, [sys.executable, "-m", module, *words])
 
 

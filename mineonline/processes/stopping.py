@@ -1,4 +1,4 @@
-"""What a process does when it is asked to stop, by Ctrl-C or SIGTERM, or a trainer by SIGUSR1, with which Slurm warns.
+"""What a process does when it is asked to stop, by Ctrl-C or SIGTERM, or a trainer by a signal with which Slurm warns.
 
 During training, a trainer only remembers the first signal. The ranks agree before each iteration, so that all stop
 after the same one and a checkpoint is saved. At any other time, and on a second signal, the trainer ends at once,
@@ -16,10 +16,14 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from mineonline.processes.lifetimes import parent_trainer
+from mineonline.processes.lifetimes import HANDLED_SIGNALS, parent_trainer
 
 if TYPE_CHECKING:  # takes seconds to import, and the handlers must be set before
     import lightning
+
+
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
+"""With which Slurm warns of a time limit, as its `--signal` says. SIGTERM may follow."""
 
 
 class StopRequest:
@@ -32,9 +36,10 @@ class StopRequest:
         """True while the training loop checks `received`."""
 
     def install(self) -> None:
-        """Handle SIGINT, SIGTERM and SIGUSR1. Call it again after Lightning has set its own handlers."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        """Handle SIGINT, SIGTERM and warnings. Call it again after Lightning has set its own handlers."""
+        for number in HANDLED_SIGNALS:
             signal.signal(number, self._on_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
 
     def pass_on(self, trainer: lightning.Trainer) -> None:
         """Ask the ranks that this one started to stop too, once: they may be waiting for fragments."""
@@ -44,8 +49,7 @@ class StopRequest:
                 process.send_signal(signal.SIGTERM)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        # a warning of Slurm's may be followed by the SIGTERM that it warns of
-        again = self.received not in (None, signal.SIGUSR1)
+        again = self.received not in (None, *WARNINGS)
         self.received = signal.Signals(number)
         if again or not self.training:
             raise SystemExit(128 + number)
@@ -83,9 +87,11 @@ def exit_on_signals() -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # Slurm sends a trainer's warning to all that it has started, too
+    for number in WARNINGS:  # Slurm sends a trainer's to all that it has started, too
+        signal.signal(number, signal.SIG_IGN)
     if parent_trainer() is not None or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, _leave)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -1,13 +1,17 @@
 """The folder that holds everything a run writes.
 
-config.yaml  overrides.yaml  metrics.csv  checkpoints/last.ckpt  logs/<process>.log  videos/  join  done  wandb_id
+config.yaml  overrides.yaml  metrics.csv  checkpoints/last.ckpt  logs/<process>.log  videos/  join  done  lock  wandb_id
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
+import logging
 import os
 import secrets
+import socket
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -25,10 +29,15 @@ from mineonline.processes.logs import log_to_file
 from mineonline.settings.config import Config
 from mineonline.settings.parsing import parse_config, why_unreadable
 
+log = logging.getLogger(__name__)
+
 CONFIG_FILE = "config.yaml"
 OVERRIDES_FILE = "overrides.yaml"
 METRICS_FILE = "metrics.csv"
 WANDB_ID_FILE = "wandb_id"
+LOCK_FILE = "lock"
+_LEASE_S = 120.0
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
@@ -70,7 +79,13 @@ def read_config(checkpoint: Path, file: Path | None = None) -> Config:
         file = run_dir_of(checkpoint) / CONFIG_FILE
         if not file.is_file():
             raise ConfigError(f"checkpoint={checkpoint}: there is no {file} to say what is played. Give config=<file>.")
-    return parse_config(_read_settings(file))
+    try:
+        return parse_config(_read_settings(file))
+    except ConfigError as error:
+        raise ConfigError(
+            f"{file}: {error} Perhaps another version of mineonline has written it. Change the file, or install that "
+            "version."
+        ) from None
 
 
 def saved_settings(checkpoint: Path) -> dict[str, Any] | None:
@@ -109,6 +124,44 @@ def _read_yaml(file: Path) -> Any:
         raise ConfigError(
             f"{file}: cannot be read ({why_unreadable(error)}). Repair it, or delete it if you can do without."
         ) from None
+
+
+def lock_run_dir(stack: ExitStack, folder: Path) -> None:
+    """Make the folder, and keep other trainers out of it until `stack` closes or this process ends in any way.
+
+    ConfigError if a trainer is there. For one on another machine, this waits 120 s: a file server notices only after a
+    while that a machine has died. Where the file system has no locks, nothing happens.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # a lock of the process: forks do not inherit it
+    file = stack.enter_context((folder / LOCK_FILE).open("a+"))
+    deadline: float | None = None
+    while True:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                log.warning("%s: the file system has no locks; a second trainer would not be noticed.", folder)
+                return
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+        file.seek(0)
+        host, _, pid = file.read().partition(" ")
+        if deadline is None:
+            deadline = time.monotonic() + (0.0 if host == socket.gethostname() else _LEASE_S)
+            if time.monotonic() < deadline:
+                print(f"run_dir={folder}: waiting {_LEASE_S:.0f} s for the trainer on {host} to end",
+                      file=sys.stderr, flush=True)  # fmt: skip
+        if time.monotonic() >= deadline:
+            raise ConfigError(
+                f"run_dir={folder}: a trainer is running there (process {pid} on {host}). Stop it first, or give "
+                "another run_dir."
+            )
+        time.sleep(0.5)
+    file.truncate(0)
+    file.write(f"{socket.gethostname()} {os.getpid()}")
+    file.flush()
 
 
 def create_run_dir(folder: Path, config: dict[str, object], overrides: list[str], checkpoint: str | None) -> None:

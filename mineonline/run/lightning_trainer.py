@@ -19,7 +19,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from mineonline.callbacks.checkpoints import AtomicCheckpointIO
 from mineonline.errors import ConfigError
-from mineonline.processes.launchers import external_launch, first_slurm_node
+from mineonline.processes.launchers import external_launch, meeting_point
 from mineonline.run.folder import METRICS_FILE, wandb_id
 from mineonline.run.metrics import MetricsFile
 from mineonline.settings.config import Config
@@ -70,7 +70,7 @@ def _cluster_environment() -> list[ClusterEnvironment]:
         return []  # Lightning chooses right
     if external_launch() is None:
         return [LightningEnvironment()]
-    os.environ.setdefault("MASTER_ADDR", first_slurm_node())
+    os.environ["MASTER_ADDR"], _ = meeting_point()
     try:
         # Lightning's own requeueing saves nothing when a job is preempted
         return [SLURMEnvironment(auto_requeue=False)]

@@ -10,17 +10,22 @@ import select
 import signal
 import sys
 import threading
+import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import lightning
 import msgspec
+import torch
 
 from mineonline.errors import ConfigError
-from mineonline.learning.ranks import from_rank_zero
+from mineonline.learning.ranks import from_rank_zero, sum_over_ranks
 from mineonline.processes.sockets import Keys
 from mineonline.settings.config import Config
 
+_SEEN_WITHIN_S = 30.0
+"""A shared file system may show a new file seconds late."""
 _GRACE_S = 2.0
 _LATER_S = 10.0
 
@@ -39,9 +44,31 @@ class Place(msgspec.Struct, frozen=True):
 
 
 def meet(trainer: lightning.Trainer, place: Place | None, config: Config) -> Place:
-    """Rank 0's `place`, in every rank; all ranks call it together. ConfigError if rank 0 has other settings."""
-    message = b"" if place is None else msgspec.json.encode(place)
-    met = msgspec.json.decode(from_rank_zero(message, trainer.strategy.root_device), type=Place)
+    """Rank 0's `place`, in every rank; all ranks call it together.
+
+    ConfigError in the ranks that have other settings than rank 0, and in rank 0 if other nodes do not see its folder.
+    """
+    sign = None
+    if place is not None and trainer.num_nodes > 1:
+        sign = _sign(place)
+        sign.touch()  # before others look: a shared file system remembers for a while that a file was not there
+    try:
+        message = b"" if place is None else msgspec.json.encode(place)
+        met = msgspec.json.decode(from_rank_zero(message, trainer.strategy.root_device), type=Place)
+        _check_settings(trainer, met, config)
+        if trainer.num_nodes > 1:
+            _check_shared(trainer, met)
+    finally:
+        if sign is not None:
+            sign.unlink(missing_ok=True)
+    return met
+
+
+def _sign(place: Place) -> Path:
+    return Path(place.run_dir, f".{place.run_id}")
+
+
+def _check_settings(trainer: lightning.Trainer, met: Place, config: Config) -> None:
     ours = msgspec.json.decode(msgspec.json.encode(config))
     differ = [key for key in ours if key != "run_dir" and ours[key] != met.config.get(key)]
     if differ:
@@ -49,7 +76,22 @@ def meet(trainer: lightning.Trainer, place: Place | None, config: Config) -> Pla
             f"rank {trainer.global_rank} was started with other settings than rank 0: {', '.join(differ)} differ. "
             "Start all with the same command, and with the same files."
         )
-    return met
+
+
+def _check_shared(trainer: lightning.Trainer, met: Place) -> None:
+    deadline = time.monotonic() + _SEEN_WITHIN_S
+    while not _sign(met).exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    blind = torch.zeros(trainer.world_size, device=trainer.strategy.root_device)
+    blind[trainer.global_rank] = not _sign(met).exists()
+    ranks = torch.nonzero(sum_over_ranks(blind)).flatten().tolist()
+    if ranks:
+        if not trainer.is_global_zero:
+            raise SystemExit(1)  # rank 0 says it
+        raise ConfigError(
+            f"run_dir={met.run_dir}: rank {', '.join(map(str, ranks))} on another node does not see this folder, in "
+            "which rank 0 writes. All nodes must share it: give run_dir=<folder of a file system that they share>."
+        )
 
 
 class Rendezvous:

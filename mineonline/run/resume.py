@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import yaml
 
 from mineonline.errors import CheckpointError, ConfigError
 from mineonline.run.checkpoint import find_checkpoint
-from mineonline.run.folder import CONFIG_FILE, saved_overrides, saved_settings
+from mineonline.run.folder import CONFIG_FILE, OVERRIDES_FILE, run_dir_of, saved_overrides, saved_settings
 from mineonline.settings.command_line import merge_overrides, overrides_in, with_overrides
 from mineonline.settings.config import Config
 
@@ -39,6 +41,23 @@ def with_saved_settings(words: Sequence[str]) -> list[str]:
     others = tuple(f"{key}." for key in typed if "." not in key and typed[key] != before.get(key))
     kept = [word for word in saved if not word.lstrip("+~").startswith(others)]
     return with_overrides(words, merge_overrides(kept, merged))
+
+
+@contextmanager
+def blames_saved_words(typed: Sequence[str], words: Sequence[str]) -> Iterator[None]:
+    """A ConfigError about one of `words` that was not typed, but saved with the checkpoint, names its file."""
+    try:
+        yield
+    except ConfigError as error:
+        key = re.split("[:=]", str(error), maxsplit=1)[0]
+        given, used = ({word.partition("=")[0].lstrip("+~") for word in those} for those in (typed, words))
+        if key in given or key not in used:
+            raise
+        checkpoint = next(word for word in words if word.startswith("checkpoint=")).partition("=")[2]
+        raise ConfigError(
+            f"{run_dir_of(Path(checkpoint)) / OVERRIDES_FILE}: {error} It was saved with the run, perhaps by another "
+            "version of mineonline. Change the file."
+        ) from None
 
 
 _MAY_CHANGE = (

@@ -23,7 +23,7 @@ from mineonline.processes.stopping import StopRequest
 from mineonline.run.checkpoint import check_resumes, read_iteration, read_policy_state
 from mineonline.run.connections import connect
 from mineonline.run.export import check_exported
-from mineonline.run.folder import choose_run_dir, create_run_dir, enter_run_dir, explained
+from mineonline.run.folder import choose_run_dir, create_run_dir, enter_run_dir, explained, lock_run_dir
 from mineonline.run.learner import build_learner
 from mineonline.run.lightning_trainer import build_loggers, build_trainer
 from mineonline.run.resume import check_same_play
@@ -76,6 +76,7 @@ def train(
         if rank == 0:
             assert run_dir is not None
             with explained(run_dir):
+                lock_run_dir(stack, run_dir)
                 create_run_dir(run_dir, msgspec.to_builtins(config), list(overrides), config.checkpoint)
             enter_run_dir(stack, run_dir, rank)
             trainer.loggers = build_loggers(config, run_dir, resume_at)

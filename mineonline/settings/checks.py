@@ -29,6 +29,8 @@ from mineonline.settings.config import (
 )
 
 _PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed")
+_STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
+"""The same losses, bit for bit. The last is for policies some of whose parameters get no gradient."""
 
 
 def check_config(config: Config) -> None:
@@ -234,6 +236,13 @@ def _check_trainer(settings: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"trainer.precision={precision}: the weights must stay in full precision, as the collectors use them. "
             f"There are: {', '.join(_PRECISIONS)}."
+        )
+    strategy = settings.get("strategy", "auto")
+    if strategy not in _STRATEGIES:
+        raise ConfigError(
+            f"trainer.strategy={'null' if strategy is None else strategy}: every rank is a program of its own that "
+            f"holds the whole policy, so it can be neither sharded nor forked. There are: {', '.join(_STRATEGIES)}. "
+            "If a GPU's memory is short, give optimizer.accumulate=<more>: the same gradient in smaller parts."
         )
     if settings.get("gradient_clip_val") is not None:
         raise ConfigError("trainer.gradient_clip_val: gradients are clipped by optimizer.max_grad_norm. Set that.")

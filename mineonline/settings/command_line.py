@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ CONF_DIR = Path(__file__).resolve().parent.parent / "conf"
 
 _OPEN = ("trainer.", "optimizer.learning_rates=")
 """Any argument of lightning.Trainer, and any pattern of parameters' names."""
+
+_LAUNCHES_HERE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 Words = TypeVar("Words", bound=msgspec.Struct)
 
@@ -107,11 +110,17 @@ def run_hydra(words: Sequence[str], run: Callable[[dict[str, Any], list[str]], N
     def start(composed: DictConfig) -> None:
         used = HydraConfig.get().overrides
         folders = [override for override in used.hydra if override.startswith("hydra.searchpath=")]
-        # errors are reported here: Hydra would print a traceback
-        report_errors(lambda: run(settings_of(composed), [*folders, *used.task]))
+        if HydraConfig.get().launcher["_target_"] == _LAUNCHES_HERE:
+            report_errors(lambda: run(settings_of(composed), [*folders, *used.task]))
+        else:  # the launcher brings an error to the process that has submitted the job
+            run(settings_of(composed), [*folders, *used.task])
 
     sys.argv[1:] = open_settings(words)
-    hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(start)()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # or it would print a traceback of every error
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(start)()
+    except HydraException as error:
+        raise ConfigError(_explain(error)) from None
 
 
 def settings_of(composed: DictConfig) -> dict[str, Any]:

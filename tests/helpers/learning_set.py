@@ -79,7 +79,8 @@ def learn(
 
 if __name__ == "__main__":
     folder, count, begin, *rest = sys.argv[1:]
-    two_ranks = {"devices": 2, "strategy": "ddp", "use_distributed_sampler": False}
+    strategy = config_of(*SETTINGS, *rest).trainer["strategy"]
+    two_ranks = {"devices": 2, "strategy": strategy, "use_distributed_sampler": False}
     learner = learn(
         Path(folder), int(count), *rest, checkpoint=None if begin == "-" else Path(begin), **two_ranks
     )  # fmt: skip

@@ -62,6 +62,7 @@ mount --bind {folder}/hosts /etc/hosts
 mount -t tmpfs shm /dev/shm
 until ip link show eth0 > /dev/null 2>&1; do sleep 0.1; done
 ip addr add {net}.{k}/24 dev eth0 && ip link set lo up && ip link set eth0 up
+ip route add default via {net}.254
 slurmd -D -f {folder}/slurm.conf -N n{k} &
 wait
 """
@@ -95,6 +96,7 @@ class SlurmCluster:
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))
         self.env = {**os.environ, "PATH": _path(), "SLURM_CONF": str(self.folder / "slurm.conf")}
         self._stack = ExitStack()
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> SlurmCluster:
         with ExitStack() as stack:
@@ -135,6 +137,30 @@ class SlurmCluster:
                 found[int(file.name)] = variables
         return found
 
+    def kill_node(self, k: int) -> None:
+        """Node `nk` loses power."""
+        _end(self._processes[k])
+        subprocess.run(["ip", "link", "del", f"{self._bridge}.{k}"], capture_output=True, env=self.env)
+
+    def start_node(self, k: int) -> None:
+        """Node `nk` is there again. Returns once jobs can run on it."""
+        self._start_node(self._stack, k)
+        _until(lambda: self.run("sinfo", "-h", "-n", f"n{k}", "-p", "main", "-t", "idle", "-o", "%D") == "1")
+
+    def listening(self, k: int) -> set[str]:
+        """Addresses that something listens at on node `nk`, as in /proc/net/tcp."""
+        table = [line.split() for line in self._of_node(k, "net/tcp").read_text().splitlines()]
+        return {words[1] for words in table if words[3] == "0A"}
+
+    def shared_memory(self, k: int) -> list[str]:
+        """What is in /dev/shm of node `nk`."""
+        return sorted(file.name for file in self._of_node(k, "root/dev/shm").iterdir())
+
+    def _of_node(self, k: int, file: str) -> Path:
+        node = self._processes[k].pid  # `unshare`, outside of the node's processes, but its child is inside
+        (child,) = Path(f"/proc/{node}/task/{node}/children").read_text().split()
+        return Path("/proc", child, file)
+
     def _start(self, stack: ExitStack) -> None:
         f, hosts = self.folder, [f"{self._net}.{k} n{k}" for k in range(1, self._nodes + 1)]
         (f / "hosts").write_text(
@@ -162,10 +188,10 @@ class SlurmCluster:
         _until(lambda: self.run("sinfo", "-h", "-p", "main", "-t", "idle", "-o", "%D") == str(self._nodes))
 
     def _start_node(self, stack: ExitStack, k: int) -> None:
-        (self.folder / f"spool-n{k}").mkdir()
+        (self.folder / f"spool-n{k}").mkdir(exist_ok=True)
         apart = ["--net", "--uts", "--ipc", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
         script = _NODE.format(k=k, net=self._net, folder=self.folder)
-        node = self._spawn(stack, "unshare", *apart, "bash", "-c", script)
+        node = self._processes[k] = self._spawn(stack, "unshare", *apart, "bash", "-c", script)
         ours = Path("/proc/self/ns/net").readlink()
         _until(lambda: Path(f"/proc/{node.pid}/ns/net").readlink() != ours)
         link = f"{self._bridge}.{k}"

@@ -48,19 +48,38 @@ def test_half_the_iterations_a_checkpoint_and_the_other_half_equal_all_of_them_b
             assert torch.equal(value, second[0]["state"][key][name]), (key, name)
 
 
-def test_two_ranks_agree_and_resume_bit_for_bit(start, tmp_path):
-    def run(folder, iterations, checkpoint="-"):
-        program = start(
-            str(tmp_path / folder), str(iterations), str(checkpoint), *ALL_OPTIONS, module="tests.helpers.learning_set"
-        )
-        assert program.wait() == 0, program.output
-        states = [torch.load(tmp_path / folder / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)]
-        same_weights(*states)
-        return states[0]
+@pytest.fixture
+def two_ranks(start, tmp_path):
+    """Starts two ranks on the recorded fragments; gives what waits for their weights, which must be the same."""
 
-    whole = run("whole", 6)
-    run("half", 3)
-    same_weights(whole, run("half", 6, tmp_path / "half" / "last.ckpt"))
+    def begin(folder, iterations, *options, checkpoint="-"):
+        program = start(
+            str(tmp_path / folder), str(iterations), str(checkpoint), *ALL_OPTIONS, *options,
+            module="tests.helpers.learning_set",
+        )  # fmt: skip
+
+        def learnt():
+            assert program.wait() == 0, program.output
+            states = [torch.load(tmp_path / folder / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)]
+            same_weights(*states)
+            return states[0]
+
+        return learnt
+
+    return begin
+
+
+def test_two_ranks_agree_and_resume_bit_for_bit(two_ranks, tmp_path):
+    whole = two_ranks("whole", 6)()
+    two_ranks("half", 3)()
+    same_weights(whole, two_ranks("half", 6, checkpoint=tmp_path / "half" / "last.ckpt")())
+
+
+def test_every_strategy_learns_the_same_bit_for_bit(two_ranks):
+    names = ["auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true"]
+    first, *others = [learnt() for learnt in [two_ranks(name, 4, f"trainer.strategy={name}") for name in names]]
+    for other in others:
+        same_weights(first, other)
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

@@ -45,10 +45,27 @@ def test_a_misspelt_key_ends_the_program_before_anything_is_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_sweep_reports_mistakes_as_a_single_run_does(tmp_path):
+    assert "error: iteration: there is no such key. Did you mean iterations?" in refused(
+        tmp_path, "-m", "iteration=1,2"
+    )
+    assert "error: task=hunt_cows: there is no such task. Did you mean hunt_cow?" in refused(
+        tmp_path, "-m", "task=hunt_cows"
+    )
+    assert "error: iterations=0: must be at least 1." in refused(tmp_path, "-m", *CARTPOLE, "iterations=0,1")
+
+
 def test_devices_that_are_not_there_are_refused(tmp_path):
     assert "trainer.accelerator=cpu" in refused(tmp_path, *CARTPOLE, "trainer.devices=8")
     assert "trainer.accelerator=gpu" in refused(tmp_path, *CARTPOLE, "trainer.accelerator=gpu")
     assert "lightning.Trainer" in refused(tmp_path, *CARTPOLE, "+trainer.device=2")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sharding_is_refused_by_one_rank_before_anything_is_written(tmp_path):
+    two = ["trainer.devices=2", "trainer.accelerator=cpu"]
+    message = refused(tmp_path, *CARTPOLE, *two, "trainer.strategy=fsdp")
+    assert message.startswith("error: trainer.strategy=fsdp: every rank is a program of its own")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -68,7 +85,8 @@ def test_a_buffer_that_does_not_fit_on_the_disk_is_refused(tmp_path):
     large = ["buffer.storage=disk", "buffer.capacity=2000000000", f"run_dir={tmp_path}/r"]
     message = refused(tmp_path, *CARTPOLE, *large)
     assert "buffer.storage=disk: 2000000000 fragments take 5," in message
-    assert not [file for file in (tmp_path / "r").iterdir() if file.is_file() and file.suffix != ".yaml"]
+    left = {file.name for file in (tmp_path / "r").iterdir() if file.is_file()}
+    assert left == {"config.yaml", "overrides.yaml", "lock"}
 
 
 def test_an_unknown_gym_environment_is_refused(tmp_path):

@@ -1,14 +1,16 @@
-"""Ranks that torchrun starts, and ranks that never come."""
+"""Ranks that torchrun or Slurm starts, and ranks that never come."""
 
+import os
 import signal
 import socket
+import subprocess
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.helpers.programs import leaves_nothing, rows, weights
-from tests.helpers.settings import QUICK, RANKS
+from tests.helpers.settings import QUICK, RANKS, ROOT
 
 
 @pytest.fixture
@@ -116,3 +118,18 @@ def test_nodes_without_a_network_are_an_error_that_says_what_to_give(start):
     run = start(*QUICK, "trainer.num_nodes=2", "trainer.accelerator=cpu")
     assert run.wait() == 1
     assert "trainer.num_nodes=2: unix sockets do not reach other nodes. Give network.host=auto" in run.output
+
+
+def test_a_dry_run_shows_what_a_job_of_slurm_would_run():
+    job = {"SLURM_NNODES": "2", "SLURM_NTASKS_PER_NODE": "4", "SLURM_GPUS_ON_NODE": "8"}
+    shown = subprocess.run(
+        ["bash", f"{ROOT}/slurm/train.sh", "--dry-run", "seed=1"], text=True, capture_output=True, check=True,
+        env={**os.environ, **job, "MINEONLINE_RUN": "apptainer exec --nv image.sif"},
+    )  # fmt: skip
+    train, collect, relay = shown.stdout.splitlines()
+    assert " apptainer exec --nv image.sif python -m mineonline.train network.host=auto seed=1 " in train
+    assert train.endswith(" trainer.num_nodes=2 trainer.devices=4 collector.count=0 ")
+    assert " apptainer exec --nv image.sif python -m mineonline.collect " in collect
+    assert " --nodes=2 --ntasks=2 --ntasks-per-node=1 " in relay
+    assert " apptainer exec --nv image.sif python -m mineonline.relay " in relay
+    assert shown.stderr.startswith("warning: 8 GPUs on a node, but 4 trainer processes"), shown.stderr

@@ -80,6 +80,33 @@ def test_a_signal_saves_a_checkpoint_and_leaves_nothing_and_the_run_goes_on_from
     assert float(metrics[-1]["env_steps"]) > steps
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_signal_before_the_first_import_ends_it_as_a_later_one_does(start, tmp_path, number):
+    run_dir = tmp_path / "run"
+    run = start(*QUICK, "iterations=100000", f"run_dir={run_dir}")
+    run.wait_for(lambda: processes_of(run_dir))  # the moment when it has re-executed itself
+    run.send(number)
+    assert run.wait() == 128 + number, run.output
+    assert leaves_nothing(run_dir)
+
+
+def test_a_second_trainer_for_a_run_folder_is_refused_and_the_first_goes_on(start, tmp_path):
+    run_dir = tmp_path / "run"
+    first = start(*QUICK, "iterations=100000", "checkpointing.every=1", f"run_dir={run_dir}")
+    first.wait_for((run_dir / "checkpoints" / "last.ckpt").exists)
+    there = f"error: run_dir={run_dir}: a trainer is running there (process {first.process.pid} on "
+    for words in ([*QUICK, f"run_dir={run_dir}"], [f"checkpoint={run_dir}"]):
+        second = start(*words)
+        assert second.wait() == 1, second.output
+        assert there in second.output
+    before = rows(run_dir)
+    first.wait_for(lambda: rows(run_dir) > before)
+    first.send(signal.SIGTERM)
+    assert first.wait() == 128 + signal.SIGTERM, first.output
+    assert leaves_nothing(run_dir)
+    assert int(weights(run_dir)["policy.version"]) == rows(run_dir)
+
+
 def test_a_finished_run_goes_on_when_it_is_given_more_iterations(start, tmp_path):
     run = start(*QUICK, "iterations=3", "run_dir=here")
     assert run.wait() == 0, run.output

@@ -207,7 +207,10 @@ def test_files_that_cannot_be_used_are_named(tmp_path):
     bad.write_text("[1, 2")
     assert str(bad) in error_of(ConfigError, f"checkpoint={checkpoint}", f"config={bad}")
     bad.write_text((tmp_path / "run" / "config.yaml").read_text().replace("seed:", "sead:"))
-    assert "Did you mean seed?" in error_of(ConfigError, f"checkpoint={checkpoint}", f"config={bad}")
+    message = error_of(ConfigError, f"checkpoint={checkpoint}", f"config={bad}")
+    assert f"{bad}: " in message
+    assert "Did you mean seed?" in message
+    assert "Perhaps another version of mineonline has written it." in message
     other = checkpoint_of(tmp_path / "other", *CARTPOLE, "policy.hidden_sizes=[32]")
     config = tmp_path / "run" / "config.yaml"
     assert "is of another policy" in error_of(CheckpointError, f"checkpoint={other}", f"config={config}")

@@ -130,6 +130,22 @@ def test_a_broken_file_of_settings_is_named_with_its_line(tmp_path, file, conten
 
 
 @pytest.mark.program
+def test_a_saved_word_that_this_version_does_not_know_is_blamed_on_its_file(start, tmp_path):
+    checkpoint = saved(tmp_path, *CARTPOLE)
+    file = tmp_path / "run" / "overrides.yaml"
+    for word, expected in (("optimizer.old=1", "optimizer.old: there is no such key."),
+                           ("iterations=-1", "iterations=-1: must be at least 1.")):  # fmt: skip
+        file.write_text(yaml.safe_dump([*CARTPOLE, word]))
+        run = start(f"checkpoint={checkpoint}")
+        assert run.wait() == 1
+        assert f"error: {file}: {expected}" in run.output
+        assert "It was saved with the run, perhaps by another version of mineonline. Change the file." in run.output
+    run = start(f"checkpoint={checkpoint}", "iterations=-2")
+    assert run.wait() == 1
+    assert "error: iterations=-2: must be at least 1." in run.output
+
+
+@pytest.mark.program
 def test_a_refused_resume_changes_no_file(start, tmp_path):
     checkpoint = checkpoint_of(tmp_path / "run", *CARTPOLE)
     (tmp_path / "run" / "overrides.yaml").write_text(yaml.safe_dump(CARTPOLE))

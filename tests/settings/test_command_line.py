@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from lightning.pytorch.strategies import StrategyRegistry
 
 from mineonline.errors import ConfigError
 from mineonline.settings.command_line import CONF_DIR, compose_settings, merge_overrides, parse_words, with_config_dirs
@@ -93,6 +94,40 @@ def test_logger_takes_one_name_or_several():
 )
 def test_bad_values_are_named_with_what_may_stand_there(overrides, expected):
     assert expected in complaint(*overrides)
+
+
+WHOLE_POLICY = ["auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true"]
+
+
+def test_strategies_that_keep_the_whole_policy_on_each_rank_are_taken():
+    for strategy in WHOLE_POLICY:
+        assert config_of(f"trainer.strategy={strategy}").trainer["strategy"] == strategy
+
+
+def test_all_other_strategies_of_lightning_are_refused_with_those_there_are():
+    settings = compose_settings([])
+    others = [name for name in StrategyRegistry.available_strategies() if name not in WHOLE_POLICY]
+    assert {"fsdp", "deepspeed", "ddp_spawn", "ddp_fork"} <= set(others)
+    for name in others:
+        with pytest.raises(ConfigError) as error:
+            parse_config({**settings, "trainer": {**settings["trainer"], "strategy": name}})
+        message = str(error.value)
+        assert message.startswith(f"trainer.strategy={name}: every rank")
+        assert f"There are: {', '.join(WHOLE_POLICY)}." in message
+        assert "optimizer.accumulate=<more>" in message
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("null", "null:"),
+        ("model_parallel", "model_parallel:"),
+        ("[ddp]", "['ddp']:"),
+        ("{_target_: lightning.pytorch.strategies.FSDPStrategy}", "{'_target_': 'lightning.pytorch.strategies.FSDP"),
+    ],
+)
+def test_a_strategy_can_only_be_one_of_the_names(typed, said):
+    assert complaint(f"trainer.strategy={typed}").startswith(f"trainer.strategy={said}")
 
 
 @pytest.mark.parametrize(

@@ -112,19 +112,17 @@ def java() -> Finding:
 
 
 def display() -> Finding:
-    """What the engine draws on: a virtual screen, or VirtualGL with MINESTUDIO_GPU_RENDER=1."""
+    """What the engine draws on: a virtual screen. MineStudio 1.1.6 starts it with MINESTUDIO_GPU_RENDER=1 too."""
     name = "display"
-    if os.environ.get("MINESTUDIO_GPU_RENDER") == "1":
-        program = shutil.which("vglrun")
-        if program is None:
-            return Finding(
-                name, "MINESTUDIO_GPU_RENDER=1, but there is no vglrun in PATH",
-                "Install VirtualGL (https://virtualgl.org), or unset MINESTUDIO_GPU_RENDER to draw on the CPU",
-            )  # fmt: skip
-        return Finding(name, program)
     missing = [program for program in ("xvfb-run", "xauth") if shutil.which(program) is None]
     if missing:
         return Finding(name, f"there is no {' and no '.join(missing)} in PATH", "Type  apt install xvfb xauth")
+    if os.environ.get("MINESTUDIO_GPU_RENDER") == "1" and shutil.which("vglrun") is None:
+        return Finding(
+            name, "MINESTUDIO_GPU_RENDER=1, but there is no vglrun in PATH",
+            "Install VirtualGL (https://virtualgl.org; docs/cluster.md says how to use it), or unset "
+            "MINESTUDIO_GPU_RENDER to draw on the CPU",
+        )  # fmt: skip
     return Finding(name, str(shutil.which("xvfb-run")))
 
 
