@@ -24,9 +24,10 @@
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
 set -euo pipefail
-warned=false
-# from the first line on. The trainer is step 0; to kill srun itself would kill its tasks without a grace
-trap 'warned=true; scancel --signal=TERM "$SLURM_JOB_ID.0" 2>/dev/null || true' USR1 USR2 TERM
+warned=false training=false
+# from the first line on. The trainer is step 0; to kill srun itself would kill its tasks without a grace. Only while it
+# is there: in a job that is requeued, scancel would wait for the next step 0
+trap 'warned=true; if $training; then scancel --signal=TERM "$SLURM_JOB_ID.0" || true; fi' USR1 USR2 TERM
 # shellcheck source=/dev/null
 . "${MINEONLINE_SETUP:-/dev/null}"
 unset SLURM_EXPORT_ENV # of sbatch --export=NONE: srun would start the tasks without an environment
@@ -82,6 +83,7 @@ if ! $warned; then
   "${train[@]}" &
   trainer=$!
   until scontrol show step "$SLURM_JOB_ID.0" &> /dev/null || ! kill -0 "$trainer" 2>/dev/null; do sleep 0.2; done
+  training=true
   if $warned; then scancel --signal=TERM "$SLURM_JOB_ID.0" || true; fi # before there was a step 0
   for step in "${beside[@]}"; do
     declare -n words=$step
@@ -92,6 +94,7 @@ if ! $warned; then
     code=0
     wait "$trainer" || code=$?
   done
+  training=false
 fi
 for ((step = 1; step <= ${#beside[@]}; step++)); do scancel --signal=TERM "$SLURM_JOB_ID.$step" 2>/dev/null || true; done
 wait || true

@@ -4,7 +4,7 @@ The fragments are the same as those of `rollout.Player`, and no row differs in m
 another, for the policy's work on another, for a rollout to be handed over, or for new weights: a thread steps them all
 the time, while the process's main thread obeys torchrl.
 
-    environment n ── its own row of its own fragment ──▶ complete ──▶ the next rollout: any N complete fragments
+    environment n ── its own row of its own fragment ──▶ complete ──▶ the next rollout: at most N complete fragments
 
 Axes: N environments of this worker, D of them that are due a decision, T rows, U = T + 1 rows, S fragments.
 """
@@ -29,6 +29,9 @@ _LINGER = 2.0
 """Forward passes that the first environment of a batch waits for others. In a simulation of 16 environments with steps
 of 25 ms (lognormal, sigma 0.5 and 1), and a policy of 1 ms or 12 ms, this and a quarter of the environments come within
 4 % of the speed of deciding for each at once, with little more than half of the work."""
+_HAND_OVER_S = 1.0
+"""A rollout is handed over after this time even if fewer fragments are complete, so that one worker whose environments
+are slow to start keeps none waiting, and new weights come soon."""
 _LOOK_EVERY_S = 0.2
 
 
@@ -36,7 +39,8 @@ class AsyncPlayer:
     """N environments and an actor that make rollouts, each written over the previous one.
 
     While a fragment is played the weights may change: its `version` is that of its first row, and each row has the
-    log-probability under the weights that acted in it.
+    log-probability under the weights that acted in it. Of the N fragments of a rollout, those that were not complete in
+    time hold no decision.
     """
 
     def __init__(
@@ -81,28 +85,40 @@ class AsyncPlayer:
         self._failures = 0
         self._reasons: dict[int, str] = {}
         self._env_s = self._policy_s = 0.0
+        self._turns = 0
+        """Of the thread's loop, each of which takes a fraction of a second."""
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
 
     def play(self) -> None:
-        """Write the next N complete fragments into `tensors`. Raises what the environments or the actor have raised."""
+        """Write the next complete fragments into `tensors`. Raises what the environments or the actor have raised."""
         self._take_weights()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="player", daemon=True)
             self._thread.start()
         n = self._vector.num_envs
         with self._condition:
-            while len(self._complete) < n and self._error is None:
-                self._condition.wait()
+            # a thread that is stuck in an environment holds this up, until the collector's watch ends the worker
+            until, turns = time.monotonic() + _HAND_OVER_S, self._turns
+            while self._error is None and len(self._complete) < n:
+                self._condition.wait(_LOOK_EVERY_S)
+                if time.monotonic() > until and self._turns > turns:
+                    break
             if self._error is not None:
                 raise self._error
-            slots = [self._complete.popleft() for _ in range(n)]
+            slots = [self._complete.popleft() for _ in range(min(n, len(self._complete)))]
             failures, self._failures = self._failures, 0
             reasons, self._reasons = self._reasons, {}
             env_s, policy_s = self._env_s, self._policy_s
             self._env_s = self._policy_s = 0.0
+        count = len(slots)
         for name, tensor in self._slots.items():
-            torch.index_select(tensor, 0, torch.tensor(slots), out=self.tensors[name])
+            if count:
+                torch.index_select(tensor, 0, torch.tensor(slots), out=self.tensors[name][:count])
+        for name in ("reward_BT", "terminated_BT", "truncated_BT", "report.crashed_BT"):
+            self.tensors[name][count:] = 0
+        self.tensors["idle_BT"][count:] = True
+        self.tensors["env_B"][count:] = self._env_N[0]
         self._report(failures, reasons, env_s, policy_s)
         with self._condition:
             self._free.extend(slots)
@@ -132,6 +148,7 @@ class AsyncPlayer:
             seed_sampling(*self._seed)
             while True:
                 self._turn()
+                self._turns += 1
         except BaseException as error:  # noqa: BLE001 raised again in the main thread
             with self._condition:
                 self._error = error
@@ -140,7 +157,10 @@ class AsyncPlayer:
     def _turn(self) -> None:
         self._begin_fragments()
         due_N = self._due_N & (self._slot_N >= 0)
-        if due_N.sum() >= self._batch_min or (due_N.any() and time.monotonic() >= self._lingers_until()):
+        others = not self._due_N.all()  # step, or wait for an episode
+        if due_N.sum() >= self._batch_min or (
+            due_N.any() and (not others or time.monotonic() >= self._lingers_until())
+        ):
             self._decide(np.flatnonzero(due_N))
             due_N = self._due_N & (self._slot_N >= 0)
         started = time.monotonic()
@@ -152,7 +172,7 @@ class AsyncPlayer:
             left_s = self._lingers_until() - started
             answered_N, step = self._vector.receive(self._batch_min - int(due_N.sum()), max(0.0, left_s))
         else:
-            answered_N, step = self._vector.receive(self._batch_min, self._wait_s())
+            answered_N, step = self._vector.receive(1, self._wait_s())
         self._take_in(answered_N, step)
         with self._condition:
             self._env_s += time.monotonic() - started

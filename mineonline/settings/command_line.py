@@ -116,7 +116,8 @@ def run_hydra(words: Sequence[str], run: Callable[[dict[str, Any], list[str]], N
             run(settings_of(composed), [*folders, *used.task])
 
     sys.argv[1:] = open_settings(words)
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # or it would print a traceback of every error
+    if {"-m", "--multirun"} & {*words}:
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # or it would print a traceback of a job's error
     try:
         hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(start)()
     except HydraException as error:

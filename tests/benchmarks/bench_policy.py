@@ -10,6 +10,7 @@ that of one thread: a worker's `Player` on env=synthetic, and whole iterations u
 from __future__ import annotations
 
 import logging
+import math
 import statistics
 import sys
 import tempfile
@@ -131,7 +132,7 @@ def measured(size: str) -> PolicyCost | None:
 def _line(points: dict[int, float]) -> tuple[float, float]:
     """Where the line through two points starts, at least at 0, and how it rises."""
     (x0, y0), (x1, y1) = points.items()
-    slope = min((y1 - y0) / (x1 - x0), y1 / x1)
+    slope = max(0.0, min((y1 - y0) / (x1 - x0), y1 / x1))
     return y1 - slope * x1, slope
 
 
@@ -156,12 +157,15 @@ def _player(config: Config) -> Player:
     return Player(env, env.reset(np.ones(envs, np.bool_)), build_actor(config, spec), settings, first_env=0)
 
 
-def learn_s(size: str, rows: int, epochs: int, *, iterations: int = 3) -> float:
-    """CPU seconds of an iteration of the learner on fragments of 8 rows (tiny: 64); the median of all but the first."""
-    length = 64 if size == "tiny" else 8
+def learn_s(size: str, rows: int, epochs: int, *, iterations: int | None = None) -> float:
+    """CPU seconds of an iteration of the learner on fragments of 8 rows (tiny: 64).
+
+    The median, without the first; of few iterations where they take long.
+    """
+    length, usual = (64, 9) if size == "tiny" else (8, 3)
     config = config_for(
         size, f"fragment.length={length}", f"collector.envs_per_worker={rows // length}",
-        f"optimizer.epochs={epochs}", "optimizer.minibatches=1",
+        f"optimizer.epochs={epochs}", f"optimizer.minibatches={math.gcd(4, rows // length)}",
     )  # fmt: skip
     player = _player(config)
     player.play()
@@ -176,8 +180,8 @@ def learn_s(size: str, rows: int, epochs: int, *, iterations: int = 3) -> float:
 
     with tempfile.TemporaryDirectory() as folder:
         learner = build_learner(config, env_spec(config.env, config.task), bad_batch_file=Path(folder) / "bad.pt")
-        fit(learner, take, iterations, Path(folder))
-    return float(np.median(np.diff(clocks)[1:])) if iterations > 2 else 0.0
+        fit(learner, take, iterations or usual, Path(folder))
+    return float(np.median(np.diff(clocks)[1:])) if len(clocks) > 2 else 0.0
 
 
 if __name__ == "__main__":

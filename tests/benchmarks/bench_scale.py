@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -33,10 +33,10 @@ from mineonline.envs.contract import EnvSpec, TensorSpec
 from mineonline.experience.buffer import FragmentBuffer
 from mineonline.experience.wire import Header, RankLinks, Receiver, encode
 from mineonline.fragment import Report, TensorField, Timing, fragment_schema
-from mineonline.processes.join import JoinServer, Welcome, join
+from mineonline.processes.join import Admissions, JoinServer, Request, Welcome, join, request_of
 from mineonline.processes.sockets import KEYS_FILE, Keys, Network, connect
 from mineonline.weights.publisher import WeightsPublisher, weights_schema
-from mineonline.weights.subscriber import WeightsSubscriber
+from mineonline.weights.subscriber import Model, WeightsSubscriber
 from tests.helpers.settings import config_of
 
 HOSTS = {"ipc": None, "tcp": "127.0.0.1"}
@@ -45,9 +45,8 @@ ROW_BYTES = (16, 1_000, 9_216, 49_152)
 LENGTH = 64
 SUBSCRIBERS = (1, 4, 16, 64)
 WEIGHTS_BYTES = 4_000_000
-ROUTES: dict[str, Callable[[str], AbstractContextManager[str]]] = {"direct": nullcontext}
-"""How weights reach subscribers -> given the publisher's address, the address that they connect to. A relay would be a
-second entry here."""
+COLLECTORS = 8
+"""That one process plays the part of."""
 LIMIT_S = 120.0
 
 
@@ -66,7 +65,7 @@ class Taken(msgspec.Struct):
     send_s: float
     """The collector that sends it."""
     waited_s: float
-    """How long the receiver thread, by the wall clock, was ready but had no core."""
+    """How long, by the wall clock, the thread that waited longest was ready but had no core."""
 
 
 class Fed(msgspec.Struct):
@@ -94,7 +93,7 @@ def main() -> None:
                 f"receiver {found.receiver_s * 1e6:.0f}, io {found.io_s * 1e6:.0f}, batch {found.take_s * 1e6:.0f}, "
                 f"sender {found.send_s * 1e6:.0f}", flush=True,
             )  # fmt: skip
-    for name, route in ROUTES.items():
+    for name, route in {"direct": direct, "through a relay": through_relay}.items():
         for count in SUBSCRIBERS:
             fed = feed("tcp", count, WEIGHTS_BYTES, seconds, route)
             busiest = max(fed.copy_s, fed.io_s)
@@ -122,15 +121,9 @@ def ended(*processes: subprocess.Popen[bytes]) -> Iterator[None]:
             process.wait()
 
 
-def thread_of(name: str) -> threading.Thread:
-    """This process's thread of that name."""
-    (thread,) = (each for each in threading.enumerate() if each.name == name)
-    return thread
-
-
 def thread_s(name: str) -> float:
     """CPU seconds of this process's thread of that name."""
-    ident = thread_of(name).ident
+    (ident,) = (each.ident for each in threading.enumerate() if each.name == name)
     assert ident is not None
     return time.clock_gettime(time.pthread_getcpuclockid(ident))
 
@@ -158,13 +151,13 @@ def take_in(scheme: str, row_bytes: int, seconds: float, *, senders: int = 1) ->
         )
         processes = [child("send", receiver.address, folder, row_bytes) for _ in range(senders)]
         with ended(*processes):
-            thread = thread_of("receiver").native_id
+            threads = [int(task.name) for task in Path("/proc/self/task").iterdir()]
 
             def clocks() -> np.ndarray:
-                """Wall clock; CPU of the receiver, this and all threads, senders; the receiver's wait for a core."""
+                """Wall clock; CPU of the receiver, this and all threads, senders; each thread's wait for a core."""
                 return np.array([
                     time.monotonic(), thread_s("receiver"), time.thread_time(), time.process_time(),
-                    sum(map(_cpu_s, processes)), core_wait_s(os.getpid(), thread),
+                    sum(map(_cpu_s, processes)), *(core_wait_s(os.getpid(), thread) for thread in threads),
                 ])  # fmt: skip
 
             take(buffer, 64)
@@ -172,10 +165,10 @@ def take_in(scheme: str, row_bytes: int, seconds: float, *, senders: int = 1) ->
             while time.monotonic() < before[0] + seconds or count < 32:
                 take(buffer, 8)
                 count += 8
-            wall_s, receiver_s, take_s, all_s, send_s, waited_s = ((clocks() - before) / count).tolist()
+            wall_s, receiver_s, take_s, all_s, send_s, *waits = ((clocks() - before) / count).tolist()
         receiver.close()
     size = sum(field.nbytes for field in schema)
-    return Taken(size, 1 / wall_s, receiver_s, all_s - receiver_s - take_s, take_s, send_s, waited_s)
+    return Taken(size, 1 / wall_s, receiver_s, all_s - receiver_s - take_s, take_s, send_s, max(waits))
 
 
 def take(buffer: FragmentBuffer, count: int) -> None:
@@ -193,20 +186,52 @@ def _cpu_s(process: subprocess.Popen[bytes]) -> float:
 
 def send(address: str, folder: str, row_bytes: str) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    links = RankLinks(context, [address], Keys.load(Path(folder) / KEYS_FILE))
-    schema = schema_of(int(row_bytes))
+    keys, schema = Keys.load(Path(folder) / KEYS_FILE), schema_of(int(row_bytes))
+    # as many collectors send to a rank: with a single one, it would wait for the answers
+    collectors = [RankLinks(context, [address], keys) for _ in range(COLLECTORS)]
     tensors = {field.name: torch.zeros(field.shape, dtype=getattr(torch, field.dtype)) for field in schema}
     tensors["observation.image"].random_(0, 256)
     frames = encode(Header("bench", schema, Report(0, (), 0, Timing(0, 0, 0, 0))), tensors)
     while True:
-        links.send(frames, lambda: None)
+        for links in collectors:
+            links.send(frames, lambda: None)
+
+
+@contextmanager
+def direct(address: str, folder: str) -> Iterator[str]:
+    yield address
+
+
+@contextmanager
+def through_relay(address: str, folder: str) -> Iterator[str]:
+    """A process that does with weights what a relay does."""
+    words = [sys.executable, "-m", "tests.benchmarks.bench_scale", "relay", address, folder]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    with ended(process):
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+
+
+def relay(address: str, folder: str) -> None:
+    with Network(None, Path(folder)) as network:
+        publisher = WeightsPublisher(network, "bench", refresh_s=3600)
+        keys = Keys.load(Path(folder) / KEYS_FILE)
+        subscriber = WeightsSubscriber(network.context, address, keys, run_id="bench", model=None)
+        print(publisher.address, flush=True)
+        while True:
+            weights = subscriber.newest(timeout_s=1.0)
+            if weights is not None:
+                publisher.publish(weights.version, weights.moving)
 
 
 def feed(
     scheme: str, subscribers: int, weights_bytes: int, seconds: float,
-    route: Callable[[str], AbstractContextManager[str]] = nullcontext,
+    route: Callable[[str, str], AbstractContextManager[str]] = direct,
 ) -> Fed:  # fmt: skip
-    """What a publisher feeds to subscribers, all of them in one other process."""
+    """What a publisher feeds to subscribers, all of them in one other process.
+
+    `route`: given the publisher's address and the folder of the keys, the address that they connect to.
+    """
     state = state_of(weights_bytes)
     with tempfile.TemporaryDirectory() as folder, Network(HOSTS[scheme], Path(folder)) as network:
         publisher = WeightsPublisher(network, "bench", refresh_s=3600)
@@ -214,7 +239,7 @@ def feed(
         # the first of all: subscribers that join later get it on their own topic
         publisher.publish(0, state)
         with (
-            route(publisher.address) as address,
+            route(publisher.address, folder) as address,
             ended(child("subscribe", address, network.address_of(applied), folder, subscribers, weights_bytes)),
         ):
             _wait_for(applied, 0, subscribers)
@@ -251,8 +276,9 @@ def _wait_for(applied: zmq.Socket[bytes], version: int, subscribers: int) -> Non
 def subscribe(address: str, applied: str, folder: str, count: str, weights_bytes: str) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     keys = Keys.load(Path(folder) / KEYS_FILE)
-    schema = weights_schema(state_of(int(weights_bytes)))
-    subscribers = [WeightsSubscriber(context, address, keys, run_id="bench", schema=schema) for _ in range(int(count))]
+    model = Model(weights_schema(state_of(int(weights_bytes))))
+    theirs = keys if address.startswith("tcp://") else None
+    subscribers = [WeightsSubscriber(context, address, theirs, run_id="bench", model=model) for _ in range(int(count))]
     answer = connect(context, zmq.PUSH, [applied], keys)
     while True:
         for subscriber in subscribers:
@@ -265,17 +291,21 @@ def joins(scheme: str, seconds: float) -> tuple[float, float]:
     """Joins per second by the wall clock, and CPU seconds of the trainer per join."""
     config = msgspec.json.encode(config_of()).decode()
     with tempfile.TemporaryDirectory() as folder, Network(HOSTS[scheme], Path(folder)) as network:
-        server = JoinServer(network, 0)
-        server.open(lambda i: Welcome("bench", i, config, ("tcp://127.0.0.1:1",) * 8, ""), Path(folder))
+        server, admissions = JoinServer(network), Admissions()
+
+        def welcome(request: Request) -> Welcome:
+            return Welcome("bench", admissions.number(request), config, ("tcp://127.0.0.1:1",) * 8, "", 2**20)
+
+        server.open(welcome, Path(folder) / "join")
         with ended(child("ask", server.address, folder)):
             deadline = time.monotonic() + LIMIT_S
-            while server.joined < 8:
+            while admissions.joined < 8:
                 if time.monotonic() > deadline:
                     raise TimeoutError("nobody joins")
                 time.sleep(0.05)
-            cpu_s, began, before = time.process_time(), time.monotonic(), server.joined
+            cpu_s, began, before = time.process_time(), time.monotonic(), admissions.joined
             time.sleep(seconds)
-            count = server.joined - before
+            count = admissions.joined - before
             found = count / (time.monotonic() - began), (time.process_time() - cpu_s) / count
         server.close()
     return found
@@ -287,7 +317,7 @@ def ask(address: str, folder: str) -> None:
 
     def again() -> None:
         while True:
-            join(context, address, keys, asked_at=time.time_ns(), timeout_s=LIMIT_S)
+            join(context, address, keys, request_of(asked_at=time.time_ns()), timeout_s=LIMIT_S)
 
     for _ in range(4):
         threading.Thread(target=again).start()
@@ -295,5 +325,5 @@ def ask(address: str, folder: str) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    roles = {"send": send, "subscribe": subscribe, "ask": ask}
+    roles = {"send": send, "subscribe": subscribe, "ask": ask, "relay": relay}
     roles[sys.argv[1]](*sys.argv[2:]) if sys.argv[1:2] and sys.argv[1] in roles else main()

@@ -1,6 +1,6 @@
 """Is `plan` right? Predictions against what can be measured on one machine; target: within 20 %.
 
-    python -m tests.benchmarks.check_plan [seconds for each measurement] [rounds]
+    python -m tests.benchmarks.check_plan [seconds for each measurement] [rounds] [environments] [learner] [receiver]
 
 Run `measure_costs` just before, on the same machine: `plan` predicts from its costs. The limit is the environments (a
 step of 40 ms), the learner (eight epochs, steps without a wait), or the receiver (small fragments, two senders flat
@@ -28,19 +28,21 @@ ENVS = 16
 def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 20.0
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    limits = sys.argv[3:] or ["environments", "learner", "receiver"]
     costs = read_costs()
     print(f"costs: {costs.machine}, {costs.date}")
-    for number in (1, 2):
-        for jitter in (0.0, 0.5):
-            title = f"environments, {number} workers, env.jitter={jitter}: rows/s"
-            report(title, *trained(costs, number, rounds, seconds, step_ms=40.0, jitter=jitter))
-        report(f"learner, {number} workers: rows/s", *trained(costs, number, rounds, seconds, epochs=8))
-    for scheme, row_bytes in (("ipc", 16), ("tcp", 16), ("tcp", 4_000)):
-        found = [take_in(scheme, row_bytes, seconds / 4, senders=2) for _ in range(rounds)]
-        wire, size = costs.transports[scheme], found[0].fragment_bytes
+    for workers in (1, 2):
+        for jitter in (0.0, 0.5) if "environments" in limits else ():
+            found = trained(costs, workers, rounds, seconds, step_ms=40.0, jitter=jitter)
+            report(f"environments, {workers} workers, env.jitter={jitter}: rows/s", *found)
+        if "learner" in limits:
+            report(f"learner, {workers} workers: rows/s", *trained(costs, workers, rounds, seconds, epochs=8))
+    for scheme, row_bytes in (("ipc", 16), ("ipc", 100), ("tcp", 16)) if "receiver" in limits else ():
+        taken = [take_in(scheme, row_bytes, seconds / 4, senders=2) for _ in range(rounds)]
+        wire, size = costs.transports[scheme], taken[0].fragment_bytes
         predicted = 1 / max(wire.receiver.at(size), wire.io.at(size))
         title = f"receiver, {scheme}, {size / 1e3:.0f} kB: fragments/s"
-        report(title, predicted, [(each.per_s, 1 / (1 / each.per_s - each.waited_s)) for each in found])
+        report(title, predicted, [(each.per_s, 1 / (1 / each.per_s - each.waited_s)) for each in taken])
 
 
 def report(title: str, predicted: float, found: list[tuple[float, float]]) -> None:

@@ -43,6 +43,7 @@ SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 KillWait=15
+MinJobAge=3600
 SlurmdTimeout=10
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
@@ -228,4 +229,5 @@ if __name__ == "__main__":
         sys.exit(reason)
     with SlurmCluster(2) as cluster:
         print(f"export SLURM_CONF={cluster.env['SLURM_CONF']}    # Ctrl-C ends the cluster", flush=True)
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))  # or SIGTERM would kill it
+        signal.sigwait((signal.SIGINT, signal.SIGTERM))

@@ -49,8 +49,11 @@ class Job:
     def restarts(self):
         return int(self._cluster.field(self.id, "Restarts"))
 
-    def wait_for(self, *states):
-        wait_until(lambda: self._cluster.state(self.id) in states, lambda: self.output)
+    def wait_for(self, state):
+        """Fails the test with the job's output if it ends otherwise."""
+        ends = ("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL")
+        wait_until(lambda: self._cluster.state(self.id) in ends, lambda: self.output)
+        assert self._cluster.state(self.id) == state, self.output
 
     def wait_for_rows(self, count):
         wait_until(lambda: rows(self.run_dir) >= count, lambda: self.output)
