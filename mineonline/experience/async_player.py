@@ -89,6 +89,7 @@ class AsyncPlayer:
         """Of the thread's loop, each of which takes a fraction of a second."""
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
+        self._closed = False
 
     def play(self) -> None:
         """Write the next complete fragments into `tensors`. Raises what the environments or the actor have raised."""
@@ -124,6 +125,12 @@ class AsyncPlayer:
             self._free.extend(slots)
             self._condition.notify_all()
 
+    def close(self) -> None:
+        """Stop the thread, which takes a fraction of a second. The environments stay as they are."""
+        self._closed = True
+        if self._thread is not None:
+            self._thread.join(10.0)
+
     def _report(self, failures: int, reasons: dict[int, str], env_s: float, policy_s: float) -> None:
         tensors = self.tensors
         tensors["report.failures"].zero_()[0] = failures
@@ -146,7 +153,7 @@ class AsyncPlayer:
         try:
             torch.set_num_threads(self._torch_threads)  # it counts for the thread that says it
             seed_sampling(*self._seed)
-            while True:
+            while not self._closed:
                 self._turn()
                 self._turns += 1
         except BaseException as error:  # noqa: BLE001 raised again in the main thread

@@ -24,8 +24,19 @@ from tests.helpers.settings import CARTPOLE, config_of
 N, T = 5, 7
 
 
-def player_of(env, actor, length=T):
-    return AsyncPlayer(env, env.reset(np.ones(env.num_envs, np.bool_)), actor, settings(env.spec, length), first_env=0)
+@pytest.fixture
+def player_of():
+    made = []
+
+    def build(env, actor, length=T):
+        first = env.reset(np.ones(env.num_envs, np.bool_))
+        made.append(AsyncPlayer(env, first, actor, settings(env.spec, length), first_env=0))
+        return made[-1]
+
+    yield build
+    for player in made:
+        player.close()
+        assert not player._thread.is_alive()
 
 
 def fragments_of(player, actor, env, length=T):
@@ -37,7 +48,7 @@ def fragments_of(player, actor, env, length=T):
 
 @pytest.mark.parametrize("delay", [0, 1, 4])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_rows_of_each_environment_follow_one_another_whatever_the_others_do(delay, seed):
+def test_rows_of_each_environment_follow_one_another_whatever_the_others_do(player_of, delay, seed):
     actor = Actor(MlpPolicy(CountingEnv.spec, [4], zero_initial_value=False), None)
     env = OwnPace(CountingEnv(N, delay=delay), seed)
     player = player_of(env, actor)
@@ -71,7 +82,7 @@ def test_rows_of_each_environment_follow_one_another_whatever_the_others_do(dela
                 assert torch.equal(one.observation["state"][0, -1], two.observation["state"][0, 0])
 
 
-def test_the_learner_finds_the_log_probabilities_and_values_that_were_noted():
+def test_the_learner_finds_the_log_probabilities_and_values_that_were_noted(player_of):
     """With the policy's memory carried from row to row, and from fragment to fragment."""
     config = config_of("policy.memory=gru", "env.image_size=[40,36]", "task.time_limit_ticks=40")
     spec = env_spec(config.env, config.task)
@@ -92,7 +103,7 @@ def test_the_learner_finds_the_log_probabilities_and_values_that_were_noted():
     env.close()
 
 
-def test_environments_stand_still_when_nobody_takes_their_fragments():
+def test_environments_stand_still_when_nobody_takes_their_fragments(player_of):
     actor = Actor(MlpPolicy(CountingEnv.spec, [4], zero_initial_value=False), None)
     env = OwnPace(CountingEnv(N))
     player = player_of(env, actor)
@@ -104,7 +115,7 @@ def test_environments_stand_still_when_nobody_takes_their_fragments():
     assert fragments_of(player, actor, env).sequence_B.max() >= 1
 
 
-def test_a_rollout_is_handed_over_in_time_even_if_nothing_was_played():
+def test_a_rollout_is_handed_over_in_time_even_if_nothing_was_played(player_of):
     actor = Actor(MlpPolicy(CountingEnv.spec, [4], zero_initial_value=False), None)
     env = OwnPace(CountingEnv(N, delay=10**9))
     player = player_of(env, actor)
@@ -127,7 +138,7 @@ class Breaks(CountingEnv):
         return super().step(action, active_N)
 
 
-def test_what_an_environment_raises_is_raised_where_rollouts_are_asked_for():
+def test_what_an_environment_raises_is_raised_where_rollouts_are_asked_for(player_of):
     actor = Actor(MlpPolicy(CountingEnv.spec, [4], zero_initial_value=False), None)
     player = player_of(OwnPace(Breaks(N)), actor)
 
