@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 
-import msgspec
-
 from mineonline.envs.contract import EnvSpec, VectorEnv
 from mineonline.envs.minestudio import requirements
 from mineonline.envs.settings import (
@@ -40,15 +38,6 @@ def prepare(env: EnvConfig) -> None:
         from mineonline.envs import crafter
 
         crafter.warm_up()
-
-
-def decided(env: EnvConfig, *, lockstep: bool) -> EnvConfig:
-    """`env`, with a decision where it leaves one: whether games have processes of their own."""
-    if isinstance(env, GymEnvConfig) and env.processes == "auto":
-        from mineonline.envs.gym_pool import is_slow
-
-        return msgspec.structs.replace(env, processes=not lockstep and is_slow(env))
-    return env
 
 
 # Below, each kind of environment is imported where it is chosen: numba, gymnasium and Crafter take a second in all.
@@ -88,14 +77,16 @@ def can_stagger(env: EnvConfig) -> bool:
 
 
 def build_env(
-    env: EnvConfig, task: Task | None, *, seed: int, num_envs: int, first_index: int, stagger: bool = True
-) -> VectorEnv:
+    env: EnvConfig, task: Task | None, *, seed: int, num_envs: int, first_index: int, stagger: bool = True,
+    own_pace: bool = False,
+) -> VectorEnv:  # fmt: skip
     """`num_envs` environments; their seeds follow from `first_index`, the global index of the first.
 
     `stagger`: the first episode of each starts partway through its time limit, so that they do not all end together.
+    `own_pace`: whoever steps them can step each at its own pace.
     """
     if isinstance(env, GymEnvConfig):
-        if env.processes is True:
+        if env.processes is True or (env.processes == "auto" and own_pace and _is_slow(env)):
             from mineonline.envs.gym_pool import GymPool
 
             return GymPool(env, num_envs=num_envs, seed=seed, first_index=first_index)
@@ -125,3 +116,9 @@ def build_env(
     return WorldEnv(
         task, num_envs=num_envs, image_size=env.image_size, seed=seed, first_index=first_index, stagger=stagger
     )
+
+
+def _is_slow(env: GymEnvConfig) -> bool:
+    from mineonline.envs.gym import is_slow
+
+    return is_slow(env)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import statistics
 import time
 import traceback
 from pathlib import Path
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 
 FAULTS = (Exception, SystemExit, Overdue)
 """What an environment may raise."""
+_TRIED_STEPS, _TRIED_S = 10, 0.5
+_SLOW_S = 2e-3
+"""Of a step. A step in another process costs 0.2 ms more."""
 
 
 class GymEnv:
@@ -211,6 +215,32 @@ class _Rows:
                 bad_N = ~np.isfinite(array).reshape(len(array), -1).all(1)
                 found |= dict.fromkeys(np.flatnonzero(bad_N).tolist(), name)
         return found
+
+
+def is_slow(config: GymEnvConfig) -> bool:
+    """Whether a step takes so long that a process for each environment is worth it. Tries a few, in this process."""
+    took: list[float] = []
+    deadline = Deadline(config.step_timeout_s)
+    try:
+        with deadline:
+            env = make(config)
+            env.action_space.seed(0)
+            env.reset(seed=0)
+            for _ in range(_TRIED_STEPS):
+                deadline.calls += 1
+                began = time.monotonic()
+                _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+                took.append(time.monotonic() - began)
+                if terminated or truncated or sum(took) > _TRIED_S:
+                    break
+            env.close()
+    except Overdue:
+        return True
+    except FAULTS as error:
+        log.info("the environment failed while its speed was tried: %s", reason_of(error, config))
+    finally:
+        deadline.close()
+    return bool(took) and statistics.median(took) > _SLOW_S
 
 
 def first_seed(seed: int, index: int, episode: int) -> int:

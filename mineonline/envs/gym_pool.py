@@ -11,7 +11,6 @@ import logging
 import math
 import signal
 import sys
-import time
 from typing import Any
 
 import gymnasium
@@ -42,10 +41,6 @@ log = logging.getLogger(__name__)
 
 _START_S = 60.0
 """A process may take so much longer for its first episode: it imports, perhaps beside many others."""
-_TRIED_S = 0.5
-_TRIED_STEPS = 50
-_SLOW_S = 2e-3
-"""Of a step. A step in another process costs 0.2 ms more."""
 
 
 class GymPool(Pool):
@@ -64,28 +59,6 @@ class GymPool(Pool):
 
     def episode(self, n: int, slot: Slot) -> Begin:
         return Begin(episode_seed=first_seed(self._seed, self._first_index + n, slot.episode))
-
-
-def is_slow(config: GymEnvConfig) -> bool:
-    """Whether a step takes so long that a process for each environment is worth it: tried, for half a second."""
-    env = make(config)
-    try:
-        env.action_space.seed(0)
-        env.reset(seed=0)
-        took: list[float] = []
-        until = time.monotonic() + _TRIED_S
-        while len(took) < _TRIED_STEPS and time.monotonic() < until:
-            started = time.monotonic()
-            _, _, terminated, truncated, _ = env.step(env.action_space.sample())
-            took.append(time.monotonic() - started)
-            if terminated or truncated:
-                env.reset()
-    except FAULTS as error:
-        log.info("the environment failed while its speed was tried: %s", reason_of(error, config))
-        return True
-    finally:
-        env.close()
-    return float(np.median(took)) > _SLOW_S
 
 
 class _Game:

@@ -36,7 +36,7 @@ class GymEnvConfig(Section, frozen=True, tag="gym", tag_field="kind"):
     """The run ends when an environment has failed this many times without a decision in between."""
     processes: bool | Literal["auto"] = "auto"
     """Step each environment in a process of its own, at its own pace, so that none waits for another: for slow games.
-    `auto`: if a step takes more than 2 ms, tried when a collector starts; not in lockstep."""
+    `auto`: in a collector, if a step takes more than 2 ms, which each worker tries at its start; not in lockstep."""
     kwargs: dict[str, Any] = {}
     """Passed to `gymnasium.make`."""
 

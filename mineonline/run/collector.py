@@ -19,7 +19,7 @@ import torch
 import zmq
 from torch import Tensor
 
-from mineonline.envs.build import build_env, can_stagger, decided, env_spec, prepare
+from mineonline.envs.build import build_env, can_stagger, env_spec, prepare
 from mineonline.envs.contract import EnvSpec
 from mineonline.errors import CollectorError
 from mineonline.experience.collector import FragmentSender, Workers, collect
@@ -121,8 +121,9 @@ def _start_crew(stack: ExitStack, config: Config, collector_id: int) -> _Crew:
         asynchronous=collector.mode == "async",
     )  # fmt: skip
     log.info("starting %d environments", environments)
-    env = decided(config.env, lockstep=collector.mode == "lockstep")
-    build = partial(build_env, env, config.task, seed=config.seed)
+    build = partial(
+        build_env, config.env, config.task, seed=config.seed, own_pace=collector.mode == "async",
+    )  # fmt: skip
     workers = Workers(
         build, actor, settings, workers=collector.workers,
         start_timeout_s=collector.start_timeout_s, batch_timeout_s=collector.batch_timeout_s,

@@ -8,13 +8,12 @@ import numpy as np
 import psutil
 import pytest
 
-from mineonline.envs.build import build_env, decided
+from mineonline.envs.build import build_env
 from mineonline.envs.gym import GymEnv
 from mineonline.envs.gym_pool import GymPool
 from mineonline.envs.settings import GymEnvConfig
 from mineonline.errors import ConfigError, EnvError
 from tests.helpers.programs import LIMIT_S, wait_until
-from tests.helpers.settings import config_of
 
 
 def config(name, *, step_timeout_s=LIMIT_S, max_failures=5, **kwargs):
@@ -171,10 +170,17 @@ def test_the_answers_come_as_they_are_ready(open_pool):
 
 
 def test_slow_games_get_processes_by_themselves():
-    slow = decided(config("tests.helpers.odd_envs:Sleeps-v0", ms=25), lockstep=False)
-    assert slow.processes is True
-    assert decided(config("tests.helpers.odd_envs:Sleeps-v0", ms=25), lockstep=True).processes is False
-    quick = decided(config("CartPole-v1"), lockstep=False)
-    assert quick.processes is False
-    assert isinstance(build_env(quick, None, seed=0, num_envs=1, first_index=0), GymEnv)
-    assert decided(config_of("env=world").env, lockstep=False) == config_of("env=world").env
+    slow, quick = config("tests.helpers.odd_envs:Sleeps-v0", ms=25), config("CartPole-v1")
+    for chosen, own_pace, expected in ((slow, True, GymPool), (slow, False, GymEnv), (quick, True, GymEnv)):
+        env = build_env(chosen, None, seed=0, num_envs=1, first_index=0, own_pace=own_pace)
+        assert isinstance(env, expected)
+        env.close()
+
+
+def test_a_game_that_fails_while_it_is_tried_fails_as_it_would_later():
+    fails = config("tests.helpers.odd_envs:NeverPlays-v0")
+    assert isinstance(build_env(fails, None, seed=0, num_envs=1, first_index=0, own_pace=True), GymEnv)
+    hangs = config("tests.helpers.odd_envs:Faulty-v0", kind="hangs", step_timeout_s=1)
+    env = build_env(hangs, None, seed=0, num_envs=1, first_index=0, own_pace=True)
+    assert isinstance(env, GymPool)
+    env.close()
