@@ -23,7 +23,9 @@ Two kinds of process, and the two paths between them:
 PATH 1: a fragment, from the environment's step to the loss. It waits when the learner is behind; nothing is dropped
 uncounted.
 
-    experience/rollout.py      a worker steps its environments and writes fragments
+    experience/worker.py       a worker process, as torchrl runs it
+    experience/rollout.py      it steps its environments together, and writes fragments
+    experience/async_player.py    or each at its own pace, where they can
     experience/collector.py    the collector takes a rollout from its workers and sends each fragment
     experience/wire.py         the message, its sender and the rank's receiver
     experience/buffer.py       fragments wait in the rank, and grow stale

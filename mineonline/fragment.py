@@ -151,12 +151,10 @@ def _action_field(name: str, action: ActionSpec, length: int) -> TensorField:
     return TensorField(f"action.{name}", "int64", (length,))
 
 
-def empty_fragments(schema: Sequence[TensorField], count: int) -> Tensors:
-    """Uninitialised tensors for `count` fragments, in shared memory, by name."""
-    return {
-        field.name: torch.empty((count, *field.shape), dtype=getattr(torch, field.dtype)).share_memory_()  # type: ignore[no-untyped-call]
-        for field in schema
-    }
+def empty_fragments(schema: Sequence[TensorField], count: int, *, shared: bool = True) -> Tensors:
+    """Uninitialised tensors for `count` fragments, by name; `shared`: in shared memory."""
+    made = {field.name: torch.empty((count, *field.shape), dtype=getattr(torch, field.dtype)) for field in schema}
+    return {name: tensor.share_memory_() for name, tensor in made.items()} if shared else made  # type: ignore[no-untyped-call]
 
 
 class Episode(msgspec.Struct, frozen=True):

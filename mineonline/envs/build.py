@@ -77,13 +77,19 @@ def can_stagger(env: EnvConfig) -> bool:
 
 
 def build_env(
-    env: EnvConfig, task: Task | None, *, seed: int, num_envs: int, first_index: int, stagger: bool = True
-) -> VectorEnv:
+    env: EnvConfig, task: Task | None, *, seed: int, num_envs: int, first_index: int, stagger: bool = True,
+    own_pace: bool = False,
+) -> VectorEnv:  # fmt: skip
     """`num_envs` environments; their seeds follow from `first_index`, the global index of the first.
 
     `stagger`: the first episode of each starts partway through its time limit, so that they do not all end together.
+    `own_pace`: whoever steps them can step each at its own pace.
     """
     if isinstance(env, GymEnvConfig):
+        if env.processes is True or (env.processes == "auto" and own_pace and _is_slow(env)):
+            from mineonline.envs.gym_pool import GymPool
+
+            return GymPool(env, num_envs=num_envs, seed=seed, first_index=first_index)
         from mineonline.envs.gym import GymEnv
 
         return GymEnv(env, num_envs=num_envs, seed=seed, first_index=first_index)
@@ -96,9 +102,10 @@ def build_env(
 
         return OwnEnv(env, num_envs=num_envs, seed=seed, first_index=first_index)
     if isinstance(env, SyntheticEnvConfig):
-        from mineonline.envs.synthetic import SyntheticEnv
+        from mineonline.envs.synthetic import SyntheticAsyncEnv, SyntheticEnv
 
-        return SyntheticEnv(env, num_envs=num_envs, seed=seed, first_index=first_index, stagger=stagger)
+        made = SyntheticAsyncEnv if env.step_ms else SyntheticEnv
+        return made(env, num_envs=num_envs, seed=seed, first_index=first_index, stagger=stagger)
     assert task is not None
     if isinstance(env, MineStudioEnvConfig):
         from mineonline.envs.minestudio.env import MineStudioEnv
@@ -109,3 +116,9 @@ def build_env(
     return WorldEnv(
         task, num_envs=num_envs, image_size=env.image_size, seed=seed, first_index=first_index, stagger=stagger
     )
+
+
+def _is_slow(env: GymEnvConfig) -> bool:
+    from mineonline.envs.gym import is_slow
+
+    return is_slow(env)

@@ -93,3 +93,21 @@ class VectorEnv(Protocol):
 
     def close(self) -> None:
         """Free processes and files. Safe to call twice."""
+
+
+class AsyncVectorEnv(VectorEnv, Protocol):
+    """N environments of which each can be stepped at its own pace: `step` in two halves.
+
+    Between `send` and the `receive` that gives its answer, an environment is *stepping*. Use the halves, or `step`.
+    All observations are the same arrays, in which only what is new is overwritten.
+    """
+
+    def send(self, action: Action, which_N: NDArray[np.bool_]) -> None:
+        """Hand out an action to each environment of `which_N`: none of them steps or waits. Returns at once."""
+
+    def receive(self, at_least: int, timeout_s: float) -> tuple[NDArray[np.bool_], Step]:
+        """The environments that have answered since the last call, all of them, and what their actions led to.
+
+        Waits until `at_least` of the environments that step or wait have answered or begun an episode, or none can any
+        more, `timeout_s` at most. Those whose episode has begun are not in `waiting_N` any more.
+        """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import statistics
 import time
 import traceback
 from pathlib import Path
@@ -25,8 +26,11 @@ from mineonline.errors import ConfigError, EnvError, MineonlineError
 
 log = logging.getLogger(__name__)
 
-_FAULTS = (Exception, SystemExit, Overdue)
+FAULTS = (Exception, SystemExit, Overdue)
 """What an environment may raise."""
+_TRIED_STEPS, _TRIED_S = 10, 0.5
+_SLOW_S = 2e-3
+"""Of a step. A step in another process costs 0.2 ms more."""
 
 
 class GymEnv:
@@ -78,12 +82,12 @@ class GymEnv:
                     rewards[n], terminated[n], truncated[n] = float(reward), bool(dies), bool(cut)
                     for read, row in rows[n]:
                         row[...] = read(observation)
-                except _FAULTS as error:
+                except FAULTS as error:
                     deadline.calls += 1
                     faults[n] = error
         reward_N = np.array(rewards, np.float32)
         terminated_N, truncated_N = (np.frombuffer(flags, np.bool_) for flags in (terminated, truncated))
-        if not _finite(reward_N):
+        if not is_finite(reward_N):
             for n in np.flatnonzero(~np.isfinite(reward_N)).tolist():
                 faults.setdefault(n, Unfit(f"its reward is {rewards[n]:g}, not a finite number"))
         faults = self._not_finite(playing) | faults
@@ -134,7 +138,7 @@ class GymEnv:
                 self._deadline.calls += 1
                 try:
                     self._next.write(n, self._first_observation(n))
-                except _FAULTS as error:
+                except FAULTS as error:
                     self._deadline.calls += 1
                     faults[n] = error
         faults |= self._not_finite(which)
@@ -148,12 +152,12 @@ class GymEnv:
     def _first_observation(self, n: int) -> Any:
         env = self._envs[n]
         if env is None:
-            env = self._envs[n] = _make(self._config)
+            env = self._envs[n] = make(self._config)
             if _spec(self._config.id, env) != self.spec:
                 raise Unfit("its spaces are not those of its first copy")
-        sequence = np.random.SeedSequence(self._seed, spawn_key=(self._first_index + n, self._episode_N[n]))
+        seed = first_seed(self._seed, self._first_index + n, self._episode_N[n])
         self._episode_N[n] += 1
-        return env.reset(seed=int(sequence.generate_state(1)[0]))[0]
+        return env.reset(seed=seed)[0]
 
     def _not_finite(self, which: list[int]) -> dict[int, BaseException]:
         """Those of `which` whose newest observation is not finite."""
@@ -165,9 +169,9 @@ class GymEnv:
         while True:
             try:
                 with self._deadline:
-                    env = self._envs[0] = _make(self._config)
+                    env = self._envs[0] = make(self._config)
                 return env
-            except _FAULTS as error:
+            except FAULTS as error:
                 self._fail(0, error)
             time.sleep(self._failures.pause_s(0))
 
@@ -176,7 +180,7 @@ class GymEnv:
         if isinstance(error, MineonlineError):
             raise error
         self._discard(n)
-        self._failures.add(n, _reason(error, self._config), error=error)
+        self._failures.add(n, reason_of(error, self._config), error=error)
 
     def _discard(self, n: int) -> None:
         env, self._envs[n] = self._envs[n], None
@@ -207,13 +211,45 @@ class _Rows:
         """Environment -> a part of its observation that is not finite."""
         found: dict[int, str] = {}
         for name, array in self.arrays.items():
-            if array.dtype == np.float32 and not _finite(array):
+            if array.dtype == np.float32 and not is_finite(array):
                 bad_N = ~np.isfinite(array).reshape(len(array), -1).all(1)
                 found |= dict.fromkeys(np.flatnonzero(bad_N).tolist(), name)
         return found
 
 
-def _finite(array: NDArray[np.float32]) -> bool:
+def is_slow(config: GymEnvConfig) -> bool:
+    """Whether a step takes so long that a process for each environment is worth it. Tries a few, in this process."""
+    took: list[float] = []
+    deadline = Deadline(config.step_timeout_s)
+    try:
+        with deadline:
+            env = make(config)
+            env.action_space.seed(0)
+            env.reset(seed=0)
+            for _ in range(_TRIED_STEPS):
+                deadline.calls += 1
+                began = time.monotonic()
+                _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+                took.append(time.monotonic() - began)
+                if terminated or truncated or sum(took) > _TRIED_S:
+                    break
+            env.close()
+    except Overdue:
+        return True
+    except FAULTS as error:
+        log.info("the environment failed while its speed was tried: %s", reason_of(error, config))
+    finally:
+        deadline.close()
+    return bool(took) and statistics.median(took) > _SLOW_S
+
+
+def first_seed(seed: int, index: int, episode: int) -> int:
+    """What the environment with this global index is seeded with when this episode begins."""
+    return int(np.random.SeedSequence(seed, spawn_key=(index, episode)).generate_state(1)[0])
+
+
+def is_finite(array: NDArray[np.float32]) -> bool:
+    """Whether every number is."""
     # the sum of squares first: this takes a fifth of the time, and it is finite only if every number is
     return math.isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
 
@@ -224,18 +260,19 @@ def gym_spec(config: GymEnvConfig) -> EnvSpec:
     ConfigError if its id is unknown or its spaces unsupported; EnvError if it cannot be made.
     """
     try:
-        env = _make(config)
+        env = make(config)
     except MineonlineError:
         raise
-    except _FAULTS as error:
-        raise EnvError(f"env.id={config.id}: it cannot be made. {_reason(error, config)}") from error
+    except FAULTS as error:
+        raise EnvError(f"env.id={config.id}: it cannot be made. {reason_of(error, config)}") from error
     try:
         return _spec(config.id, env)
     finally:
         _close(env)
 
 
-def _make(config: GymEnvConfig) -> gymnasium.Env[Any, Any]:
+def make(config: GymEnvConfig) -> gymnasium.Env[Any, Any]:
+    """A new environment. ConfigError if gymnasium does not know it, EnvError if a package is missing."""
     try:
         return gymnasium.make(config.id, **config.kwargs)
     except gymnasium.error.UnregisteredEnv as error:
@@ -247,7 +284,7 @@ def _make(config: GymEnvConfig) -> gymnasium.Env[Any, Any]:
 def _close(env: gymnasium.Env[Any, Any]) -> None:
     try:
         env.close()
-    except _FAULTS:
+    except FAULTS:
         # it is not used any more, and is perhaps closed because it is broken
         log.debug("an environment could not be closed", exc_info=True)
 
@@ -259,7 +296,7 @@ def _spec(env_id: str, env: gymnasium.Env[Any, Any]) -> EnvSpec:
     )
 
 
-def _reason(error: BaseException, config: GymEnvConfig) -> str:
+def reason_of(error: BaseException, config: GymEnvConfig) -> str:
     """What was wrong, and where."""
     if isinstance(error, Unfit):
         return str(error)

@@ -34,6 +34,9 @@ class GymEnvConfig(Section, frozen=True, tag="gym", tag_field="kind"):
     several times what the slowest takes."""
     max_failures: int
     """The run ends when an environment has failed this many times without a decision in between."""
+    processes: bool | Literal["auto"] = "auto"
+    """Step each environment in a process of its own, at its own pace, so that none waits for another: for slow games.
+    `auto`: in a collector, if a step takes more than 2 ms, which each worker tries at its start; not in lockstep."""
     kwargs: dict[str, Any] = {}
     """Passed to `gymnasium.make`."""
 

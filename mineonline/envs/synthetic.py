@@ -57,15 +57,24 @@ class SyntheticEnv:
         return {"image": self._image}
 
     def step(self, action: Action, active_N: NDArray[np.bool_]) -> Step:
+        wait_s = float(self._wait_s(np.flatnonzero(active_N)).max(initial=0.0))
+        if wait_s > 0:
+            time.sleep(wait_s)
+        return self._stepped(active_N)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def _wait_s(self, which: NDArray[np.int64]) -> NDArray[np.float32]:
+        """What the present decisions of these environments last."""
+        waits: NDArray[np.float32] = self._wait_s_ND[which, self._decision_N[which]]
+        return waits
+
+    def _stepped(self, active_N: NDArray[np.bool_]) -> Step:
         active = np.flatnonzero(active_N)
         reward_N = np.zeros(self.num_envs, np.float32)
-        if len(active):
-            now = self._decision_N[active]
-            reward_N[active] = self._reward_ND[active, now]
-            wait_s = float(self._wait_s_ND[active, now].max())
-            if wait_s > 0:
-                time.sleep(wait_s)
-            self._decision_N[active] += 1
+        reward_N[active] = self._reward_ND[active, self._decision_N[active]]
+        self._decision_N[active] += 1
         for n in active.tolist():
             self._show(n)
         none_N = np.zeros(self.num_envs, np.bool_)
@@ -77,9 +86,6 @@ class SyntheticEnv:
             crashed_N=none_N,
             statistics_NK=self._decision_N[:, None].astype(np.float32),
         )
-
-    def close(self) -> None:
-        """Nothing to free."""
 
     def _open(self, n: int, index: int, episode: int) -> None:
         config, decisions = self._config, self._config.episode_decisions
@@ -94,3 +100,26 @@ class SyntheticEnv:
 
     def _show(self, n: int) -> None:
         self._image[n] = self._pictures[(self._first_picture_N[n] + self._decision_N[n]) % _PICTURES]
+
+
+class SyntheticAsyncEnv(SyntheticEnv):
+    """The same at their own pace, as if each were in a process. Implements `AsyncVectorEnv`."""
+
+    def __init__(
+        self, config: SyntheticEnvConfig, *, num_envs: int, seed: int, first_index: int, stagger: bool
+    ) -> None:
+        super().__init__(config, num_envs=num_envs, seed=seed, first_index=first_index, stagger=stagger)
+        self._ready_at_N = np.full(num_envs, np.inf)
+
+    def send(self, action: Action, which_N: NDArray[np.bool_]) -> None:
+        self._ready_at_N[which_N] = time.monotonic() + self._wait_s(np.flatnonzero(which_N))
+
+    def receive(self, at_least: int, timeout_s: float) -> tuple[NDArray[np.bool_], Step]:
+        until = time.monotonic() + timeout_s
+        stepping = np.sort(self._ready_at_N[np.isfinite(self._ready_at_N)])
+        if len(stepping) and at_least > 0:
+            until = min(until, float(stepping[min(at_least, len(stepping)) - 1]))
+            time.sleep(max(0.0, until - time.monotonic()))
+        answered_N = self._ready_at_N <= time.monotonic()
+        self._ready_at_N[answered_N] = np.inf
+        return answered_N, self._stepped(answered_N)

@@ -25,15 +25,15 @@ from types import FrameType
 # torchrl's workers and this process wait for each other; it is `Workers` that limits these waits
 os.environ.setdefault("WEIGHT_SYNC_TIMEOUT", "600")
 
-import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.collectors import MultiSyncCollector
 
 from mineonline.errors import CollectorError, EnvError, MineonlineError
 from mineonline.experience.episodes import EpisodeScores
-from mineonline.experience.rollout import BuildEnv, FragmentCollector, RolloutSettings, build_torchrl_env, start_worker
+from mineonline.experience.rollout import RolloutSettings
 from mineonline.experience.wire import TAKEN, Header, RankLinks, encode
+from mineonline.experience.worker import BuildEnv, FragmentCollector, build_torchrl_env, start_worker
 from mineonline.fragment import EnvFailure, Episode, Report, TensorField, Timing
 from mineonline.policies.actor import Actor
 from mineonline.processes import fork_server
@@ -249,15 +249,18 @@ class FragmentSender:
 
     def __init__(
         self, links: RankLinks, episodes: EpisodeScores, *, run_id: str, collector_id: int,
-        schema: tuple[TensorField, ...], first_env: int,
+        schema: tuple[TensorField, ...], first_env: int, numbered_from: int,
     ) -> None:  # fmt: skip
-        """`first_env`: global index that the first environment is sent under."""
+        """`first_env`: global index that the first environment is sent under; `numbered_from`: the workers' own for it.
+
+        They differ if the workers played for an earlier trainer: they number their environments as they did for that.
+        """
         self._links = links
         self._episodes = episodes
         self._run_id = run_id
         self._collector_id = collector_id
         self._schema = schema
-        self._first_env = first_env
+        self._first_env, self._numbered_from = first_env, numbered_from
         self._episodes_ended: list[Episode] = []
         self._env_failures = 0
         self._surplus = 0
@@ -301,15 +304,15 @@ class FragmentSender:
             total_s=now - self._rollout_started,
         )
         self._rollout_started = now
-        self._env_failures += int(rollout["report.crashed_BT"].sum())
-        # workers that played for an earlier trainer number their environments as they did for that one
-        rollout["env_B"] = self._first_env + torch.arange(len(rollout["env_B"]))
-        for n in rollout["report.reason"].any(1).nonzero()[:, 0].tolist():
-            reason = bytes(rollout["report.reason"][n].numpy()).rstrip(b"\0").decode()
-            self._reasons[int(rollout["env_B"][n]), reason] = None
-        for n in range(len(rollout["env_B"])):
-            self._episodes_ended += self._episodes.finished(rollout, n)
-            if bool(rollout["idle_BT"][n].all()):
+        self._env_failures += int(rollout["report.failures"].sum())
+        for name in ("env_B", "report.reason_env"):
+            rollout[name] += self._first_env - self._numbered_from
+        for row in rollout["report.reason"].any(1).nonzero()[:, 0].tolist():
+            reason = bytes(rollout["report.reason"][row].numpy()).rstrip(b"\0").decode()
+            self._reasons[int(rollout["report.reason_env"][row]), reason] = None
+        for row, n in enumerate((rollout["env_B"] - self._first_env).tolist()):
+            self._episodes_ended += self._episodes.finished(rollout, row, n)
+            if bool(rollout["idle_BT"][row].all()):
                 continue  # its environment waited for an episode throughout: there is nothing to learn from
             if wanted is not None and n not in wanted:
                 self._surplus += 1
@@ -321,7 +324,7 @@ class FragmentSender:
             )  # fmt: skip
             self._episodes_ended, self._env_failures, self._surplus, self._links.lost = [], 0, 0, 0
             self._reasons.clear()
-            fragment = {field.name: rollout[field.name][n] for field in self._schema}
+            fragment = {field.name: rollout[field.name][row] for field in self._schema}
             frames = encode(Header(self._run_id, self._schema, report), fragment)
             # no copy: nobody else uses the rollout, and zmq keeps it alive until it is sent
             self._links.send(frames, alive, partial(answered, n))

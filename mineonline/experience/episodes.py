@@ -19,19 +19,19 @@ class EpisodeScores:
         self._length_N = np.zeros(environments, np.int64)
         self._partial_N = np.full(environments, staggered)
 
-    def finished(self, rollout: dict[str, Tensor], n: int) -> tuple[Episode, ...]:
-        """Episodes that ended in fragment `n` of a rollout, which is environment n's. Call it once per fragment."""
-        reward_T = rollout["reward_BT"][n].numpy().astype(np.float64)
-        decided_T = ~rollout["idle_BT"][n].numpy()
-        ended_T = (rollout["terminated_BT"][n] | rollout["truncated_BT"][n]).numpy()
+    def finished(self, rollout: dict[str, Tensor], row: int, n: int) -> tuple[Episode, ...]:
+        """Episodes that ended in fragment `row` of a rollout, environment n's. Call it once for each, in order."""
+        reward_T = rollout["reward_BT"][row].numpy().astype(np.float64)
+        decided_T = ~rollout["idle_BT"][row].numpy()
+        ended_T = (rollout["terminated_BT"][row] | rollout["truncated_BT"][row]).numpy()
         episodes = []
         start = 0
         for end in [*(np.flatnonzero(ended_T) + 1), len(reward_T)]:
             self._return_N[n] += (reward_T * decided_T)[start:end].sum()
             self._length_N[n] += decided_T[start:end].sum()
             if end and ended_T[end - 1] and end > start:
-                totals = rollout["report.statistics_BTK"][n, end - 1].tolist()
-                crashed = bool(rollout["report.crashed_BT"][n, end - 1])
+                totals = rollout["report.statistics_BTK"][row, end - 1].tolist()
+                crashed = bool(rollout["report.crashed_BT"][row, end - 1])
                 statistics = dict(zip(self._statistics, totals, strict=True))
                 episode = Episode(float(self._return_N[n]), int(self._length_N[n]), self._task, statistics, crashed)
                 if not self._partial_N[n]:

@@ -117,10 +117,13 @@ def _start_crew(stack: ExitStack, config: Config, collector_id: int) -> _Crew:
     environments = collector.workers * collector.envs_per_worker
     own_log = os.environ.get(LOG_VARIABLE)
     settings = rollout_settings(
-        config, spec, first_env=collector_id * environments, collector_log=Path(own_log) if own_log else None
-    )
+        config, spec, first_env=collector_id * environments, collector_log=Path(own_log) if own_log else None,
+        asynchronous=collector.mode == "async",
+    )  # fmt: skip
     log.info("starting %d environments", environments)
-    build = partial(build_env, config.env, config.task, seed=config.seed)
+    build = partial(
+        build_env, config.env, config.task, seed=config.seed, own_pace=collector.mode == "async",
+    )  # fmt: skip
     workers = Workers(
         build, actor, settings, workers=collector.workers,
         start_timeout_s=collector.start_timeout_s, batch_timeout_s=collector.batch_timeout_s,
@@ -151,6 +154,7 @@ def play_for(
         sender = FragmentSender(
             links, crew.episodes, run_id=welcome.run_id, collector_id=welcome.collector_id,
             schema=crew.settings.schema(crew.actor), first_env=welcome.collector_id * environments,
+            numbered_from=crew.settings.first_env,
         )  # fmt: skip
 
         def newest_weights() -> dict[str, Tensor] | None:
@@ -162,8 +166,10 @@ def play_for(
         collect(crew.workers, sender, newest_weights, inbox.look, share=share)
 
 
-def rollout_settings(config: Config, spec: EnvSpec, *, first_env: int, collector_log: Path | None) -> RolloutSettings:
-    """The settings of a collector's workers."""
+def rollout_settings(
+    config: Config, spec: EnvSpec, *, first_env: int, collector_log: Path | None, asynchronous: bool
+) -> RolloutSettings:
+    """The settings of a collector's workers. `asynchronous` False: their rollouts depend on seed and weights alone."""
     collector = config.collector
     return RolloutSettings(
         env_spec=spec,
@@ -175,6 +181,8 @@ def rollout_settings(config: Config, spec: EnvSpec, *, first_env: int, collector
         precision=str(config.trainer.get("precision", "32-true")),
         torch_threads=collector.torch_threads,
         collector_log=collector_log,
+        asynchronous=asynchronous,
+        batch_min=collector.batch_min,
     )
 
 

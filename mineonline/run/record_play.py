@@ -93,7 +93,7 @@ def record(arguments: RecordArguments) -> None:
 
 def _play(config: Config, spec: EnvSpec, actor: Actor, written: _Written, wanted: int) -> None:
     collector = config.collector
-    settings = rollout_settings(config, spec, first_env=FIRST_ENV, collector_log=None)
+    settings = rollout_settings(config, spec, first_env=FIRST_ENV, collector_log=None, asynchronous=False)
     episodes = episode_scores(config, spec)
     names = [field.name for field in settings.schema(actor)]
     build = partial(build_env, config.env, config.task, seed=config.seed)
@@ -107,7 +107,7 @@ def _play(config: Config, spec: EnvSpec, actor: Actor, written: _Written, wanted
                 fragments = Fragments.from_named_tensors({name: rollout[name][played_N] for name in names})
                 written.add(fragments, env=label_of(msgspec.to_builtins(config)), actions=spec.action)
             for n in range(len(played_N)):
-                written.episodes += episodes.finished(rollout, n)
+                written.episodes += episodes.finished(rollout, n, n)
             log.info("%d of %d fragments", written.fragments, wanted)
             if written.fragments >= wanted:
                 return

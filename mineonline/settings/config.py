@@ -90,6 +90,10 @@ class CollectorConfig(Section, frozen=True):
     the seed then determines the whole run."""
     envs_per_worker: int
     """Environments that each worker steps; its policy decides for all of them in one forward pass."""
+    batch_min: int
+    """Environments of a worker that the policy decides for at once, where each plays at its own pace (`env=minestudio`,
+    slow games of `env=gym`, `env=synthetic`): it waits for so many, but not longer than two of its forward passes. 0: a
+    quarter of `envs_per_worker`."""
     device: str
     """Where the workers' policy runs, for example `cpu` or `cuda:0`."""
     torch_threads: int

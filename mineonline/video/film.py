@@ -105,7 +105,7 @@ class MineStudioCamera:
         env.filmed = True
 
     def frames(self) -> list[Frame]:
-        return list(self._env.frames)
+        return self._env.pictures()
 
     def controls(self, action: Action) -> Controls | str:
         return self._keys.of(action)

@@ -18,7 +18,7 @@ import numpy as np
 
 from mineonline.envs.minestudio.env import MineStudioEnv
 from mineonline.envs.minestudio.java import SIMULATOR
-from mineonline.envs.minestudio.process import surroundings
+from mineonline.envs.minestudio.simulator_process import surroundings
 from mineonline.envs.settings import MineStudioEnvConfig
 from tests.helpers.settings import config_of
 

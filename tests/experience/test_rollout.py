@@ -10,7 +10,8 @@ from torchrl.envs.utils import check_env_specs
 from mineonline.envs.build import build_env, env_spec
 from mineonline.envs.contract import EnvSpec, Step, TensorSpec
 from mineonline.experience.collector import Workers
-from mineonline.experience.rollout import FragmentCollector, RolloutSettings, TorchrlEnv
+from mineonline.experience.rollout import RolloutSettings
+from mineonline.experience.worker import FragmentCollector, TorchrlEnv
 from mineonline.fragment import Fragments
 from mineonline.policies.actor import Actor
 from mineonline.policies.build import build_actor

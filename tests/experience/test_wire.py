@@ -324,7 +324,9 @@ def send(tmp_path):
         router = network.bind(zmq.ROUTER, "test")
         links = RankLinks(network.context, [network.address_of(router)], None)
         episodes = EpisodeScores(2, statistics=STATISTICS, task="hunt", staggered=False)
-        sender = FragmentSender(links, episodes, run_id="run", collector_id=0, schema=SCHEMA, first_env=0)
+        sender = FragmentSender(
+            links, episodes, run_id="run", collector_id=0, schema=SCHEMA, first_env=0, numbered_from=0,
+        )  # fmt: skip
 
         def through(batch, count):
             batch["report.env_s"] = batch["report.policy_s"] = torch.zeros(len(batch["env_B"]))
@@ -349,7 +351,9 @@ def batch_of(environments):
     batch["env_B"] = torch.arange(environments)
     for name in ("terminated_BT", "truncated_BT", "idle_BT", "report.crashed_BT"):
         batch[name] = torch.zeros(environments, 7, dtype=torch.bool)
+    batch["report.failures"] = torch.zeros(environments, dtype=torch.int64)
     batch["report.reason"] = torch.zeros(environments, REASON_BYTES, dtype=torch.uint8)
+    batch["report.reason_env"] = torch.arange(environments)
     batch["report.statistics_BTK"] = torch.arange(7.0).view(1, 7, 1).repeat(environments, 1, 1)
     return batch
 
@@ -377,9 +381,10 @@ def test_finished_episodes_are_reported_with_their_return_length_and_statistics_
 def test_failures_of_environments_are_told_with_the_next_fragment_that_is_sent(send):
     """Two environments, three rollouts; in the first, environment 0 only fails and waits."""
     first, second, third = (batch_of(2) for _ in range(3))
-    first["idle_BT"][0] = first["report.crashed_BT"][0, 2] = first["report.crashed_BT"][0, 5] = True
+    first["idle_BT"][0] = True
+    first["report.failures"][0] = 2
     first["report.reason"][0] = torch.from_numpy(reason_bytes("no\x1b[31m GL\ncontext " + 400 * "ä"))
-    second["report.crashed_BT"][:, 3] = second["truncated_BT"][:, 3] = True
+    second["report.failures"][:] = 1
     second["report.reason"][1] = torch.from_numpy(reason_bytes("it burns"))
     arrived = [*send(first, 1), *send(second, 2), *send(third, 2)]
     assert [int(fragment.env_B) for _, fragment in arrived] == [1, 0, 1, 0, 1]
@@ -388,6 +393,18 @@ def test_failures_of_environments_are_told_with_the_next_fragment_that_is_sent(s
     assert [report.reasons for report, _ in arrived] == [
         (EnvFailure(0, shown),), (EnvFailure(1, "it burns"),), (), (), (),
     ]  # fmt: skip
+
+
+def test_fragments_may_come_in_any_order_and_several_of_one_environment(send):
+    first, second = batch_of(2), batch_of(2)
+    first["env_B"], second["env_B"] = torch.tensor([1, 1]), torch.tensor([1, 0])
+    first["terminated_BT"][1, 1] = second["terminated_BT"][:, 0] = True
+    first["report.reason"][1] = torch.from_numpy(reason_bytes("it burns"))
+    first["report.reason_env"][1] = 0
+    arrived = [*send(first, 2), *send(second, 2)]
+    assert [int(fragment.env_B) for _, fragment in arrived] == [1, 1, 1, 0]
+    assert [[episode.length for episode in report.episodes] for report, _ in arrived] == [[], [9], [6], [1]]
+    assert arrived[0][0].reasons == (EnvFailure(0, "it burns"),)
 
 
 def test_in_lockstep_a_refused_fragment_is_replaced_and_what_the_others_play_meanwhile_is_dropped_and_counted(tmp_path):
@@ -408,6 +425,8 @@ def test_in_lockstep_a_refused_fragment_is_replaced_and_what_the_others_play_mea
                 "report.crashed_BT": torch.zeros(2, length, dtype=torch.bool),
                 "report.statistics_BTK": torch.zeros(2, length, 1),
                 "report.reason": torch.zeros(2, 8, dtype=torch.uint8),
+                "report.reason_env": torch.arange(2), "report.failures": torch.zeros(2, dtype=torch.int64),
+                "env_B": torch.arange(2) + 4,
             }  # fmt: skip
 
     with Network(None, tmp_path) as network:
@@ -416,7 +435,10 @@ def test_in_lockstep_a_refused_fragment_is_replaced_and_what_the_others_play_mea
         )
         links = RankLinks(network.context, [receiver.address], None)
         episodes = EpisodeScores(2, statistics=STATISTICS, task="hunt", staggered=False)
-        sender = FragmentSender(links, episodes, run_id="run", collector_id=0, schema=SCHEMA, first_env=6)
+        sender = FragmentSender(
+            links, episodes, run_id="run", collector_id=0, schema=SCHEMA, first_env=6,
+            numbered_from=4,
+        )  # fmt: skip
         sender.send_share(rollouts(), 1, lambda: None)
         batch = buffer.take(2, 0, lambda: False)
         assert list(zip(batch.fragments.env_B.tolist(), batch.fragments.sequence_B.tolist(), strict=True)) == [

@@ -122,5 +122,17 @@ class Faulty(_Counting):
             raise OSError("the window is already closed")
 
 
-for env in (Stuck, NeverPlays, StartsSlowly, FailsInTheSecondWorker, Faulty):
+class Sleeps(_Counting):
+    """Takes `ms` for a step."""
+
+    def __init__(self, ms=25):
+        super().__init__(at=0)
+        self.ms = ms
+
+    def step(self, action):
+        time.sleep(self.ms / 1000)
+        return super().step(action)
+
+
+for env in (Sleeps, Stuck, NeverPlays, StartsSlowly, FailsInTheSecondWorker, Faulty):
     gymnasium.register(f"{env.__name__}-v0", entry_point=env)

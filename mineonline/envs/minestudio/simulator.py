@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 
 from mineonline.envs.actions import BUTTON_TABLE, GROUP_NAMES, NO_CAMERA, encode_buttons
-from mineonline.envs.minestudio.java import SIMULATOR
-from mineonline.envs.minestudio.messages import (
+from mineonline.envs.messages import (
     Begin,
     Close,
     Decide,
@@ -30,10 +29,11 @@ from mineonline.envs.minestudio.messages import (
     Outcome,
     Queued,
     Ready,
-    Setup,
+    SimulatorSetup,
     Starting,
-    ToSimulator,
+    ToProcess,
 )
+from mineonline.envs.minestudio.java import SIMULATOR
 from mineonline.envs.minestudio.package import restore_numpy_names
 from mineonline.envs.minestudio.starts import turn_to_start
 from mineonline.envs.tasks import Task, parse_task
@@ -46,7 +46,7 @@ _CAMERA, _ATTACK = GROUP_NAMES.index("camera"), GROUP_NAMES.index("attack")
 class Simulator:
     """A `MinecraftSim` and the episode that it plays."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: SimulatorSetup) -> None:
         from minestudio.simulator.callbacks import GateRewardsCallback, JudgeResetCallback
 
         from mineonline.envs.minestudio.callbacks import AddedReward, Watched, callbacks_of, check_engine, declared_of
@@ -137,8 +137,8 @@ class Simulator:
 
 def _keys_of_tick(order: Decide, tick: int, repeat: int) -> dict[str, Any]:
     """The action of one tick of a decision: the camera moves on the first, attack is released on the last."""
-    choice_G = BUTTON_TABLE[order.buttons].copy()
-    camera = order.camera
+    choice_G = BUTTON_TABLE[int(order.action["buttons"])].copy()
+    camera = int(order.action["camera"])
     if tick > 0:
         choice_G[_CAMERA] = 0
         camera = NO_CAMERA
@@ -198,7 +198,7 @@ def play(link: Link) -> None:
     setup, order = link.receive(), link.receive()
     if isinstance(order, Close):
         return
-    assert isinstance(setup, Setup), setup
+    assert isinstance(setup, SimulatorSetup), setup
     assert isinstance(order, Begin), order
     # importing MineStudio and starting its engine keep a core busy each
     with turn_to_start(setup.host_starts, lambda: link.send(Queued())):
@@ -210,7 +210,7 @@ def play(link: Link) -> None:
     simulator.close()
 
 
-def _open(setup: Setup) -> Simulator:
+def _open(setup: SimulatorSetup) -> Simulator:
     restore_numpy_names()
     import cv2
 
@@ -225,7 +225,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the worker ends it
     os.environ[SIMULATOR] = str(os.getpid())
-    link = Link(reader, writer, ToSimulator)
+    link = Link(reader, writer, ToProcess)
     try:
         play(link)
     except (EOFError, BrokenPipeError):

@@ -66,9 +66,9 @@ def open_env():
         return env
 
     yield build
-    for slot in (slot for env in opened for slot in env._slots):
-        if slot.simulator is not None:
-            slot.simulator.end()
+    for slot in (slot for env in opened for slot in env.slots):
+        if slot.process is not None:
+            slot.process.end()
 
 
 def actions(env, **classes):
@@ -92,8 +92,8 @@ def step_all(env, action=None):
 def engines_of(env):
     """The engine's processes, by environment."""
     found = {}
-    for n, slot in enumerate(env._slots):
-        for process in psutil.Process(slot.simulator._process.pid).children(recursive=True):
+    for n, slot in enumerate(env.slots):
+        for process in psutil.Process(slot.process.process.pid).children(recursive=True):
             if "mineonline.envs.engine" in process.cmdline():
                 found[n] = process
     return found
@@ -185,9 +185,9 @@ def test_an_engine_that_dies_or_hangs_is_replaced_while_the_others_play(open_env
 def test_the_end_of_a_simulator_ends_its_engine_and_leaves_no_folder(open_env):
     env = open_env(task_of("hunt_cow"))
     wait_until_ready(env)
-    simulator = env._slots[0].simulator
+    simulator = env.slots[0].process
     engine = engines_of(env)[0]
-    os.kill(simulator._process.pid, signal.SIGKILL)
+    os.kill(simulator.process.pid, signal.SIGKILL)
     assert not psutil.wait_procs([engine], timeout=LIMIT_S)[1]
     wait_until(lambda: not simulator.scratch.exists())
 
@@ -195,7 +195,7 @@ def test_the_end_of_a_simulator_ends_its_engine_and_leaves_no_folder(open_env):
 def test_closing_ends_the_engine_and_leaves_no_folder(open_env):
     env = open_env(task_of("hunt_cow"))
     wait_until_ready(env)
-    simulator, engine = env._slots[0].simulator, engines_of(env)[0]
+    simulator, engine = env.slots[0].process, engines_of(env)[0]
     env.close()
     assert not psutil.wait_procs([engine], timeout=LIMIT_S)[1]
     assert not simulator.scratch.exists()
@@ -229,7 +229,7 @@ def test_engines_grow_old_and_land_is_made_anew(open_env):
     for _ in range(3):
         assert step_all(env).truncated_N[0]
         env.reset(np.ones(1, np.bool_))
-        resets.append(env._slots[0].order.hard)
+        resets.append(env.slots[0].order.hard)
         wait_until_ready(env)
     assert resets == [False, True, False]
     old = engines_of(env)[0]

@@ -1,4 +1,4 @@
-"""The messages between a worker and a simulator's process, over a pair of pipes."""
+"""The messages between a worker and the process of one environment, over a pair of pipes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 import msgspec
 
-from mineonline.envs.contract import TensorSpec
+from mineonline.envs.contract import EnvSpec, TensorSpec
 
 
 class _Message(msgspec.Struct, frozen=True, tag=True):
     pass
 
 
-class Setup(_Message, frozen=True):
-    """To the simulator, once: its settings."""
+class SimulatorSetup(_Message, frozen=True):
+    """To a simulator, once: its settings."""
 
     task: dict[str, Any]
     """As `tasks.parse_task` takes it."""
@@ -29,34 +29,43 @@ class Setup(_Message, frozen=True):
     """What the user's callbacks write into `obs`, besides the picture."""
 
 
-class Begin(_Message, frozen=True):
-    """To the simulator: start an episode. Answered by `Ready`, after `Queued` and `Starting` if the engine is new."""
+class GameSetup(_Message, frozen=True):
+    """To a gymnasium environment, once: what `gymnasium.make` gets."""
 
-    mission_seed: int
-    """Decides the land of a hard reset."""
+    id: str
+    kwargs: dict[str, Any]
+    spec: EnvSpec
+    """What it must look like."""
+
+
+class Begin(_Message, frozen=True):
+    """To the process: start an episode. Answered by `Ready`; a simulator whose engine is new says more before that."""
+
     episode_seed: int
-    """Decides every random draw of the callbacks."""
-    hard: bool
-    """Reset the engine, even if a fast reset would do."""
-    time_limit: int
-    """Ticks."""
+    """Decides every random draw of the environment, or of the callbacks of a simulator."""
+    mission_seed: int = 0
+    """Of a simulator: decides the land of a hard reset."""
+    hard: bool = False
+    """Reset the simulator's engine, even if a fast reset would do."""
+    time_limit: int = 0
+    """Of a simulator, in ticks."""
 
 
 class Decide(_Message, frozen=True):
-    """To the simulator: play one decision. Answered by `Outcome`."""
+    """To the process: play one decision. Answered by `Outcome`."""
 
-    buttons: int
-    camera: int
+    action: dict[str, int | bytes]
+    """Class indices, and the float32 numbers of continuous actions."""
     film: bool
     """Return the picture of every tick."""
 
 
 class Close(_Message, frozen=True):
-    """To the simulator: end the engine and exit. There is no answer: the process ends."""
+    """To the process: close the environment and exit. There is no answer: the process ends."""
 
 
 class Queued(_Message, frozen=True):
-    """The simulator waits for others on this host before it starts its engine; sent once a second."""
+    """A simulator waits for others on this host before it starts its engine; sent once a second."""
 
 
 class Starting(_Message, frozen=True):
@@ -79,18 +88,19 @@ class Outcome(_Message, frozen=True):
     truncated: bool
     statistics: list[float]
     frames: list[bytes]
-    """Of `render_size`, one per tick, if asked for."""
+    """One per tick, if asked for."""
 
 
 class Failed(_Message, frozen=True):
-    """The simulator cannot continue; its process ends."""
+    """The environment cannot continue; its process ends."""
 
     reason: str
     users: bool
-    """Only the user can fix it, for example an error in a callback: another engine would not help."""
+    """Only the user can fix it, for example an error in a callback: another process would not help."""
 
 
-ToSimulator = Setup | Begin | Decide | Close
+Setup = SimulatorSetup | GameSetup
+ToProcess = SimulatorSetup | GameSetup | Begin | Decide | Close
 ToWorker = Queued | Starting | Ready | Outcome | Failed
 
 
@@ -103,7 +113,7 @@ class Link:
         self._writer = Connection(writer, readable=False)
         self._decoder = msgspec.msgpack.Decoder(decode)
 
-    def send(self, message: ToSimulator | ToWorker) -> None:
+    def send(self, message: ToProcess | ToWorker) -> None:
         """Waits while the pipe is full. BrokenPipeError if the other side is gone."""
         self._writer.send_bytes(msgspec.msgpack.encode(message))
 
