@@ -3,7 +3,7 @@
 # a relay on each, which they join through, so that weights come to a node once.
 #
 #   sbatch --nodes=2 --ntasks-per-node=4 --gpus-per-node=4 slurm/train.sh experiment=minestudio_hunt_cow
-#   bash slurm/train.sh --dry-run experiment=minestudio_hunt_cow      prints what the job would run
+#   SLURM_NNODES=2 SLURM_NTASKS_PER_NODE=4 bash slurm/train.sh --dry-run ...      prints what such a job would run
 #
 # Submit it in a folder that all nodes share: the run is in runs/slurm/<job id> there. Warned before its time limit, or
 # preempted, it saves, is requeued and goes on. It is requeued after a failure too, if it has saved since it started.
@@ -77,7 +77,7 @@ fi
 
 mkdir -p "$run_dir"
 touch "$run_dir/started"
-code=1
+code=1 others=()
 if ! $warned; then
   code=0
   "${train[@]}" &
@@ -85,10 +85,13 @@ if ! $warned; then
   until scontrol show step "$SLURM_JOB_ID.0" &> /dev/null || ! kill -0 "$trainer" 2>/dev/null; do sleep 0.2; done
   training=true
   if $warned; then scancel --signal=TERM "$SLURM_JOB_ID.0" || true; fi # before there was a step 0
-  for step in "${beside[@]}"; do
-    declare -n words=$step
-    "${words[@]}" &
-  done
+  if kill -0 "$trainer" 2>/dev/null; then
+    for step in "${beside[@]}"; do
+      declare -n words=$step
+      "${words[@]}" &
+      others+=($!)
+    done
+  fi
   wait "$trainer" || code=$?
   while kill -0 "$trainer" 2>/dev/null; do # it was a signal that ended the wait
     code=0
@@ -96,8 +99,14 @@ if ! $warned; then
   done
   training=false
 fi
-for ((step = 1; step <= ${#beside[@]}; step++)); do scancel --signal=TERM "$SLURM_JOB_ID.$step" 2>/dev/null || true; done
-wait || true
+for process in "${others[@]}"; do
+  while kill -0 "$process" 2>/dev/null; do
+    for ((step = 1; step <= ${#beside[@]}; step++)); do
+      timeout 10 scancel --signal=TERM "$SLURM_JOB_ID.$step" 2>/dev/null || true
+    done
+    sleep 3 & wait $! || true
+  done
+done
 
 if [ -e "$run_dir/done" ]; then exit 0; fi
 job=$(scontrol --oneliner show job "$SLURM_JOB_ID")

@@ -101,6 +101,14 @@ class JoinServer:
         self._thread = ServiceThread(lambda: self._serve(answer), "join-server")
         self._thread.start()
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the address file still says where this server is: another one may have written to it."""
+        try:
+            return self._file is not None and self._file.read_text() == self.address
+        except FileNotFoundError:
+            return False
+
     def check(self) -> None:
         """RuntimeError if the thread has failed."""
         if self._thread is not None:
@@ -109,7 +117,7 @@ class JoinServer:
     def close(self) -> None:
         """Stop the thread (at most 10 s, usually at once), close the socket and remove the address file."""
         self._stop.set()
-        if self._file is not None:
+        if self._file is not None and self.is_current:
             self._file.unlink(missing_ok=True)
         if self._thread is not None:
             self._thread.join(10.0)

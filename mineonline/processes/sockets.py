@@ -148,8 +148,8 @@ class Network:
     def address_of(self, bound: zmq.Socket[bytes]) -> str:
         """What a collector connects to."""
         endpoint = bound.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
-        if self._host is not None and self._host in ("0.0.0.0", "*"):
-            return endpoint.replace("0.0.0.0", socket.getfqdn())
+        if self._host in ("0.0.0.0", "*", "::", "[::]"):
+            return f"tcp://{socket.gethostname()}:{endpoint.rpartition(':')[2]}"
         return endpoint
 
     def remove_folder(self) -> None:

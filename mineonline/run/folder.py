@@ -1,6 +1,7 @@
 """The folder that holds everything a run writes.
 
-config.yaml  overrides.yaml  metrics.csv  checkpoints/last.ckpt  logs/<process>.log  videos/  join  done  lock  wandb_id
+config.yaml  overrides.yaml  metrics.csv  checkpoints/last.ckpt  logs/<process>.log  videos/
+join  relays/  keys.json  done  lock  wandb_id
 """
 
 from __future__ import annotations
@@ -136,6 +137,7 @@ def lock_run_dir(stack: ExitStack, folder: Path) -> None:
     # a lock of the process: forks do not inherit it
     file = stack.enter_context((folder / LOCK_FILE).open("a+"))
     deadline: float | None = None
+    began = time.monotonic()
     while True:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -148,6 +150,9 @@ def lock_run_dir(stack: ExitStack, folder: Path) -> None:
                 raise
         file.seek(0)
         host, _, pid = file.read().partition(" ")
+        if not host and time.monotonic() < began + 5.0:  # whoever has the lock is about to write who it is
+            time.sleep(0.2)
+            continue
         if deadline is None:
             deadline = time.monotonic() + (0.0 if host == socket.gethostname() else _LEASE_S)
             if time.monotonic() < deadline:

@@ -26,6 +26,7 @@ PATIENCE_S = 600.0
 REJOIN_AFTER_S = 0.2
 _ANSWER_WITHIN_S = 5.0
 _LOOK_EVERY_S = 0.2
+_AVOID_S = 60.0
 
 
 def relay_file(run_dir: Path) -> Path:
@@ -40,7 +41,8 @@ class Joiner:
         self._run, self._keys = run, keys
         self._relay = relay
         self._mute: str | None = None
-        """Address of a relay that listens but does not answer."""
+        """Address of a relay that has listened without an answer, avoided until `_mute_until`."""
+        self._mute_until = 0.0
         self.address = ""
         """Where it joined last."""
 
@@ -63,7 +65,7 @@ class Joiner:
                 raise CollectorError(f"{self.address} refused this {self._name}: {answer.reason}")
             log.info("no answer from %s yet", self.address)
             if self.address == self._relay_address():
-                self._mute = self.address
+                self._mute, self._mute_until = self.address, time.monotonic() + _AVOID_S
             if time.monotonic() > deadline:
                 raise ConfigError(f"run={self._run}: nobody has answered at {self.address} for {PATIENCE_S:.0f} s.")
 
@@ -106,7 +108,7 @@ class Joiner:
 
     def _current_address(self) -> str | None:
         relay = self._relay_address()
-        if relay is not None and relay != self._mute:
+        if relay is not None and (relay != self._mute or time.monotonic() > self._mute_until):
             return relay
         with suppress(FileNotFoundError):
             return (Path(self._run) / JOIN_FILE).read_text()

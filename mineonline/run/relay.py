@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import msgspec
@@ -37,17 +37,19 @@ _ANSWER_WITHIN_S = 2.0
 def relay_for_run(arguments: RelayArguments) -> None:
     """Relay for the collectors of this node until the run is complete. Joins again whenever the trainer is gone.
 
-    ConfigError if there is no such run folder, or this node has a relay for it.
+    ConfigError if there is no such run folder, or this node has another relay for it.
     """
+    if "://" in arguments.run:
+        raise ConfigError(f"run={arguments.run}: a relay needs the run folder, where collectors find it. Give that.")
     file = relay_file(Path(arguments.run))
-    if file.exists() and listens(file.read_text()):
-        raise ConfigError(f"run={arguments.run}: this node has a relay for it already. One is enough: end this one.")
+    _check_alone(file)
     joiner = Joiner(arguments.run, None, relay=True)
     while True:
         try:
             with ExitStack() as stack:
                 network = stack.enter_context(Network(None, Path(arguments.run)))
                 welcome, keys = joiner.join(network.context)
+                _check_alone(file)
                 _relay(stack, network, joiner, welcome, keys, file)
         except RunComplete:
             log.info("the run is complete")
@@ -83,6 +85,8 @@ def _relay(stack: ExitStack, network: Network, joiner: Joiner, welcome: Welcome,
     while True:
         experience.check()
         join_server.check()
+        if not join_server.is_current:
+            raise ConfigError(f"{file}: another relay has taken the place of this one.")
         presence.show(welcome.weights, keys, present[0])
         try:
             weights = inbox.take(_LOOK_EVERY_S)
@@ -93,6 +97,12 @@ def _relay(stack: ExitStack, network: Network, joiner: Joiner, welcome: Welcome,
         if weights is not None:
             newest = weights.over(newest)
             _publish(publisher, newest)
+
+
+def _check_alone(file: Path) -> None:
+    with suppress(FileNotFoundError):
+        if listens(file.read_text()):
+            raise ConfigError(f"{file}: this node has a relay for this run already, and needs no other.")
 
 
 def _publish(publisher: WeightsPublisher, weights: Weights, *, done: bool = False) -> None:

@@ -49,13 +49,21 @@ def train_in_job(overrides: Sequence[str]) -> None:
     ).returncode
     if (run_dir / DONE_FILE).exists():
         return
-    shown = subprocess.run(["scontrol", "--oneliner", "show", "job", job], capture_output=True, text=True).stdout
+    shown = _scontrol("--oneliner", "show", "job", job)
     preempted = re.search(r"PreemptTime=\d", shown) is not None
     # one that was cancelled is no longer running, and Slurm itself requeues one that is preempted without a grace time
     stopped = " JobState=RUNNING " in shown and (warned or preempted)
     requeues = int(os.environ.get("SLURM_RESTART_COUNT", 0))
     if stopped and requeues < int(os.environ.get("MINEONLINE_MAX_REQUEUES", 20)):
-        subprocess.run(["scontrol", "requeue", job], check=True)
+        _scontrol("requeue", job)
         raise SystemExit(code)
     output = os.environ["SUBMITIT_FOLDER"].replace("%j", job)
     raise JobError(f"{run_dir}: training ended with exit code {code}. Its output is in {output}.")
+
+
+def _scontrol(*words: str) -> str:
+    try:
+        done = subprocess.run(["scontrol", *words], capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise JobError(f"scontrol {' '.join(words)} failed: {error}") from None
+    return done.stdout

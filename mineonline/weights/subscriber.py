@@ -254,4 +254,4 @@ class WeightsInbox:
         if now - self._asked > 1.0:
             self._asked = now
             if self._moved():
-                raise TrainerGone("the trainer or the relay is gone, or has another address")
+                raise TrainerGone("the trainer, or a relay, has come or gone")

@@ -5,10 +5,11 @@ import signal
 import psutil
 import pytest
 
+from mineonline.processes.sockets import listens
 from mineonline.processes.supervisor import CONFIG_EXIT_CODE
 from mineonline.run.joining import relay_file
 from mineonline.run.metrics import read_metrics
-from tests.helpers.programs import leaves_nothing, rows
+from tests.helpers.programs import leaves_nothing, rows, wait_until
 from tests.helpers.settings import QUICK
 
 SETTINGS = [
@@ -69,7 +70,7 @@ def test_collectors_go_on_without_a_relay_that_was_killed_and_use_the_next_one(r
     learns_from(run_dir, trainer, 2)
     second = start(f"run={run_dir}", module="mineonline.relay")
     assert second.wait() == CONFIG_EXIT_CODE
-    assert "this node has a relay for it already" in second.output
+    assert "this node has a relay for this run already" in second.output
     another.send(signal.SIGTERM)
     assert another.wait() == 128 + signal.SIGTERM
     assert not relay_file(run_dir).exists()
@@ -78,6 +79,31 @@ def test_collectors_go_on_without_a_relay_that_was_killed_and_use_the_next_one(r
         run.send(signal.SIGTERM)
         run.wait()
     assert leaves_nothing(run_dir)
+
+
+def test_of_two_relays_that_wait_for_a_trainer_one_stays(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    relays = [start(f"run={run_dir}", module="mineonline.relay") for _ in range(2)]
+    trainer = start(*SETTINGS, "iterations=1000000", f"run_dir={run_dir}")
+    wait_until(lambda: any(relay.process.poll() is not None for relay in relays), lambda: trainer.output)
+    (gone,) = (relay for relay in relays if relay.process.poll() is not None)
+    (stays,) = (relay for relay in relays if relay is not gone)
+    assert gone.wait() == CONFIG_EXIT_CODE
+    assert gone.output.splitlines()[-1].startswith(f"error: {relay_file(run_dir)}: "), gone.output
+    stays.wait_for(lambda: relay_file(run_dir).exists() and listens(relay_file(run_dir).read_text()))
+    for run in (stays, trainer):
+        run.send(signal.SIGTERM)
+        run.wait()
+    assert not relay_file(run_dir).exists()
+
+
+def test_a_relay_needs_the_run_folder(start, tmp_path):
+    relay = start("run=tcp://127.0.0.1:1", module="mineonline.relay")
+    assert relay.wait() == CONFIG_EXIT_CODE
+    assert relay.output == (
+        "error: run=tcp://127.0.0.1:1: a relay needs the run folder, where collectors find it. Give that.\n"
+    )
 
 
 def test_a_relay_for_a_run_that_does_not_exist_says_so(start, tmp_path):
