@@ -3,7 +3,6 @@
 import statistics
 
 import msgspec
-import numpy as np
 import pytest
 
 from mineonline.errors import ConfigError
@@ -14,9 +13,9 @@ from tests.benchmarks.plan import (
     PolicyCost,
     Settings,
     Transport,
+    decision_s,
     plan,
     read_costs,
-    slowest_s,
     table,
     usage,
 )
@@ -59,17 +58,17 @@ def test_a_worker_waits_and_decides_in_turn():
     assert plan(costs(policy=policy), change(QUIET, reference=True), 1000).pace == pytest.approx(1000 / 0.5)
 
 
-def test_a_collector_sends_while_its_workers_wait():
-    sending = plan(costs(change(WIRE, send=Line(0.01, 1e-7))), change(QUIET, workers=2), 1000)
-    assert sending.pace == pytest.approx(1000 / (0.1 + 20 * 0.02 / 10))
+def test_only_environments_that_step_together_wait_while_a_rollout_is_sent():
+    wire = change(WIRE, send=Line(0.01, 1e-7))
+    assert plan(costs(wire), change(QUIET, workers=2), 1000).pace == pytest.approx(1000 / 0.1)
+    assert plan(costs(wire), change(QUIET, workers=2, step_ms=0), 1000).pace == pytest.approx(1000 / (20 * 0.02 / 10))
 
 
-def test_the_slowest_of_many_environments_is_that_of_the_distribution():
-    assert slowest_s(50, 0, 16) == 0.05
-    assert slowest_s(0, 0.5, 16) == 0
-    assert slowest_s(50, 0.5, 1) == pytest.approx(0.05, rel=0.005)
-    drawn = 0.05 * np.random.default_rng(0).lognormal(-0.125, 0.5, (200_000, 16)).max(1)
-    assert slowest_s(50, 0.5, 16) == pytest.approx(float(drawn.mean()), rel=0.01)
+def test_environments_of_unequal_steps_wait_for_few_others():
+    slow = change(POLICY, decide_call_s=0.004, decide_row_s=0.001)
+    assert decision_s(slow, change(QUIET, envs_per_worker=16)) == pytest.approx(0.020), "all at once"
+    assert decision_s(slow, change(QUIET, envs_per_worker=16, jitter=0.5)) == pytest.approx(0.016), "four at once"
+    assert decision_s(slow, change(QUIET, envs_per_worker=16, jitter=0.5, step_ms=0)) == pytest.approx(0.020)
 
 
 def test_the_busiest_thread_of_a_rank_limits_what_it_takes_in():

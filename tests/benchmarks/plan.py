@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 import sys
 from pathlib import Path
-from statistics import NormalDist
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import msgspec
@@ -142,15 +141,6 @@ class Plan(NamedTuple):
     uses: list[Use]
 
 
-def slowest_s(step_ms: float, jitter: float, count: int) -> float:
-    """Mean of the slowest of `count` steps whose times are lognormal."""
-    if not jitter or not step_ms:
-        return step_ms / 1000
-    normal, points = NormalDist(), 4096
-    quantiles = (normal.inv_cdf(((i + 0.5) / points) ** (1 / count)) for i in range(points))
-    return step_ms / 1000 * sum(math.exp(jitter * z - jitter**2 / 2) for z in quantiles) / points
-
-
 class Play(NamedTuple):
     """What environments and collectors do by themselves."""
 
@@ -171,15 +161,23 @@ class Play(NamedTuple):
         return self.wait_s + self.decide_s + self.send_s
 
 
+def decision_s(policy: PolicyCost, s: Settings) -> float:
+    """From an environment's answer to its next action. Those that answer together wait for one forward pass."""
+    if not s.jitter or not s.step_ms:
+        return policy.decide_call_s + s.envs_per_worker * policy.decide_row_s
+    # a quarter of them at once; the wait for these and for the pass before is as long again (see async_player.py)
+    return 2 * (policy.decide_call_s + max(1, s.envs_per_worker // 4) * policy.decide_row_s)
+
+
 def play(policy: PolicyCost, wire: Transport, s: Settings, environments: int) -> Play:
     """How fast environments play while the trainer takes everything at once."""
     nets, per_collector = 1 + s.reference, s.workers * s.envs_per_worker
     fragment = policy.row_bytes * s.length + policy.memory_bytes * nets
-    wait_s = slowest_s(s.step_ms, s.jitter, s.envs_per_worker)
+    wait_s = s.step_ms / 1000
     # what a GPU adds to each decision is not measured: it counts by its FLOP alone, over all workers
-    on_cpu_s = nets * (policy.decide_call_s + s.envs_per_worker * policy.decide_row_s)
-    decide_s = 0.0 if s.collector_gpus else on_cpu_s
-    send_s = per_collector * wire.send.at(fragment) / s.length
+    decide_s = 0.0 if s.collector_gpus else nets * decision_s(policy, s)
+    # environments with a pace of their own play on while a rollout is sent
+    send_s = 0.0 if s.step_ms else per_collector * wire.send.at(fragment) / s.length
     pace = environments / (wait_s + decide_s + send_s)
     fragments_s = pace / s.length
     return Play(
