@@ -37,14 +37,22 @@ def test_each_collector_gets_the_answers_to_its_own_fragments_in_its_order(ranks
     collectors = [RankLinks(relay.network.context, relay.addresses, None) for _ in range(2)]
     answers = [[], []]
     for number, collector in enumerate(collectors):
-        for word in (b"first", b"second"):  # one to each rank
+        for word in (b"first", b"second"):
             collector.send([word, str(number).encode()], lambda: None, answers[number].append)
-    for router, word in zip(routers, (b"first", b"second"), strict=True):
-        seen = [received(router) for _ in collectors]
-        assert sorted(frames[1:] for frames in seen) == [[word, b"0"], [word, b"1"]]
-        assert len({frames[0] for frames in seen}) == 1, "the relay has one connection to a rank"
-        for sender, _, number in seen:
-            router.send_multipart([sender, TAKEN if number == b"0" else REFUSED])
+    seen, senders = [], [set() for _ in routers]
+
+    def all_are_answered():
+        for router, known in zip(routers, senders, strict=True):
+            while router.poll(0):
+                sender, *frames = router.recv_multipart()
+                seen.append(frames)
+                known.add(sender)
+                router.send_multipart([sender, TAKEN if frames[1] == b"0" else REFUSED])
+        return len(seen) == 4
+
+    wait_until(all_are_answered)
+    assert sorted(seen) == [[b"first", b"0"], [b"first", b"1"], [b"second", b"0"], [b"second", b"1"]]
+    assert all(len(known) <= 1 for known in senders), "the relay has one connection to a rank"
     for collector in collectors:
         collector.settle(lambda: None)
         collector.close()
