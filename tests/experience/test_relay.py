@@ -87,16 +87,22 @@ def test_a_rank_that_does_not_take_in_leaves_the_others_alone(ranks, relay):
     """Its fragments wait in the collector, whose window is not wider for the relay."""
     _, routers = ranks
     collector = RankLinks(relay.network.context, relay.addresses, None)
-    taken = 0
-    while taken < 20:
+    taken = waiting = 0
+
+    def much_was_taken():
+        nonlocal taken, waiting
         collector.offer([b"fragment"], lambda answer: None)
-        if routers[1].poll(10):
+        while routers[1].poll(0):
             routers[1].send_multipart([routers[1].recv_multipart()[0], TAKEN])
             taken += 1
-    waiting = 0
-    while routers[0].poll(200):
-        routers[0].recv_multipart()
-        waiting += 1
+        while routers[0].poll(0):
+            routers[0].recv_multipart()
+            waiting += 1
+        return taken > 20 and waiting >= 2
+
+    wait_until(much_was_taken)
+    for _ in range(10):
+        much_was_taken()
     assert waiting == 2
     collector.close()
 
