@@ -12,7 +12,8 @@ class ServiceThread:
     def __init__(self, target: Callable[[], None], name: str) -> None:
         self._target = target
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name=name)
+        # a daemon: a signal may end this process when the thread has started, but nobody knows yet to stop it
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Start the thread; call it once."""

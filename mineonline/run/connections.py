@@ -149,7 +149,8 @@ class RankZero:
             spare=config.collector.spare, max_failures=config.collector.max_failures,
             last_arrival=lambda: buffer.last_arrival,
         )  # fmt: skip
-        stack.enter_context(self._collectors)
+        stack.push(self._collectors)  # first: a signal may come as soon as their thread has started
+        self._collectors.__enter__()
 
     @property
     def joined(self) -> int:
