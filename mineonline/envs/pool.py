@@ -90,7 +90,7 @@ class Pool(ABC):
         for n in np.flatnonzero(which_N).tolist():
             slot = self.slots[n]
             slot.order = self.episode(n, slot)
-            slot.asked = False
+            self._expect_nothing(n)
             slot.episode += 1
             self.waiting_N[n] = True
             self._statistics_NK[n] = 0.0
@@ -116,8 +116,7 @@ class Pool(ABC):
             self.frames = []
         for n in np.flatnonzero(which_N).tolist():
             chosen = {k: v[n].tobytes() if k in self._continuous else int(v[n]) for k, v in action.items()}
-            slot = self.slots[n]
-            slot.deadline, slot.asked = deadline, True
+            self._expect(n, deadline)
             self._stepping.add(n)
             try:
                 self._process(n).send(Decide(chosen, self.filmed and n == 0))
@@ -136,9 +135,9 @@ class Pool(ABC):
 
     def close(self) -> None:
         """End all processes, within `CLOSE_S`."""
-        for slot in self.slots:
+        for n, slot in enumerate(self.slots):
             if slot.process is not None:
-                self._leave(slot)
+                self._leave(n)
         while self._leaving:
             self._let_go()
             time.sleep(0.02)
@@ -191,12 +190,10 @@ class Pool(ABC):
             if slot.asked or (slot.process is None and self._failures.pause_s(n)):
                 continue
             if slot.process is not None and self.is_old(n, slot.process):
-                self._leave(slot)  # not killed: its callbacks may still have something to write
+                self._leave(n)  # not killed: its callbacks may still have something to write
             if slot.process is None:
                 slot.process = self.start()
-                self._selector.register(slot.process.link.reader, selectors.EVENT_READ, n)
-            slot.asked = True
-            slot.deadline = time.monotonic() + self._start_timeout_s
+            self._expect(n, time.monotonic() + self._start_timeout_s)
             assert slot.order is not None
             try:
                 slot.process.send(slot.order)
@@ -212,7 +209,7 @@ class Pool(ABC):
             self._fail(n, str(error))
             return
         if isinstance(message, Outcome):
-            slot.asked = False
+            self._expect_nothing(n)
             self._stepping.discard(n)
             self._failures.decided([n])
             self._answers[n] = message
@@ -233,7 +230,8 @@ class Pool(ABC):
         process, order = self._process(n), slot.order
         assert order is not None
         process.fast_resets = 0 if order.hard else process.fast_resets + 1
-        slot.order, slot.asked = None, False
+        slot.order = None
+        self._expect_nothing(n)
         self.waiting_N[n] = False
         self._begun += 1
         self._show(n, message.observation)
@@ -243,21 +241,31 @@ class Pool(ABC):
     def _fail(self, n: int, reason: str) -> None:
         """A process has failed: end it; the next one starts after a pause."""
         slot, details = self.slots[n], ""
+        self._expect_nothing(n)
         if slot.process is not None:
             details = slot.process.last_words()
-            self._selector.unregister(slot.process.link.reader)
             slot.process.end()
-        slot.process, slot.asked = None, False
+        slot.process = None
         if n in self._stepping:
             self._stepping.discard(n)
             self._answers[n] = None
         self._failures.add(n, reason, details=details)
 
-    def _leave(self, slot: Slot) -> None:
-        assert slot.process is not None
-        self._selector.unregister(slot.process.link.reader)
-        self._leaving.append((slot.process, time.monotonic() + CLOSE_S))
-        slot.process = None
+    def _expect(self, n: int, deadline: float) -> None:
+        """Listen to a process until `deadline`; not at other times: one that ends meanwhile fails when it is needed."""
+        slot = self.slots[n]
+        slot.asked, slot.deadline = True, deadline
+        self._selector.register(self._process(n).link.reader, selectors.EVENT_READ, n)
+
+    def _expect_nothing(self, n: int) -> None:
+        if self.slots[n].asked:
+            self.slots[n].asked = False
+            self._selector.unregister(self._process(n).link.reader)
+
+    def _leave(self, n: int) -> None:
+        self._expect_nothing(n)
+        self._leaving.append((self._process(n), time.monotonic() + CLOSE_S))
+        self.slots[n].process = None
 
     def _let_go(self) -> None:
         """Ask the processes that are leaving to close, and drop those that have; does not wait."""

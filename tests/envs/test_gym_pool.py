@@ -137,6 +137,20 @@ def test_one_that_is_stuck_in_c_code_or_killed_is_replaced_too(open_pool):
     assert step.reasons == {1: "its process ended"}
 
 
+def test_one_that_dies_between_two_actions_fails_in_the_second(open_pool):
+    pool = open_pool(config("CartPole-v1"))
+    victim = pool.slots[1].process.process
+    victim.send_signal(signal.SIGKILL)
+    wait_until(lambda: victim.poll() is not None)
+    pool.send({"action": np.zeros(2, np.int64)}, np.array([True, False]))
+    answered_N, step = pool.receive(1, LIMIT_S)  # it is heard of no more, and nothing is asked of it
+    assert answered_N.tolist() == [True, False]
+    assert step.reasons == {}
+    step = play(pool)
+    assert step.crashed_N.tolist() == step.truncated_N.tolist() == [False, True]
+    assert step.reasons == {1: "its process ended"}
+
+
 def test_one_that_never_plays_ends_the_run_with_the_reason(open_pool):
     pool = open_pool(config("tests.helpers.odd_envs:NeverPlays-v0", max_failures=2), num_envs=1, first_index=7)
     assert play(pool).crashed_N[0]
