@@ -9,7 +9,6 @@ read of a fragment; what does not fit a rank waits in the collectors, whose wind
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -40,7 +39,6 @@ class ExperienceRelay:
         """Where the node's collectors send to, in the order of the ranks."""
         self._links = [RankLinks(network.context, [address], keys, window=_WINDOW) for address in ranks]
         self._pending: list[_Pending | None] = [None] * len(ranks)
-        self._stop = threading.Event()
         self._thread = ServiceThread(self._serve, "experience-relay")
         self._thread.start()
 
@@ -50,15 +48,14 @@ class ExperienceRelay:
 
     def close(self) -> None:
         """Stop the thread (at most 10 s, usually at once) and close the sockets."""
-        self._stop.set()
-        self._thread.join(10.0)
+        self._thread.end()
         for link in self._links:
             link.close()
         for router in self._routers:
             router.close(linger=0)
 
     def _serve(self) -> None:
-        while not self._stop.is_set():
+        while not self._thread.stopping.is_set():
             poller = zmq.Poller()
             for router, link, pending in zip(self._routers, self._links, self._pending, strict=True):
                 for waiting in link.sockets:

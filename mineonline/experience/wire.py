@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 import math
 import re
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -262,7 +261,6 @@ class Receiver:
         self._actions = actions
         self._statistics = statistics
         self._repeats = Repeats(log)
-        self._stop = threading.Event()
         self._thread = ServiceThread(self._receive, "receiver")
         self._thread.start()
 
@@ -272,12 +270,11 @@ class Receiver:
 
     def close(self) -> None:
         """Stop the thread (at most 10 s, usually at once) and close the socket."""
-        self._stop.set()
-        self._thread.join(10.0)
+        self._thread.end()
         self._socket.close(linger=0)
 
     def _receive(self) -> None:
-        while not self._stop.is_set():
+        while not self._thread.stopping.is_set():
             if not self._socket.poll(200):
                 continue
             sender, *frames = self._socket.recv_multipart(copy=False)
@@ -292,6 +289,6 @@ class Receiver:
                 self._buffer.refuse(str(error) if isinstance(error, NotFiniteError) else None)
                 answer = REFUSED
             else:
-                self._buffer.put(fragment, report, self._stop)
+                self._buffer.put(fragment, report, self._thread.stopping)
                 answer = TAKEN
             self._socket.send_multipart([sender, answer])

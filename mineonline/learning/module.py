@@ -39,6 +39,7 @@ from mineonline.learning.objective import (
 from mineonline.learning.optimizer import build_optimizer, check_groups, freeze, set_rates
 from mineonline.learning.ranks import mean_over_ranks, sum_over_ranks
 from mineonline.learning.sequences import FirstPass, Sequences, cut, first_pass, reference_logits
+from mineonline.learning.staging import staged
 from mineonline.policies.actor import Actor, ActorState
 from mineonline.policies.policy import Policy
 from mineonline.settings.config import AuxiliaryConfig, ObjectiveConfig, OptimizerConfig, ReferenceConfig
@@ -70,6 +71,16 @@ class Prepared(NamedTuple):
     advantage_BT: Tensor
     return_BT: Tensor
     value_BU: Tensor
+
+
+class Minibatch(NamedTuple):
+    """What an optimiser step learns from."""
+
+    parts: Iterator[Sequences]
+    """On the learner's device, for the whole phase: the next `number` are this minibatch's."""
+    number: int
+    decisions: Tensor
+    """In all of them, on average over the ranks."""
 
 
 class Steps(NamedTuple):
@@ -189,9 +200,9 @@ class PPO(lightning.LightningModule):
         self, optimizer: LightningOptimizer, sequences: Sequences, fragments: Fragments, generator: torch.Generator
     ) -> Steps:
         steps = Steps([], [], [])
-        for index, decisions in self._minibatches_and_decisions(sequences, generator):
+        for minibatch in self._minibatches(sequences, generator, epochs=self.optimizer.epochs):
             optimizer.zero_grad()
-            each = self._backward(optimizer, sequences, index, decisions, generator)
+            each = self._backward(optimizer, minibatch, generator)
             limit = self.optimizer.target_kl
             if steps.tried and limit and float(mean_over_ranks(each.update_kl)) > limit:
                 break
@@ -207,21 +218,17 @@ class PPO(lightning.LightningModule):
         """Train the value with all that it depends on, and keep the policy where it is (Cobbe et al. 2021, eq. 3)."""
         settings = self.auxiliary
         with torch.no_grad():
-            chunks = torch.arange(len(sequences)).chunk(self.optimizer.minibatches * self.optimizer.accumulate)
-            parts = (sequences[index].to(self.device) for index in chunks)
+            parts = staged((sequences[index] for index in self._chunks(len(sequences))), self.device)
             before = torch.cat([self.policy(p.observation, p.first_BT, p.memory).logits for p in parts])
         sequences = replace(sequences, reference_logits=before)
-        for index, decisions in self._minibatches_and_decisions(sequences, generator, epochs=settings.epochs):
+        for minibatch in self._minibatches(sequences, generator, epochs=settings.epochs):
             optimizer.zero_grad()
-            self._accumulate(optimizer, [
-                partial(self._auxiliary_loss, sequences[part], decisions)
-                for part in index.chunk(self.optimizer.accumulate)
-            ])  # fmt: skip
+            self._accumulate(optimizer, [partial(self._auxiliary_loss, minibatch)] * minibatch.number)
             self._step(optimizer, fragments)
 
-    def _auxiliary_loss(self, part: Sequences, decisions: Tensor) -> Tensor:
-        part = part.to(self.device)
-        rows = Rows(part.decided_BT, decisions)
+    def _auxiliary_loss(self, minibatch: Minibatch) -> Tensor:
+        part = next(minibatch.parts)
+        rows = Rows(part.decided_BT, minibatch.decisions)
         output = self.policy(part.observation, part.first_BT, part.memory)
         assert part.reference_logits is not None
         value = value_loss(output.value_BT, part.return_BT, part.value_BT, self.policy.value.deviation, 0)
@@ -331,23 +338,20 @@ class PPO(lightning.LightningModule):
             forget(parameter for parameter in self.policy.parameters() if id(parameter) not in learnt)
         self._gradients.clip()
 
-    def _backward(
-        self, optimizer: LightningOptimizer, sequences: Sequences, index: Tensor, decisions: Tensor,
-        generator: torch.Generator,
-    ) -> Losses:  # fmt: skip
-        """Gradient of a minibatch that holds this many decisions, part by part."""
+    def _backward(self, optimizer: LightningOptimizer, minibatch: Minibatch, generator: torch.Generator) -> Losses:
+        """Gradient of a minibatch, part by part."""
         found: list[Losses] = []
         cloned: list[Tensor] = []
 
-        def learn(chosen: Tensor) -> Tensor:
-            part = sequences[chosen].to(self.device)
-            losses = self.losses(part, Rows(part.decided_BT, decisions))
+        def learn() -> Tensor:
+            part = next(minibatch.parts)
+            losses = self.losses(part, Rows(part.decided_BT, minibatch.decisions))
             found.append(losses.detach())
             return losses.total
 
-        def clone(part: Fragments) -> Tensor:
+        def clone() -> Tensor:
             assert self.cloning is not None
-            part = part.to(self.device)
+            part = next(recorded)
             loss = self.cloning.coef * self.cloning.loss(self.policy, part, Rows(~part.idle_BT, cloned_decisions))
             cloned.append(loss.detach())
             return loss
@@ -357,9 +361,9 @@ class PPO(lightning.LightningModule):
             drawn = self.cloning.draw(generator)
             cloned_decisions = mean_over_ranks((~drawn.idle_BT).sum().float().to(self.device))
             chunks = torch.arange(len(drawn)).chunk(self.optimizer.accumulate)
-            work += [partial(clone, drawn[chunk]) for chunk in chunks]
-        work += [partial(learn, chosen) for chosen in index.chunk(self.optimizer.accumulate)]
-        self._accumulate(optimizer, work)
+            recorded = staged((drawn[chunk] for chunk in chunks), self.device)
+            work += [clone] * len(chunks)
+        self._accumulate(optimizer, [*work, *[learn] * minibatch.number])
         losses = Losses(*(torch.stack(column).sum() for column in zip(*found, strict=True)))
         cloning = torch.stack(cloned).sum() if cloned else torch.zeros_like(losses.total)
         return losses._replace(cloning=cloning, total=losses.total + cloning)
@@ -402,8 +406,7 @@ class PPO(lightning.LightningModule):
         # without memory there is nothing to carry: all rows at once
         context = self._context(fragments) if self.policy.memory_spec else length
         found, logits = [], []
-        for index in torch.arange(len(fragments)).chunk(self.optimizer.minibatches * self.optimizer.accumulate):
-            part = fragments[index].to(self.device)
+        for part in staged((fragments[index] for index in self._chunks(len(fragments))), self.device):
             found.append(first_pass(self.policy, part, context))
             if self.reference is not None:
                 logits.append(reference_logits(self.reference, part, context))
@@ -416,17 +419,22 @@ class PPO(lightning.LightningModule):
         state = np.random.SeedSequence((self.seed, self.trainer.global_rank, self.iteration)).generate_state(1)
         return torch.Generator().manual_seed(int(state[0]))
 
-    def _minibatches(self, count: int, generator: torch.Generator, epochs: int) -> Iterator[Tensor]:
-        for _ in range(epochs):
-            yield from torch.randperm(count, generator=generator).chunk(self.optimizer.minibatches)
+    def _chunks(self, count: int) -> Sequence[Tensor]:
+        """Indices of `count` rows of a batch, in parts that are evaluated at once."""
+        return torch.arange(count).chunk(self.optimizer.minibatches * self.optimizer.accumulate)
 
-    def _minibatches_and_decisions(
-        self, sequences: Sequences, generator: torch.Generator, *, epochs: int | None = None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Indices of sequences, and the number of decisions in the minibatch on average over the ranks."""
-        minibatches = list(self._minibatches(len(sequences), generator, epochs or self.optimizer.epochs))
-        counts = torch.stack([sequences.decided_BT[index].sum() for index in minibatches])
-        return zip(minibatches, mean_over_ranks(counts.float().to(self.device)), strict=True)
+    def _draw(self, count: int, generator: torch.Generator, epochs: int) -> list[Tensor]:
+        """Which of `count` sequences each minibatch holds."""
+        orders = [torch.randperm(count, generator=generator) for _ in range(epochs)]
+        return [index for order in orders for index in order.chunk(self.optimizer.minibatches)]
+
+    def _minibatches(self, sequences: Sequences, generator: torch.Generator, *, epochs: int) -> Iterator[Minibatch]:
+        indices = self._draw(len(sequences), generator, epochs)
+        counts = torch.stack([sequences.decided_BT[index].sum() for index in indices])
+        decisions = mean_over_ranks(counts.float().to(self.device))
+        chunks = [index.chunk(self.optimizer.accumulate) for index in indices]
+        parts = staged((sequences[part] for each in chunks for part in each), self.device)
+        return (Minibatch(parts, len(each), total) for each, total in zip(chunks, decisions, strict=True))
 
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and mean square over all ranks, float64 on the CPU."""

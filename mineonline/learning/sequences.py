@@ -58,10 +58,6 @@ class Sequences:
     def __getitem__(self, index: Tensor) -> Sequences:
         return self.map(lambda tensor: tensor[index.to(tensor.device)])
 
-    def to(self, device: torch.device) -> Sequences:
-        """The same on another device."""
-        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
-
 
 class FirstPass(NamedTuple):
     """What the weights at the iteration's start give for fragments."""

@@ -45,6 +45,7 @@ def build_policy(config: Config, spec: EnvSpec) -> Policy:
             return VptPolicy(
                 spec, settings.kwargs,
                 temperature=settings.temperature, zero_initial_value=settings.zero_initial_value,
+                checkpointing=settings.checkpointing,
             )  # fmt: skip
         head: Head
         mask = config.task.actions if config.task else ActionMask()

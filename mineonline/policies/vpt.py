@@ -17,6 +17,7 @@ from mineonline.envs.actions import NUM_CLASSES
 from mineonline.envs.contract import EnvSpec, TensorSpec
 from mineonline.envs.minestudio.package import import_vpt
 from mineonline.errors import ConfigError
+from mineonline.policies.checkpointing import keep_activations_of
 from mineonline.policies.minecraft_heads import VptHead
 from mineonline.policies.policy import Memory, Policy, PolicyOutput
 from mineonline.policies.value import ValueHead
@@ -73,8 +74,10 @@ class VptPolicy(Policy):
     head: VptHead
 
     def __init__(
-        self, spec: EnvSpec, arguments: Mapping[str, Any], *, temperature: float, zero_initial_value: bool
-    ) -> None:
+        self, spec: EnvSpec, arguments: Mapping[str, Any], *, temperature: float, zero_initial_value: bool,
+        checkpointing: int = 0,
+    ) -> None:  # fmt: skip
+        """`checkpointing`: rows whose pictures' activations are kept at a time for the gradient; 0 keeps all."""
         _check_arguments(arguments)
         _check_environment(spec, tuple(arguments["img_shape"]))
         width = arguments["hidsize"]
@@ -90,6 +93,8 @@ class VptPolicy(Policy):
             self.net = import_vpt().MinecraftPolicy(**arguments)
         except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, AssertionError) as error:
             raise ConfigError(f"policy.kwargs: MineStudio's MinecraftPolicy refuses them ({error}).") from None
+        if checkpointing:
+            keep_activations_of(self.net.img_process, checkpointing)
         self.head = VptHead(width, temperature)
         self.value = ValueHead(width, zero=zero_initial_value)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -88,7 +87,6 @@ class JoinServer:
     def __init__(self, network: Network, port: int = 0) -> None:
         self._socket = network.bind(zmq.ROUTER, "join", port=port, options={zmq.MAXMSGSIZE: _LONGEST_REQUEST})
         self.address = network.address_of(self._socket)
-        self._stop = threading.Event()
         self._repeats = Repeats(log)
         self._thread: ServiceThread | None = None
         self._file: Path | None = None
@@ -116,15 +114,15 @@ class JoinServer:
 
     def close(self) -> None:
         """Stop the thread (at most 10 s, usually at once), close the socket and remove the address file."""
-        self._stop.set()
         if self._file is not None and self.is_current:
             self._file.unlink(missing_ok=True)
         if self._thread is not None:
-            self._thread.join(10.0)
+            self._thread.end()
         self._socket.close(linger=0)
 
     def _serve(self, answer: Callable[[Request], Welcome | Refusal | None]) -> None:
-        while not self._stop.is_set():
+        assert self._thread is not None
+        while not self._thread.stopping.is_set():
             if self._socket.poll(200):
                 asker, *parts = self._socket.recv_multipart()
                 message = b"".join(parts[1:])  # after the empty part that a REQ socket puts first

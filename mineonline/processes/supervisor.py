@@ -17,7 +17,6 @@ import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -95,7 +94,6 @@ class LocalCollectors:
         self._spare: subprocess.Popen[bytes] | None = None
         self._keeps_spare = spare
         self._wants_spare = False
-        self._stop = threading.Event()
         self._error: CollectorError | None = None
         self._thread = ServiceThread(self._supervise, "collector-supervisor")
         self._last_arrival = last_arrival
@@ -119,17 +117,16 @@ class LocalCollectors:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
-        self._thread.join(_LONGEST_END_S)
+        self._thread.end(_LONGEST_END_S)
 
     def _supervise(self) -> None:
         # the kernel ends the children with the thread that started them, so this one must outlive them
         try:
-            while not self._stop.is_set() and self._error is None:
+            while not self._thread.stopping.is_set() and self._error is None:
                 for place in self._places:
                     self._look_after(place)
                 self._look_after_spare()
-                self._stop.wait(0.2)
+                self._thread.stopping.wait(0.2)
         finally:
             self._end_all()
 

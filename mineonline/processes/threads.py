@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 
 class ServiceThread:
-    """Runs `target` until it returns. If that raises, so does `check`, in the thread that calls it."""
+    """Runs `target`, which returns soon after `stopping` is set. If it raises, so does `check`, for who calls that."""
 
     def __init__(self, target: Callable[[], None], name: str) -> None:
         self._target = target
         self._error: BaseException | None = None
+        self.stopping = threading.Event()
         # a daemon: a signal may end this process when the thread has started, but nobody knows yet to stop it
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -24,8 +25,9 @@ class ServiceThread:
         if self._error is not None:
             raise RuntimeError(f"the thread {self._thread.name} failed") from self._error
 
-    def join(self, timeout_s: float) -> None:
-        """Wait for the thread to end, at most `timeout_s`."""
+    def end(self, timeout_s: float = 10.0) -> None:
+        """Ask the thread to stop, and wait until it has, at most `timeout_s`; usually that is at once."""
+        self.stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 

@@ -36,6 +36,9 @@ def build_learner(
         reference.load_state_dict(policy.state_dict())
         if config.reference.checkpoint is not None and not resumes:
             _load(reference, config.reference.checkpoint, "reference.checkpoint")
+    if config.optimizer.compile:
+        for network in filter(None, (policy, reference)):
+            network.compile()  # in place: the names of the weights stay
     return learner_class(
         policy, reference,
         objective=config.objective, optimizer=config.optimizer, auxiliary=config.auxiliary,

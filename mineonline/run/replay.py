@@ -21,6 +21,7 @@ from mineonline.learning.gradients import is_finite
 from mineonline.learning.module import PPO
 from mineonline.learning.objective import Rows
 from mineonline.learning.sequences import Sequences
+from mineonline.learning.staging import staged
 from mineonline.run.checkpoint import check_intact
 from mineonline.run.folder import CONFIG_FILE, read_config
 from mineonline.run.learner import build_learner
@@ -80,8 +81,8 @@ def _print_sequences(learner: PPO, sequences: Sequences, fragments: Fragments) -
     """Print the sequences whose losses or gradients, each alone, are not finite; returns how many there are."""
     per_fragment = len(sequences) // len(fragments)
     count = 0
-    for s in range(len(sequences)):
-        part = sequences[torch.tensor([s])].to(learner.device)
+    each = (sequences[index] for index in torch.split(torch.arange(len(sequences)), 1))
+    for s, part in enumerate(staged(each, learner.device)):
         learner.zero_grad()
         losses = learner.losses(part, Rows(part.decided_BT, part.decided_BT.sum()))
         losses.total.backward()  # type: ignore[no-untyped-call]

@@ -80,7 +80,8 @@ def _check_numbers(config: Config) -> None:
     synthetic = isinstance(config.env, SyntheticEnvConfig)
     for key in (*crafter, *gym, *(["env.episode_decisions"] if synthetic else []), *_AT_LEAST_1):
         _require(key, (number := _number(config, key)) >= 1, number, "must be at least 1")
-    for key in (*(["env.step_ms", "env.jitter"] if synthetic else []), *_AT_LEAST_0):
+    vpt = ("policy.checkpointing",) if isinstance(config.policy, VptPolicyConfig) else ()
+    for key in (*(["env.step_ms", "env.jitter"] if synthetic else []), *vpt, *_AT_LEAST_0):
         _require(key, (number := _number(config, key)) >= 0, number, "must be 0 or more")
     for key in _SECONDS:
         _require(key, (number := _number(config, key)) > 0, number, "must be more than 0 seconds")

@@ -7,7 +7,7 @@ topic, because it has just joined or has missed something (it alone gets all ten
 `refresh_s` (a heartbeat, which shows a subscriber that it has missed something). Overwritten weights are never sent.
 It also knows which collectors are there: each subscribes to a topic of its own for as long as it lives.
 
-A message is one frame, because a conflating socket keeps only the last frame of a multi-part message:
+A message is one frame:
 
     topic | header length (4 bytes) | msgpack header | tensors, one after the other
 
@@ -163,7 +163,7 @@ class WeightsPublisher:
     def close(self) -> None:
         """Send what is unsent, then stop the thread (at most 10 s)."""
         self._wake_out.send(b"stop")
-        self._thread.join(10.0)
+        self._thread.end()
         self._wake_out.close(linger=0)
 
     def _serve(self) -> None:

@@ -1,13 +1,15 @@
 """PATH 2, in a collector: keeps the newest weights until the collector takes them, between rollouts.
 
-Three conflating sockets, one per topic, because conflation keeps one message per socket, not per topic: the newest
-weights, heartbeats, and the subscriber's own topic. A collector that subscribes to its own topic gets all tensors there
-at once. It does so when it joins, and again when it finds that it has missed something.
+    XPUB ──▶ SUB, emptied at once by a thread ──▶ [newest] ──newest()──▶ collector
+
+Three topics: the newest weights, heartbeats, and the subscriber's own. A collector that subscribes to its own topic
+gets all tensors there at once. It does so when it joins, and again when it finds that it has missed something.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,6 +23,7 @@ from mineonline.errors import DECODE_ERRORS, WireError
 from mineonline.fragment import TensorField
 from mineonline.processes.join import RunComplete, TrainerGone
 from mineonline.processes.sockets import Keys, connect
+from mineonline.processes.threads import ServiceThread
 from mineonline.weights.publisher import ALIVE, JOIN, LENGTH, PRESENT, TOPIC, Header
 
 SILENCE_S = 60.0
@@ -112,7 +115,7 @@ def _difference(found: Model, expected: Model) -> str:
 
 
 class WeightsSubscriber:
-    """Receives the newest weights of a run. Use it only in the thread that made it."""
+    """Receives the newest weights of a run, in a thread until `close`."""
 
     def __init__(
         self,
@@ -125,18 +128,21 @@ class WeightsSubscriber:
     ) -> None:
         """`model`: what the weights must have; None takes whatever the trainer has."""
         self._own_topic = JOIN + os.urandom(len(TOPIC) - len(JOIN))
-        self._sockets = []
+        # not CONFLATE: a message that arrives while its reader looks waits there unseen, until another one comes
+        self._socket = connect(context, zmq.SUB, [address], keys, {zmq.RCVHWM: 2})
         for topic in (TOPIC, ALIVE, self._own_topic):
-            # CONFLATE must be set before connecting
-            subscriber = connect(context, zmq.SUB, [address], keys, {zmq.CONFLATE: 1})
-            subscriber.setsockopt(zmq.SUBSCRIBE, topic)
-            self._sockets.append(subscriber)
+            self._socket.setsockopt(zmq.SUBSCRIBE, topic)
         self._run_id = run_id
         self._model = model
         self._version = -1
         self._constant_version = -1
         self._announced = -1
         self.last_heard = self._asked = time.monotonic()
+        self._changed = threading.Condition()
+        self._found: Weights | None = None
+        self._refused: WireError | None = None
+        self._thread = ServiceThread(self._receive, "weights-subscriber")
+        self._thread.start()
 
     def newest(self, timeout_s: float = 0.0) -> Weights | None:
         """Weights newer than the last ones returned, or None if none came within `timeout_s`.
@@ -144,22 +150,28 @@ class WeightsSubscriber:
         `constant` is empty if it has not changed. Weights with `done` always count as newer. WireError
         if the trainer has another model or belongs to another run.
         """
-        poller = zmq.Poller()
-        for subscriber in self._sockets:
-            poller.register(subscriber, zmq.POLLIN)
-        deadline = time.monotonic() + timeout_s
-        found: Weights | None = None
-        while True:
-            remaining = max(0.0, deadline - time.monotonic())
-            ready = dict(poller.poll(int(remaining * 1000)))
-            for subscriber in ready:
-                self.last_heard = time.monotonic()
-                frame = subscriber.recv(copy=False).buffer
-                weights = decode(frame, run_id=self._run_id, model=self._model)
-                if self._take(weights):
-                    found = weights.over(found)
-            if found is not None or not remaining:
-                return found
+        self._thread.check()
+        with self._changed:
+            self._changed.wait_for(lambda: self._found is not None or self._refused is not None, timeout_s)
+            if self._refused is not None:
+                raise self._refused
+            found, self._found = self._found, None
+        return found
+
+    def _receive(self) -> None:
+        while not self._thread.stopping.is_set() and self._refused is None:
+            if not self._socket.poll(100):
+                continue
+            self.last_heard = time.monotonic()
+            frame = self._socket.recv(copy=False).buffer
+            with self._changed:
+                try:
+                    weights = decode(frame, run_id=self._run_id, model=self._model)
+                    if self._take(weights):
+                        self._found = weights.over(self._found)
+                except WireError as error:
+                    self._refused = error
+                self._changed.notify()
 
     def _take(self, weights: Weights) -> bool:
         """Whether these weights are newer and can be used; asks for all tensors if some are missing."""
@@ -183,14 +195,13 @@ class WeightsSubscriber:
         """Subscribe to the own topic again, to get all tensors there; not while an answer may be on its way."""
         if time.monotonic() - self._asked > _PATIENCE_S:
             self._asked = time.monotonic()
-            own = self._sockets[-1]
-            own.setsockopt(zmq.UNSUBSCRIBE, self._own_topic)
-            own.setsockopt(zmq.SUBSCRIBE, self._own_topic)
+            self._socket.setsockopt(zmq.UNSUBSCRIBE, self._own_topic)
+            self._socket.setsockopt(zmq.SUBSCRIBE, self._own_topic)
 
     def close(self) -> None:
-        """Close the sockets."""
-        for subscriber in self._sockets:
-            subscriber.close(linger=0)
+        """Stop the thread (0.1 s) and close the socket."""
+        self._thread.end()
+        self._socket.close(linger=0)
 
 
 class Presence:

@@ -153,7 +153,7 @@ def _player(config: Config) -> Player:
     spec = env_spec(config.env, config.task)
     envs = config.collector.envs_per_worker
     env = build_env(config.env, config.task, seed=0, num_envs=envs, first_index=0)
-    settings: RolloutSettings = rollout_settings(config, spec, first_env=0, collector_log=None)
+    settings: RolloutSettings = rollout_settings(config, spec, first_env=0, collector_log=None, asynchronous=False)
     return Player(env, env.reset(np.ones(envs, np.bool_)), build_actor(config, spec), settings, first_env=0)
 
 

@@ -123,15 +123,17 @@ class Faulty(_Counting):
 
 
 class Sleeps(_Counting):
-    """Takes `ms` for a step."""
+    """Takes `ms` for a step, on average; `sigma`: of the logarithm of that time. Episodes do not end."""
 
-    def __init__(self, ms=25):
+    def __init__(self, ms=25, sigma=0.0):
         super().__init__(at=0)
-        self.ms = ms
+        self.ms, self.sigma = ms, sigma
+        self._draw = np.random.default_rng()
 
     def step(self, action):
-        time.sleep(self.ms / 1000)
-        return super().step(action)
+        time.sleep(self.ms / 1000 * self._draw.lognormal(-(self.sigma**2) / 2, self.sigma))
+        self.steps += 1
+        return self.shown(), 1.0, False, False, {}
 
 
 for env in (Sleeps, Stuck, NeverPlays, StartsSlowly, FailsInTheSecondWorker, Faulty):

@@ -35,10 +35,10 @@ class Noted(PPO):
         self.gradients.append({plain(n): p.grad.clone() for n, p in self.policy.named_parameters()})
         super().on_before_optimizer_step(optimizer)
 
-    def _minibatches(self, count, generator, epochs):
-        for index in super()._minibatches(count, generator, epochs):
-            self.order.append(index.tolist())
-            yield index
+    def _draw(self, count, generator, epochs):
+        drawn = super()._draw(count, generator, epochs)
+        self.order += [index.tolist() for index in drawn]
+        return drawn
 
 
 class KeepLosses(lightning.Callback):

@@ -263,6 +263,26 @@ def test_every_weight_learns_and_stays_in_full_precision(tmp_path, precision):
         assert not torch.equal(tensor, before[name]), name
 
 
+def test_checkpointing_keeps_fewer_activations_and_gives_the_same_gradient(image):
+    found = {}
+    for rows in (0, 5):
+        policy, kept = small(f"policy.checkpointing={rows}"), []
+
+        def keep(tensor, kept=kept):
+            kept.append(tensor.nbytes)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            output = policy({"image": image}, no_first(), policy.initial_memory(B))
+        (output.logits.square().mean() + output.value_BT.square().mean()).backward()
+        found[rows] = sum(kept), {name: p.grad for name, p in policy.named_parameters() if p.grad is not None}
+    (all_bytes, expected), (few_bytes, gradient) = found[0], found[5]
+    assert few_bytes < 0.4 * all_bytes
+    assert gradient.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(gradient[name], tensor, rtol=1e-3, atol=1e-5 * float(tensor.abs().max()), msg=name)
+
+
 def test_during_value_warmup_only_the_value_learns(tmp_path):
     policy = small()
     before = {name: tensor.clone() for name, tensor in policy.named_parameters()}
