@@ -148,7 +148,7 @@ class AsyncPlayer:
             with self._weights:
                 self._actor.load_state_dict(self._newest.state_dict())
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _run(self) -> None:
         try:
             torch.set_num_threads(self._torch_threads)  # it counts for the thread that says it

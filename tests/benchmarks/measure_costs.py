@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.measure_costs [seconds for each measurement]
 
-Writes tests/benchmarks/costs.json.
+Writes tests/benchmarks/costs.json. Policies are measured while the other cores work too, as they do in a run: cores
+share caches, memory and often their arithmetic units.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import datetime
 import os
 import platform
 import statistics
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -36,9 +40,10 @@ def main() -> None:
         transports[scheme], last = transport(scheme, seconds)
         fed.append(last)
     policies: dict[str, PolicyCost] = {}
-    for size in bench_policy.SIZES:
-        print(f"policy {size}", flush=True)
-        policies[size] = bench_policy.measured(size) or scaled(size, policies)
+    with other_cores_busy():
+        for size in bench_policy.SIZES:
+            print(f"policy {size}", flush=True)
+            policies[size] = bench_policy.measured(size) or scaled(size, policies)
     costs = Costs(
         machine=f"{cpu_model()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}",
         date=datetime.date.today().isoformat(),
@@ -48,6 +53,27 @@ def main() -> None:
     with written_whole(COSTS_FILE) as partial:
         partial.write_bytes(msgspec.json.format(msgspec.json.encode(costs), indent=1) + b"\n")
     print(f"{COSTS_FILE} is written")
+
+
+@contextmanager
+def other_cores_busy() -> Iterator[None]:
+    children = [
+        subprocess.Popen([sys.executable, "-m", "tests.benchmarks.measure_costs", "busy"])
+        for _ in range((os.cpu_count() or 1) - 1)
+    ]
+    try:
+        yield
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+
+
+def busy() -> None:
+    """Learn for ever."""
+    bench_policy.quiet()
+    while True:
+        bench_policy.learn_s("tiny", bench_policy.CPU_ROWS["tiny"], 1)
 
 
 def transport(scheme: str, seconds: float) -> tuple[Transport, Fed]:
@@ -86,4 +112,4 @@ def cpu_model() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    busy() if sys.argv[1:] == ["busy"] else main()
