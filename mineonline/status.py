@@ -18,6 +18,16 @@ STATUS_FILE = "status.json"
 """In the run folder."""
 
 
+Phase = Literal["waiting", "learning", "finished", "stopped", "failed"]
+"""`waiting`: for the first fragments of this session. The last three are ends."""
+
+
+CollectorState = Literal["starting", "playing", "waiting", "silent", "restarting", "left"]
+"""`waiting`: it has sent nothing for a while, but the learner does not wait for it. `silent`: and the learner does.
+`restarting`: it has failed, and another takes its place, or it makes new workers. `left`: its process is gone; it is
+still listed for a minute."""
+
+
 class Link(msgspec.Struct, frozen=True):
     """One of the links of the chain from the environments to the learner."""
 
@@ -44,10 +54,7 @@ class Collector(msgspec.Struct, frozen=True):
 
     name: str
     """`collector-0`, as its log is called, if the trainer has started it; otherwise `<host>:<process id>`."""
-    state: Literal["starting", "playing", "waiting", "silent", "restarting", "left"]
-    """`waiting`: it has sent nothing for a while because the buffer is full. `silent`: without such a reason.
-    `restarting`: it has failed, and another takes its place. `left`: its process is gone; such collectors are kept
-    here for a minute."""
+    state: CollectorState
     detail: str = ""
     """Why it failed, or what it last wrote to its log; one line."""
     last_fragment_at: float | None = None
@@ -75,10 +82,11 @@ class Status(msgspec.Struct, frozen=True):
     started_at: float
     """Of this session: a resumed run starts anew."""
     written_at: float
-    phase: Literal["waiting", "learning", "finished", "stopped", "failed"]
-    """`waiting`: for the first fragments of this session. The last three are ends."""
+    phase: Phase
     headline: str
     """What to know first, in words: the bottleneck, or why nothing happens."""
+    silent_s: float
+    """How long the learner has waited without a fragment coming; 0 while it does not wait."""
     add_collector: str
     """The command that adds a collector to this run."""
     iteration: int

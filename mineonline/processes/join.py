@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import zmq
@@ -24,7 +25,7 @@ from mineonline.processes.threads import ServiceThread
 
 log = logging.getLogger(__name__)
 
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
 """Covers every message between trainer and collectors, here and on both paths. Raise it when a message changes."""
 _LONGEST_REQUEST = 2**16
 """Bytes. ZeroMQ cuts off whoever sends more, before it is read."""
@@ -152,12 +153,24 @@ class JoinServer:
         return reply
 
 
+class Member(NamedTuple):
+    """A collector that has joined."""
+
+    collector_id: int
+    joined_at: float
+    """Seconds since the epoch."""
+    lost: str
+    """Why its workers ended, if it has joined again because it lost them."""
+
+
 class Admissions:
     """Numbers the collectors that join rank 0."""
 
     def __init__(self) -> None:
         self._repeats = Repeats(log)
         self._ids: dict[tuple[str, int, int], int] = {}
+        self.members: dict[tuple[str, int], Member] = {}
+        """Host and process id of every collector that has ever joined -> what it joined as last."""
         self.joined = 0
         """Collectors so far; one that joins again counts again."""
         self.restarts = 0
@@ -175,6 +188,7 @@ class Admissions:
                 self._repeats.warning(what, f"{request.host}: {request.lost}")
                 self.restarts += 1
             self._ids[asker] = self.joined
+            self.members = {**self.members, asker[:2]: Member(self.joined, time.time(), request.lost)}
             self.joined += 1
         return self._ids[asker]
 

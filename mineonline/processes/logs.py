@@ -7,7 +7,9 @@ import os
 import re
 import sys
 import threading
+import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +20,8 @@ _ERROR = re.compile(r"(?:[-\d]+ [:,\d]+ ERROR |error: )(.+)")
 
 
 _LONGEST_DETAIL = 300
+_END_BYTES = 8192
+"""Of a log, that its last message is looked for in."""
 
 
 class Repeats:
@@ -70,6 +74,13 @@ def log_to_stderr() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
 
 
+class _ToTerminal(logging.StreamHandler):  # type: ignore[type-arg]
+    def emit(self, record: logging.LogRecord) -> None:
+        """To what is `sys.stderr` now: a display that is redrawn in place replaces it."""
+        self.setStream(sys.stderr)
+        super().emit(record)
+
+
 class _LogFile(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         """Nothing: on a full disk, logging would print a traceback for each message."""
@@ -86,7 +97,7 @@ def log_to_file(file: Path) -> None:
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)
-    terminal = logging.StreamHandler()
+    terminal = _ToTerminal()
     terminal.setLevel(logging.WARNING)
     terminal.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     logging.getLogger("mineonline").addHandler(terminal)
@@ -113,6 +124,34 @@ def open_log(file: Path) -> BinaryIO:
 def worker_log(collector_log: Path, worker: int) -> Path:
     """Where the stdout and stderr of a collector's worker go."""
     return collector_log.with_name(f"{collector_log.stem}-worker-{worker}.log")
+
+
+class NewMessages:
+    """What collectors and their workers write to their logs from now on."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known = {file: file.stat().st_size for file in folder.glob("*.log")}
+        """Bytes that were there before, if the run was resumed."""
+
+    def newest(self, name: str, *, within_s: float = 60.0) -> str:
+        """The last message in the newest log of the collector `name` or its workers; of a worker, with its log's name.
+
+        Empty if none of these logs has one, or none was written to within the last `within_s` seconds.
+        """
+        files = [self._folder / f"{name}.log", *self._folder.glob(f"{name}-worker-*.log")]
+        with suppress(FileNotFoundError):  # the run folder may be deleted at any time
+            stats = sorted(((file.stat(), file) for file in files if file.exists()), key=lambda s: -s[0].st_mtime)
+            for stat, file in stats:
+                if stat.st_mtime < time.time() - within_s:
+                    break
+                with file.open("rb") as source:
+                    source.seek(max(self._known.get(file, 0), stat.st_size - _END_BYTES))
+                    messages: list[str] = MESSAGE.findall(source.read().decode(errors="replace"))
+                if messages:
+                    worker = file.stem.removeprefix(name).strip("-")
+                    return f"{worker}: {messages[-1]}" if worker else messages[-1]
+        return ""
 
 
 def tail(file: Path, lines: int = 15) -> str:
