@@ -100,7 +100,7 @@ class LiveView(IterationCallback):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._phase in ("waiting", "learning"):
+        if not self._ended:
             self._phase = "stopped" if self._stop.received is not None else "failed"
         self._closed.set()
         self._thread.join(5.0)
@@ -131,6 +131,10 @@ class LiveView(IterationCallback):
 
     def failed(self) -> None:
         self._end("failed" if self._stop.received is None else "stopped")
+
+    @property
+    def _ended(self) -> bool:
+        return self._phase in ("finished", "stopped", "failed")
 
     def _end(self, phase: Phase) -> None:
         self._phase = phase
@@ -173,7 +177,7 @@ class LiveView(IterationCallback):
             add_collector=watched.add_collector,
             iteration=recent[-1].number if recent else self._first_iteration,
             iterations=config.iterations,
-            ends_at=_ends_at(recent, config.iterations),
+            ends_at=None if self._ended else _ends_at(recent, config.iterations),
             episodes=int(newest.get("episodes", 0)),
             env_steps=int(newest.get("env_steps", 0)),
             scores=tuple(
@@ -197,8 +201,8 @@ class LiveView(IterationCallback):
         )
 
     def _headline(self, collectors: tuple[Collector, ...], links: tuple[Link, ...], waits: float) -> str:
-        if self._phase in ("finished", "stopped", "failed"):
-            return f"The run has {'failed' if self._phase == 'failed' else self._phase}."
+        if self._ended:
+            return self._phase.capitalize()
         buffer = self._watched.buffer
         if buffer.learner_waits:
             why = why_it_waits(
