@@ -104,7 +104,7 @@ class LiveView(IterationCallback):
             self._phase = "stopped" if self._stop.received is not None else "failed"
         self._closed.set()
         self._thread.join(5.0)
-        self._screen.end(None)
+        self._draw(lambda: self._screen.end(None))
         self._stack.close()
 
     def started(self, trainer: lightning.Trainer, learner: PPO) -> None:
@@ -113,8 +113,7 @@ class LiveView(IterationCallback):
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """After `on_train_start`, in which Lightning's progress bar begins: it must be the first to draw."""
         bar = any(isinstance(callback, RichProgressBar) for callback in trainer.callbacks)  # type: ignore[attr-defined]
-        with self._drawing:
-            self._screen.begin(beside_bar=bar)
+        self._draw(lambda: self._screen.begin(beside_bar=bar))
 
     def batch_taken(self) -> None:
         self._phase = "learning"
@@ -139,25 +138,30 @@ class LiveView(IterationCallback):
     def _end(self, phase: Phase) -> None:
         self._phase = phase
         status = self._status()
-        with self._drawing:
-            self._screen.end(status)
+        self._draw(lambda: self._screen.end(status))
+
+    def _draw(self, draw: Callable[[], None]) -> None:
+        """For one thread at a time."""
+        with self._drawing, suppress(OSError):  # the terminal is gone if its window was closed; the run goes on
+            draw()
 
     def _serve(self) -> None:
         draw_at = 0.0
         while not self._closed.wait(_LOOK_EVERY_S):
-            with self._drawing:
-                if self._terminal is not None:
-                    self._terminal.show()
-                resized = self._screen.resized()
-            if time.monotonic() >= draw_at or resized:
+            if self._terminal is not None:
+                self._draw(self._terminal.show)
+            if time.monotonic() >= draw_at or self._screen.resized():
                 draw_at = time.monotonic() + _DRAW_EVERY_S
-                status = self._status()
-                with suppress(OSError):  # a full disk, or a run folder that is gone: others say so
-                    write_status(status, self._watched.run_dir)
-                with self._drawing:
-                    self._screen.show(status)
-        with suppress(OSError):
-            write_status(self._status(), self._watched.run_dir)
+                self._show(self._status())
+        self._write(self._status())
+
+    def _show(self, status: Status) -> None:
+        self._write(status)
+        self._draw(lambda: self._screen.show(status))
+
+    def _write(self, status: Status) -> None:
+        with suppress(OSError):  # a full disk, or a run folder that is gone: others say so
+            write_status(status, self._watched.run_dir)
 
     def _status(self) -> Status:
         watched, recent = self._watched, self._recent

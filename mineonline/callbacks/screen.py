@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 
 import rich
 from rich.control import Control
@@ -24,6 +25,13 @@ def is_terminal() -> bool:
     return sys.stdout.isatty() and console.is_terminal and not console.is_dumb_terminal
 
 
+def _terminal_size() -> os.terminal_size | None:
+    """None if the terminal is gone."""
+    with suppress(OSError):
+        return os.get_terminal_size(sys.stdout.fileno())
+    return None
+
+
 class PanelScreen:
     """A panel below all that is printed, from `begin` to `end`.
 
@@ -33,7 +41,8 @@ class PanelScreen:
     def __init__(self) -> None:
         self._live: Live | None = None
         self._reserve = 1
-        self._size = os.get_terminal_size(sys.stdout.fileno())
+        self._size = _terminal_size()
+        self._is_moved = False
 
     def begin(self, *, beside_bar: bool) -> None:
         """`beside_bar`: Lightning's progress bar is drawn too, and has begun."""
@@ -44,16 +53,17 @@ class PanelScreen:
         self._live.console.show_cursor(True)
 
     def resized(self) -> bool:
-        """Whether the terminal has another size than at the last call. If so, it is cleared: its lines have moved."""
-        before, self._size = self._size, os.get_terminal_size(sys.stdout.fileno())
-        if self._live is None or before == self._size:
-            return False
-        self._live.console.control(Control.home(), Control.clear())
-        return True
+        """Whether the terminal has another size than at the last call."""
+        before, self._size = self._size, _terminal_size()
+        self._is_moved |= before != self._size
+        return before != self._size
 
     def show(self, status: Status) -> None:
         """Draw it."""
         if self._live is not None:
+            if self._is_moved:  # all lines are elsewhere now, and the old panel could not be drawn over
+                self._is_moved = False
+                self._live.console.control(Control.home(), Control.clear())
             self._live.update(StatusPanel(status, reserve=self._reserve), refresh=True)
 
     def end(self, status: Status | None) -> None:

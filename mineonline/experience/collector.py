@@ -207,7 +207,7 @@ class Workers:
                 if file is not None and file.exists():
                     end = tail(file)
                     if end:
-                        text += f" ({last_error(end)})"
+                        text += f" ({last_error(tail(file, lines=200))})"
                     text += "\n".join(filter(None, (f"; its log is {file}", end)))
                 return CollectorError(text)
         return None

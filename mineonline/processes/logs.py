@@ -63,10 +63,17 @@ class Repeats:
 
 
 def last_error(said: str) -> str:
-    """The last error in what a process has logged, in one line; its last line if there is no error."""
+    """The last error or exception in what a process has logged, in one line; its last line if there is none."""
     lines = [line for line in said.splitlines() if line.strip()]
-    found = next((m[1] for line in reversed(lines) if (m := _ERROR.match(line))), lines[-1] if lines else "")
-    return found[:_LONGEST_DETAIL].strip()
+    found, in_traceback = "", False
+    for line in lines:
+        if match := _ERROR.match(line):
+            found, in_traceback = match[1], False
+        elif line.startswith("Traceback (most recent call last)"):
+            in_traceback = True
+        elif in_traceback and not line[0].isspace():
+            found, in_traceback = line, False  # what follows may be more of its text, or unrelated
+    return (found or (lines[-1] if lines else ""))[:_LONGEST_DETAIL].strip()
 
 
 def log_to_stderr() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
@@ -57,7 +58,8 @@ class Terminal:
         for name, stream in self._theirs.items():
             stream.flush()  # what those have written who kept it
             os.dup2(self._ours[name].fileno(), stream.fileno())
-        self.show(unfinished=True)
+        with suppress(OSError):  # the terminal is gone
+            self.show(unfinished=True)
         for name, stream in self._theirs.items():
             setattr(sys, name, stream)
             self._ours[name].close()

@@ -42,7 +42,7 @@ class Roster:
         self._gone_at: dict[tuple[str, int], float] = {}
 
     def collectors(self) -> tuple[Collector, ...]:
-        """The collectors as they are now; only for one thread."""
+        """The collectors as they are now."""
         members, ours = self._admissions.members, self._local.ever
         others = (
             self._other(host, pid, member)

@@ -7,6 +7,7 @@ import fcntl
 import os
 import pty
 import re
+import select
 import signal
 import struct
 import subprocess
@@ -100,6 +101,7 @@ class TerminalProgram:
         os.close(theirs)
         self.written = ""
         """All that the program has written so far."""
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
 
@@ -110,8 +112,15 @@ class TerminalProgram:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+        self.close()
+
+    def close(self) -> None:
+        """Close the terminal's window."""
+        self._closing.set()
         self._thread.join(LIMIT_S)
-        os.close(self._terminal)
+        if self._terminal >= 0:
+            os.close(self._terminal)
+            self._terminal = -1
 
     def wait_for(self, condition) -> None:
         """Until `condition()`; fails the test with what the terminal shows, if the program ends before."""
@@ -135,7 +144,10 @@ class TerminalProgram:
     def _read(self) -> None:
         decoder, rest = codecs.getincrementaldecoder("utf-8")(), ""
         with suppress(OSError):  # raised by a terminal that nobody writes to any more
-            while new := os.read(self._terminal, 65536):
+            while not self._closing.is_set():
+                if not select.select([self._terminal], [], [], 0.1)[0]:
+                    continue
+                new = os.read(self._terminal, 65536)
                 text = rest + decoder.decode(new)
                 cut = _CUT.search(text)
                 rest = text[cut.start() :] if cut else ""

@@ -29,6 +29,8 @@ def test_the_last_error_of_a_log_is_one_line():
     said = "2026-11-29 19:10:27,528 INFO starting 16 environments\nerror: worker 1 ended. Its log:\nlast words\n"
     assert last_error(said) == "worker 1 ended. Its log:"
     assert last_error("Traceback (most recent call last):\nMemoryError: no room\n\n") == "MemoryError: no room"
+    trace = "Traceback (most recent call last):\n  File x\nValueError: two\nlines\n\nresource_tracker: leaked\n"
+    assert last_error(f"2026-11-29 19:10:26,528 ERROR an old one\n{trace}") == "ValueError: two"
 
 
 def test_a_log_in_a_run_folder_that_is_gone_does_not_bring_it_back(tmp_path):

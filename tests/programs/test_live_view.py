@@ -148,3 +148,12 @@ def test_a_status_that_cannot_be_written_costs_the_run_nothing(start, tmp_path):
     (run_dir / "status.json").unlink()
     (run_dir / "status.json").mkdir()  # nothing can be renamed to it
     assert run.wait() == 0, run.output
+
+
+def test_a_terminal_that_is_closed_does_not_end_the_run(show, tmp_path):
+    run = show(ENDLESS)
+    run.wait_for(lambda: "bottleneck" in run.screen.panel)
+    run.close()
+    before = rows(tmp_path / "run")
+    run.wait_for(lambda: rows(tmp_path / "run") > before + 20)
+    assert read_status(tmp_path / "run").iteration >= before
