@@ -9,18 +9,14 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from rich.box import ROUNDED
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.panel import Panel
-from rich.progress_bar import ProgressBar
-from rich.segment import Segment, SegmentLines
-from rich.table import Table
 from rich.text import Text
 
-from mineonline.status import Collector, Link, Score, Status
+from mineonline.status import Collector, Status
 
 _SCORES = 2
 """To show: the return, and the statistic that the task is about."""
-_LONGEST_DETAIL = 160
 _LONGEST_NAME = 24
 _LEVELS = "▁▂▃▄▅▆▇█"
 _COLOURS = {
@@ -35,7 +31,8 @@ _TROUBLE_FIRST = ("restarting", "silent", "left", "starting", "waiting", "playin
 _FEWEST_COLLECTORS = 3
 """Rows for them that other parts give way to, where they do not fit."""
 
-Lines = list[list[Segment]]
+_LABEL, _VALUE, _NOTE = 16, 11, 24
+"""Columns."""
 
 
 class StatusPanel:
@@ -46,32 +43,73 @@ class StatusPanel:
         self._reserve = reserve
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        status, width = self._status, options.max_width
-        room = max(1, options.size.height - self._reserve - 2)
-        inside = options.update(width=max(20, width - 4), height=None)
-
-        def drawn(content: RenderableType) -> Lines:
-            return console.render_lines(content, inside, pad=False)
-
-        # each with its rank: the last give way first
-        parts = [(rank, drawn(content)) for rank, content in _parts(status, inside)]
-        rows = [drawn(row) for row in _collector_rows(status)]
-        needed = min(_FEWEST_COLLECTORS, sum(map(len, rows)))
-        while len(parts) > 1 and sum(len(lines) for _, lines in parts) + needed > room:
-            parts.remove(max(parts, key=lambda part: part[0]))
-        left = room - sum(len(lines) for _, lines in parts)
-        shown = _first_that_fit(rows, left)
-        collectors = [line for row in rows[:shown] for line in row]
-        if shown < len(rows) and left:
-            collectors += drawn(_others(_by_trouble(status.collectors)[shown:], some=shown > 0))
-        groups = [[line for rank, lines in parts if rank in ranks for line in lines] for ranks in _GROUPS]
-        groups.insert(len(groups) - 1, collectors)
-        lines = _with_blanks([group for group in groups if group], room)
+        page = _Page(console, max(20, options.max_width - 4), ascii_only=options.ascii_only)
+        lines = _fitted(self._status, page, max(1, options.size.height - self._reserve - 2))
         yield Panel(
-            SegmentLines(lines, new_lines=True),
-            title=Text(short_path(status.run_dir, width - 6), style="bold"), title_align="left",
-            box=ROUNDED, padding=(0, 1), width=width, border_style="dim",
+            Group(*lines), title=Text(short_path(self._status.run_dir, page.width - 2), style="bold"),
+            title_align="left", box=ROUNDED, padding=(0, 1), width=options.max_width, border_style="dim",
         )  # fmt: skip
+
+
+def _fitted(status: Status, page: _Page, room: int) -> list[Text]:
+    """The lines of the panel, at most `room`."""
+    # each with its rank: the last give way first
+    parts = list(_parts(status, page))
+    collectors = _by_trouble(status.collectors)
+    rows = _collector_rows(collectors, page)
+    needed = min(_FEWEST_COLLECTORS, sum(map(len, rows)))
+    while len(parts) > 1 and sum(len(lines) for _, lines in parts) + needed > room:
+        parts.pop(max(range(len(parts)), key=lambda i: (parts[i][0], i)))
+    left = room - sum(len(lines) for _, lines in parts)
+    shown = _first_that_fit(rows, left)
+    listed = [line for row in rows[:shown] for line in row]
+    if shown < len(rows) and left:
+        listed += page.wrapped(_others(collectors[shown:], some=shown > 0), "dim")[:left]
+    groups = [[line for rank, lines in parts if rank in ranks for line in lines] for ranks in _GROUPS]
+    groups.insert(len(groups) - 1, listed)
+    return _with_blanks([group for group in groups if group], room)[:room]
+
+
+class _Page:
+    """Lines of `width` columns."""
+
+    def __init__(self, console: Console, width: int, *, ascii_only: bool) -> None:
+        self.width = width
+        self.ascii_only = ascii_only
+        self._console = console
+
+    def wrapped(self, text: str, style: str = "", *, indent: int = 0, most: int = 0) -> list[Text]:
+        """`text` in lines that end `indent` before the end of the page; of more than `most`, the last ends in dots."""
+        width = max(10, self.width - indent)
+        lines = list(Text(text, style=style).wrap(self._console, width, overflow="fold"))
+        for line in lines:
+            line.rstrip()
+        if most and len(lines) > most:
+            del lines[most:]
+            lines[-1].truncate(width - 3)
+            lines[-1].append("...")
+        return lines
+
+    def row(self, label: str, value: str, rest: Text) -> list[Text]:
+        """A name, a number and what belongs to it."""
+        name = Text(label, style="dim")
+        name.truncate(_LABEL - 1, pad=True)
+        line = Text.assemble(name, " ", value.rjust(_VALUE), "  ", rest)
+        line.truncate(self.width)
+        return [line]
+
+    def bar(self, share: float, note: str, style: str = "blue") -> Text:
+        """A bar of which `share` is filled, and a few words behind it."""
+        width = self.width - _LABEL - _VALUE - 2 - _NOTE
+        if width < 5:
+            return Text(note, style="dim")
+        full = round(min(1.0, max(0.0, share)) * width)
+        filled, empty = ("#" * full, "-" * (width - full)) if self.ascii_only else ("━" * full, "─" * (width - full))
+        return Text.assemble((filled, style), (empty, "grey23"), " ", (note, "dim"))
+
+    def curve(self, values: Sequence[float]) -> Text:
+        """The course of a score."""
+        return Text("" if self.ascii_only else sparkline(values, self.width - _LABEL - _VALUE - 2), style="cyan")
 
 
 _HEADLINE, _ITERATION, _SCORE, _FAILURES, _SPEED, _BUFFER, _LINKS, _VIDEO = range(8)
@@ -79,62 +117,64 @@ _GROUPS = ((_HEADLINE,), (_ITERATION, _SCORE, _SPEED, _BUFFER, _LINKS), (_FAILUR
 """Parts that stand together, from the top; the collectors are between the last two."""
 
 
-def _parts(status: Status, options: ConsoleOptions) -> Iterator[tuple[int, RenderableType]]:
+def _parts(status: Status, page: _Page) -> Iterator[tuple[int, list[Text]]]:
     style = {"waiting": "bold cyan", "learning": "bold yellow", "finished": "bold green"}.get(status.phase, "bold red")
-    yield _HEADLINE, Text(status.headline, style=style, overflow="fold")
+    yield _HEADLINE, page.wrapped(status.headline, style)
     done = status.iteration / max(1, status.iterations)
     left = f", {duration(status.ends_at - time.time())} left" if status.ends_at else ""
-    bar = _bar(done, f"{100 * done:.0f} %{left}", "green")
-    yield _ITERATION, _row("iteration", f"{status.iteration}/{status.iterations}", bar)
+    bar = page.bar(done, f"{100 * done:.0f} %{left}", "green")
+    yield _ITERATION, page.row("iteration", f"{status.iteration}/{status.iterations}", bar)
     for score in status.scores[:_SCORES]:
-        yield _SCORE, _row(score.name, f"{score.value:.2f}", _curve(score, options))
+        yield _SCORE, page.row(score.name, f"{score.value:.2f}", page.curve(score.history))
     if status.success_rate is not None:
-        yield _SCORE, _row("success", f"{100 * status.success_rate:.0f} %", _bar(status.success_rate, "", "green"))
+        yield _SCORE, page.row("success", f"{100 * status.success_rate:.0f} %", page.bar(status.success_rate, ""))
     if status.links:
         lag = f"env steps/s, lag {status.lag_versions:.1f} versions (at most {status.lag_versions_max:.0f})"
-        yield _SPEED, _row("speed", f"{status.env_steps_per_s:,.0f}", Text(lag))
-    room = f"of {status.buffer_wanted} for an iteration"
-    if status.buffer_capacity != status.buffer_wanted:
-        room += f", room for {status.buffer_capacity}"
-    bar = _bar(status.buffer_fragments / status.buffer_wanted, room)
-    yield _BUFFER, _row("buffer", f"{status.buffer_fragments}", bar)
+        yield _SPEED, page.row("speed", f"{status.env_steps_per_s:,.0f}", Text(lag, style="dim"))
+    bar = page.bar(status.buffer_fragments / status.buffer_wanted, f"of {status.buffer_wanted} fragments wanted")
+    yield _BUFFER, page.row("buffer", f"{status.buffer_fragments}", bar)
     for link in status.links:
-        yield _LINKS, _row(link.name, f"{100 * link.share:.0f} %", _bar(link.share, _of_what(link), "yellow"))
+        whose = "learner's" if link.name == "learner" else "collectors'"
+        bar = page.bar(link.share, f"of the {whose} time", "yellow")
+        yield _LINKS, page.row(link.name, f"{100 * link.share:.0f} %", bar)
     for failure in status.failures[:2]:
-        text = f"environment {failure.last_env} failed ({failure.times}x so far): {_cut(failure.reason, 100)}"
-        yield _FAILURES, Text(text, style="red", overflow="fold")
+        text = f"environment {failure.last_env} failed ({failure.times}x so far): {failure.reason}"
+        yield _FAILURES, page.wrapped(text, "red", most=2)
     if status.newest_video is not None and status.newest_video_at is not None:
         age = duration(time.time() - status.newest_video_at)
         name = os.path.relpath(status.newest_video, status.run_dir)
-        yield _VIDEO, Text(f"newest video  {name}, {age} ago", overflow="fold")
+        yield _VIDEO, page.wrapped(f"newest video  {name}, {age} ago", most=1)
 
 
-def _of_what(link: Link) -> str:
-    return "of the learner's time" if link.name == "learner" else "of the collectors' time"
+def _by_trouble(collectors: Sequence[Collector]) -> list[Collector]:
+    return sorted(collectors, key=lambda collector: _TROUBLE_FIRST.index(collector.state))
 
 
-def _row(label: str, value: str, rest: RenderableType) -> RenderableType:
-    grid = Table.grid(padding=(0, 2, 0, 0), expand=True)
-    grid.add_column(width=16, overflow="fold")
-    grid.add_column(width=11, justify="right", no_wrap=True)
-    grid.add_column(ratio=1)
-    grid.add_row(Text(label, style="dim"), value, rest)
-    return grid
+def _collector_rows(collectors: Sequence[Collector], page: _Page) -> list[list[Text]]:
+    """The lines of each."""
+    width = min(_LONGEST_NAME, max((len(collector.name) for collector in collectors), default=0))
+    rows = []
+    for collector in collectors:
+        name = Text(collector.name)
+        name.truncate(width, overflow="ellipsis", pad=True)
+        state = Text(collector.state.ljust(10), style=_COLOURS[collector.state])
+        row = page.wrapped(_about(collector), indent=width + 14, most=3) or [Text("")]
+        indent = Text(" " * (width + 14))
+        rows.append([Text.assemble(name, "  ", state, "  ", row[0]), *(indent + line for line in row[1:])])
+    return rows
 
 
-def _bar(share: float, text: str, style: str = "blue") -> RenderableType:
-    grid = Table.grid(padding=(0, 1, 0, 0), expand=True)
-    grid.add_column(ratio=1)
-    grid.add_column(width=24)
-    bar = ProgressBar(total=1.0, completed=min(1.0, share), complete_style=style, finished_style=style)
-    grid.add_row(bar, Text(text, style="dim"))
-    return grid
+def _about(collector: Collector) -> str:
+    parts = [collector.detail] if collector.detail else []
+    if collector.last_fragment_at is not None:
+        parts.insert(0, f"last fragment {duration(time.time() - collector.last_fragment_at)} ago")
+    return "; ".join(parts)
 
 
-def _curve(score: Score, options: ConsoleOptions) -> RenderableType:
-    if options.ascii_only:
-        return Text("")
-    return Text(sparkline(score.history, options.max_width - 34), style="cyan", no_wrap=True)
+def _others(collectors: Sequence[Collector], *, some: bool) -> str:
+    counts = Counter(collector.state for collector in collectors)
+    more = "more " if some else "collectors "
+    return f"{len(collectors)} {more}({', '.join(f'{n} {state}' for state, n in counts.items())})"
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
@@ -146,36 +186,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
     return "".join(_LEVELS[int((mean - least) / span * 7.999) if span else 0] for mean in means)
 
 
-def _by_trouble(collectors: Sequence[Collector]) -> list[Collector]:
-    return sorted(collectors, key=lambda collector: _TROUBLE_FIRST.index(collector.state))
-
-
-def _collector_rows(status: Status) -> Iterator[RenderableType]:
-    collectors = _by_trouble(status.collectors)
-    width = min(_LONGEST_NAME, max((len(collector.name) for collector in collectors), default=0))
-    for collector in collectors:
-        grid = Table.grid(padding=(0, 2, 0, 0), expand=True)
-        grid.add_column(width=width, overflow="fold")
-        grid.add_column(width=10)
-        grid.add_column(ratio=1, overflow="fold")
-        grid.add_row(collector.name, Text(collector.state, style=_COLOURS[collector.state]), _seen(collector))
-        yield grid
-
-
-def _seen(collector: Collector) -> str:
-    parts = [_cut(collector.detail, _LONGEST_DETAIL)] if collector.detail else []
-    if collector.last_fragment_at is not None:
-        parts.insert(0, f"last fragment {duration(time.time() - collector.last_fragment_at)} ago")
-    return "; ".join(parts)
-
-
-def _others(collectors: Sequence[Collector], *, some: bool) -> Text:
-    counts = Counter(collector.state for collector in collectors)
-    more = "more " if some else "collectors "
-    return Text(f"{len(collectors)} {more}({', '.join(f'{n} {state}' for state, n in counts.items())})", style="dim")
-
-
-def _first_that_fit(rows: Sequence[Lines], room: int) -> int:
+def _first_that_fit(rows: Sequence[list[Text]], room: int) -> int:
     """How many of `rows` can be shown, with one line for the others if not all can."""
     if sum(map(len, rows)) <= room:
         return len(rows)
@@ -187,20 +198,16 @@ def _first_that_fit(rows: Sequence[Lines], room: int) -> int:
     return len(rows)
 
 
-def _with_blanks(groups: Sequence[Lines], room: int) -> Lines:
+def _with_blanks(groups: Sequence[list[Text]], room: int) -> list[Text]:
     """The groups' lines, with a blank line between two where there is room for it."""
     spare = room - sum(map(len, groups))
-    lines: Lines = []
+    lines: list[Text] = []
     for number, group in enumerate(groups):
         if number and spare > 0:
-            lines.append([])
+            lines.append(Text(""))
             spare -= 1
         lines += group
     return lines
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def duration(seconds: float) -> str:

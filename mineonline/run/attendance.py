@@ -62,7 +62,7 @@ class Roster:
         return self._seen(child.name, members.get((self._host, child.pid)), why, self._logs.newest(child.name))
 
     def _other(self, host: str, pid: int, member: Member) -> Collector | None:
-        name, key, now = f"{host}:{pid}", (host, pid), time.time()
+        name, key, now = f"{host.partition('.')[0]}:{pid}", (host, pid), time.time()
         if presence(host, pid) in self.present or now < member.joined_at + _APPEARS_WITHIN_S:
             self._gone_at.pop(key, None)
             return self._seen(name, member, "", "")

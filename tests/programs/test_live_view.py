@@ -8,7 +8,7 @@ import pytest
 from mineonline.status import read_status
 from tests.helpers.noisy import WritesEverywhere
 from tests.helpers.programs import collector_of, leaves_nothing, rows
-from tests.helpers.settings import QUICK
+from tests.helpers.settings import QUICK, SMALL
 from tests.helpers.terminal import TerminalProgram
 
 ENDLESS = "iterations=100000"
@@ -20,8 +20,8 @@ def show(tmp_path):
     """Start trainings in terminals."""
     shown = []
 
-    def begin(*arguments, **size):
-        shown.append(TerminalProgram(*QUICK, *arguments, f"run_dir={tmp_path / 'run'}", cwd=tmp_path, **size))
+    def begin(*arguments, settings=QUICK, **size):
+        shown.append(TerminalProgram(*settings, *arguments, f"run_dir={tmp_path / 'run'}", cwd=tmp_path, **size))
         return shown[-1]
 
     yield begin
@@ -121,6 +121,12 @@ def test_a_terminal_says_why_a_collector_has_died(show, tmp_path):
 def test_a_terminal_says_why_collectors_cannot_start(show, tmp_path):
     run = show(ENDLESS, "env.id=tests.helpers.odd_envs:FailsInTheSecondWorker-v0", "collector.workers=2")
     run.wait_for(lambda: "no sword left for the second worker" in run.screen.panel)
+
+
+def test_a_terminal_says_why_workers_have_died_while_they_played(show, tmp_path):
+    own = ["env=own", "env._target_=tests.helpers.odd_envs.Falls", "policy=mlp", "video.every=0", *SMALL]
+    run = show(ENDLESS, settings=own)
+    run.wait_for(lambda: re.search("collector-0 .*ValueError: the floor is gone", run.screen.panel))
 
 
 def test_a_terminal_shows_what_collectors_do_until_the_first_fragments_come(show, tmp_path):
