@@ -36,19 +36,23 @@ _LABEL, _VALUE, _NOTE = 16, 11, 24
 
 
 class StatusPanel:
-    """Draws `status` in as many rows as the terminal has, less `reserve` for what else is shown there."""
+    """Draws `status` in as many rows as the terminal has, less `reserve` for what else is shown there.
 
-    def __init__(self, status: Status, *, reserve: int = 1) -> None:
+    The last row is blank: the cursor waits there, and a key that is pressed, as Ctrl-C, is echoed there.
+    """
+
+    def __init__(self, status: Status, *, reserve: int = 0) -> None:
         self._status = status
         self._reserve = reserve
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        page = _Page(console, max(20, options.max_width - 4), ascii_only=options.ascii_only)
-        lines = _fitted(self._status, page, max(1, options.size.height - self._reserve - 2))
+        page = _Page(console, max(10, options.max_width - 4), ascii_only=options.ascii_only)
+        lines = _fitted(self._status, page, max(1, options.size.height - self._reserve - 3))
         yield Panel(
             Group(*lines), title=Text(short_path(self._status.run_dir, page.width - 2), style="bold"),
             title_align="left", box=ROUNDED, padding=(0, 1), width=options.max_width, border_style="dim",
         )  # fmt: skip
+        yield Text("")
 
 
 def _fitted(status: Status, page: _Page, room: int) -> list[Text]:
@@ -179,10 +183,12 @@ def _others(collectors: Sequence[Collector], *, some: bool) -> str:
 
 def sparkline(values: Sequence[float], width: int) -> str:
     """`values` as at most `width` small bars, from the least to the greatest."""
-    count = max(1, min(width, len(values)))
+    count = max(0, min(width, len(values)))
+    if not count:
+        return ""
     edges = [round(i * len(values) / count) for i in range(count + 1)]
     means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
-    least, span = min(means, default=0.0), max(means, default=0.0) - min(means, default=0.0)
+    least, span = min(means), max(means) - min(means)
     return "".join(_LEVELS[int((mean - least) / span * 7.999) if span else 0] for mean in means)
 
 

@@ -40,13 +40,13 @@ class PanelScreen:
 
     def __init__(self) -> None:
         self._live: Live | None = None
-        self._reserve = 1
+        self._reserve = 0
         self._size = _terminal_size()
         self._is_moved = False
 
     def begin(self, *, beside_bar: bool) -> None:
         """`beside_bar`: Lightning's progress bar is drawn too, and has begun."""
-        self._reserve = 1 + (_PROGRESS_BAR_ROWS if beside_bar else 0)
+        self._reserve = _PROGRESS_BAR_ROWS if beside_bar else 0
         self._live = Live(console=rich.get_console(), auto_refresh=False, transient=True, vertical_overflow="crop")
         self._live.start()
         # a trainer that is killed would leave a terminal without a cursor
@@ -71,6 +71,8 @@ class PanelScreen:
         if self._live is None:
             return
         console = self._live.console
+        # rich ends with an empty line, which would push the first one of a high panel out of reach
+        self._live.update(Text(""), refresh=True)
         self._live.stop()
         self._live = None
         if status is not None and status.links:
