@@ -23,6 +23,7 @@ _SILENT_AFTER_S = 10.0
 """Without a fragment; later for a collector whose rollouts take long."""
 _NEWS_S = 60.0
 """How long the failure of a collector that was replaced, or a new message in its log, is worth a look."""
+_LONGEST_HOST = 16
 _APPEARS_WITHIN_S = 3.0
 """From the answer to its request until a collector shows that it is there."""
 
@@ -62,7 +63,7 @@ class Roster:
         return self._seen(child.name, members.get((self._host, child.pid)), why, self._logs.newest(child.name))
 
     def _other(self, host: str, pid: int, member: Member) -> Collector | None:
-        name, key, now = f"{host.partition('.')[0]}:{pid}", (host, pid), time.time()
+        name, key, now = f"{host.partition('.')[0][:_LONGEST_HOST]}:{pid}", (host, pid), time.time()
         if presence(host, pid) in self.present or now < member.joined_at + _APPEARS_WITHIN_S:
             self._gone_at.pop(key, None)
             return self._seen(name, member, "", "")
