@@ -169,6 +169,8 @@ class Admissions:
     def __init__(self) -> None:
         self._repeats = Repeats(log)
         self._ids: dict[tuple[str, int, int], int] = {}
+        self.first_id = 0
+        """Id of the first; the others count on from there."""
         self.members: dict[tuple[str, int], Member] = {}
         """Host and process id of every collector that has ever joined -> what it joined as last."""
         self.joined = 0
@@ -177,7 +179,7 @@ class Admissions:
         """How many of them had lost their workers."""
 
     def number(self, request: Request) -> int:
-        """The number of the collector that asks, from 0; the same if it asks again. -1 for a relay."""
+        """The id of the collector that asks; the same if it asks again. -1 for a relay."""
         if request.relay:
             log.info("a relay on %s", request.host)
             return -1
@@ -187,8 +189,8 @@ class Admissions:
                 what = "a collector lost its workers and starts new ones"
                 self._repeats.warning(what, f"{request.host}: {request.lost}")
                 self.restarts += 1
-            self._ids[asker] = self.joined
-            self.members = {**self.members, asker[:2]: Member(self.joined, time.time(), request.lost)}
+            self._ids[asker] = self.first_id + self.joined
+            self.members = {**self.members, asker[:2]: Member(self._ids[asker], time.time(), request.lost)}
             self.joined += 1
         return self._ids[asker]
 

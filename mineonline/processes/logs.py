@@ -141,7 +141,7 @@ class NewMessages:
         self._known = {file: file.stat().st_size for file in folder.glob("*.log")}
         """Bytes that were there before, if the run was resumed."""
 
-    def newest(self, name: str, *, within_s: float = 60.0) -> str:
+    def newest(self, name: str, *, within_s: float = float("inf")) -> str:
         """The last message in the newest log of the collector `name` or its workers; of a worker, with its log's name.
 
         Empty if none of these logs has one, or none was written to within the last `within_s` seconds.

@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+from mineonline.envs.failures import one_line
 from mineonline.experience.buffer import FragmentBuffer
 from mineonline.processes.join import Admissions, Member
 from mineonline.processes.logs import NewMessages
@@ -58,12 +59,16 @@ class Roster:
     def _child(self, child: Child, members: dict[tuple[str, int], Member]) -> Collector:
         if child.pid is None:
             soon = f"; another starts in {child.starts_in_s:.0f} s" if child.starts_in_s >= 1 else ""
-            return Collector(child.name, "restarting" if child.why else "starting", f"{child.why}{soon}")
+            return Collector(child.name, "restarting" if child.why else "starting", f"{one_line(child.why)}{soon}")
         why = child.why if time.time() < child.failed_at + _NEWS_S else ""
-        return self._seen(child.name, members.get((self._host, child.pid)), why, self._logs.newest(child.name))
+        member = members.get((self._host, child.pid))
+        plays = member is not None and member.collector_id in self._buffer.heard
+        news = self._logs.newest(child.name, within_s=_NEWS_S if plays else float("inf"))
+        return self._seen(child.name, member, why, "" if news == PLAYING else news)
 
     def _other(self, host: str, pid: int, member: Member) -> Collector | None:
-        name, key, now = f"{host.partition('.')[0][:_LONGEST_HOST]}:{pid}", (host, pid), time.time()
+        # a host name and a reason are another machine's words
+        name, key, now = one_line(f"{host.partition('.')[0][:_LONGEST_HOST]}:{pid}"), (host, pid), time.time()
         if presence(host, pid) in self.present or now < member.joined_at + _APPEARS_WITHIN_S:
             self._gone_at.pop(key, None)
             return self._seen(name, member, "", "")
@@ -72,17 +77,16 @@ class Roster:
 
     def _seen(self, name: str, member: Member | None, why: str, news: str) -> Collector:
         """A collector whose process lives. `why` the one before it ended and the `news` in its log may be empty."""
-        why = (member.lost if member is not None else "") or why
+        why, news = one_line((member.lost if member is not None else "") or why), one_line(news)
         heard = self._buffer.heard.get(member.collector_id) if member is not None else None
         if member is None or heard is None:
             return Collector(name, "restarting" if why else "starting", "; ".join(filter(None, (why, news))))
         state: CollectorState = "playing"
         if time.time() - heard.last_at > max(_SILENT_AFTER_S, 3 * heard.rollout_s):
             state = "silent" if self._buffer.learner_waits else "waiting"
-        detail = "" if news == PLAYING else news
         if why and time.time() < member.joined_at + _NEWS_S:
-            detail = f"replaced: {why}"
-        return Collector(name, state, detail, heard.last_at, heard.fragments)
+            news = f"replaced: {why}"
+        return Collector(name, state, news, heard.last_at, heard.fragments)
 
 
 class Attendance:

@@ -164,14 +164,13 @@ class RankZero:
         """Let collectors join. All ranks must listen, at the addresses `experience`; the run starts at `iteration`."""
         config = msgspec.json.encode(self._config).decode()
         # ids decide seeds: a resumed run must not play its first episodes again
-        first_id = 1000 * iteration
+        self._admissions.first_id = 1000 * iteration
 
         def answer(request: Request) -> Welcome | Refusal:
             reason = self._refuses(request)
             if reason is not None:
                 return Refusal(reason)
-            number = self._admissions.number(request)
-            collector_id = number if request.relay else first_id + number
+            collector_id = self._admissions.number(request)
             return Welcome(self._run_id, collector_id, config, experience, self.publisher.address, largest_frame)
 
         self._join_server.open(answer, self._run_dir / JOIN_FILE)
