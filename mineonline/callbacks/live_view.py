@@ -110,8 +110,8 @@ class LiveView(IterationCallback):
     def started(self, trainer: lightning.Trainer, learner: PPO) -> None:
         self._first_iteration = learner.iteration
 
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """After `on_train_start`, in which Lightning's progress bar begins: it must be the first to draw."""
+    def begin(self, trainer: lightning.Trainer) -> None:
+        """Draw from now on."""
         bar = any(isinstance(callback, RichProgressBar) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         self._draw(lambda: self._screen.begin(beside_bar=bar))
 
@@ -217,6 +217,16 @@ class LiveView(IterationCallback):
         if not links:
             return "The first iteration is being learnt."
         return in_words(bottleneck(links, waits), waits, self._watched.config.collector)
+
+
+class BeginView(lightning.Callback):
+    """The last of all callbacks: Lightning's progress bar must begin to draw before `view`, when training starts."""
+
+    def __init__(self, view: LiveView) -> None:
+        self._view = view
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._view.begin(trainer)
 
 
 class _History:

@@ -20,7 +20,7 @@ import torch
 from mineonline.callbacks.checkpoints import SaveCheckpoints
 from mineonline.callbacks.connections import AnnounceRun, PublishWeights
 from mineonline.callbacks.env_failures import EnvFailures
-from mineonline.callbacks.live_view import LiveView, Watched
+from mineonline.callbacks.live_view import BeginView, LiveView, Watched
 from mineonline.callbacks.statistics import Statistics
 from mineonline.callbacks.stopping import StopOnSignal
 from mineonline.callbacks.videos import RecordVideos
@@ -91,15 +91,14 @@ def _open_ends(
         network, buffer, rank=rank, run_id=run_id, schema=schema, actions=dict(spec.action), statistics=spec.statistics
     )
     stack.callback(receiver.close)
-    rank_zero = RankZero(stack, config, run_dir, network, run_id, buffer, stop) if rank == 0 else None
+    rank_zero = RankZero(stack, config, run_dir, network, run_id, buffer, fragments, stop) if rank == 0 else None
     saving = config.checkpointing
     checkpoints = SaveCheckpoints(
         run_dir / "checkpoints", every=saving.every, keep_every=saving.keep_every, on_error=saving.on_error
     )
-    callbacks = _callbacks(
-        stack, config, run_dir, learner, spec, stop, receiver, buffer, fragments, rank_zero, checkpoints
+    trainer.callbacks += _callbacks(  # type: ignore[attr-defined]
+        stack, config, run_dir, learner, spec, stop, receiver, rank_zero, checkpoints, users
     )
-    trainer.callbacks += [*callbacks, *users]  # type: ignore[attr-defined]
     # the first thing to close: when another rank was killed, Lightning kills this one within seconds
     stack.callback(network.remove_folder)
     at_start = buffer.last_arrival
@@ -128,22 +127,24 @@ class RankZero:
 
     def __init__(
         self, stack: ExitStack, config: Config, run_dir: Path, network: Network, run_id: str, buffer: FragmentBuffer,
-        stop: StopRequest,
+        fragments: int, stop: StopRequest,
     ) -> None:  # fmt: skip
+        """`fragments`: of an iteration of this rank."""
         self._config = config
         self._run_dir = run_dir
         self._run_id = run_id
-        self.add_collector = command_to_add(run_dir)
+        add_collector = command_to_add(run_dir)
         self._join_server = JoinServer(network, config.network.port)
         self._admissions = Admissions()
         stack.callback(self._join_server.close)
-        self._attendance = Attendance(self.add_collector, stop)
+        self._attendance = Attendance(add_collector, stop)
         self._collectors = LocalCollectors(
             config.collector.count, self._join_server.address, run_dir,
             spare=config.collector.spare, max_failures=config.collector.max_failures,
             last_arrival=lambda: buffer.last_arrival,
         )  # fmt: skip
-        self.roster = Roster(self._collectors, self._admissions, buffer, run_dir / "logs")
+        self._roster = Roster(self._collectors, self._admissions, buffer, run_dir / "logs")
+        self.watched = Watched(run_dir, config, buffer, fragments, self._roster.collectors, add_collector)
         self.publisher = WeightsPublisher(network, run_id, attendance=self._present)
         stack.callback(self.publisher.close)
         stack.callback(self._attendance.close)
@@ -176,12 +177,12 @@ class RankZero:
         self._join_server.open(answer, self._run_dir / JOIN_FILE)
         if self._config.collector.count == 0:
             print(
-                f"collector.count=0: waiting for collectors. {how_to_add_one(self.add_collector)}",
+                f"collector.count=0: waiting for collectors. {how_to_add_one(self.watched.add_collector)}",
                 file=sys.stderr, flush=True,
             )  # fmt: skip
 
     def _present(self, topics: frozenset[bytes]) -> None:
-        self.roster.present = topics
+        self._roster.present = topics
         if self._config.collector.count == 0:  # those of its own are replaced, and the supervisor says so
             self._attendance.changed(len(topics))
 
@@ -194,7 +195,7 @@ class RankZero:
 
 def _callbacks(
     stack: ExitStack, config: Config, run_dir: Path, learner: PPO, spec: EnvSpec, stop: StopRequest, receiver: Receiver,
-    buffer: FragmentBuffer, fragments: int, rank_zero: RankZero | None, checkpoints: SaveCheckpoints,
+    rank_zero: RankZero | None, checkpoints: SaveCheckpoints, users: Sequence[lightning.Callback],
 ) -> list[lightning.Callback]:  # fmt: skip
     def announce(addresses: tuple[str, ...]) -> None:
         if rank_zero is not None:
@@ -202,19 +203,18 @@ def _callbacks(
 
     statistics = Statistics(spec.statistics, restarts=lambda: rank_zero.restarts if rank_zero else 0)
     failures = EnvFailures(run_dir / "logs")
-    views = []
-    if rank_zero is not None:
-        watched = Watched(run_dir, config, buffer, fragments, rank_zero.roster.collectors, rank_zero.add_collector)
-        views.append(stack.enter_context(LiveView(watched, statistics, failures, stop)))
+    view = [stack.enter_context(LiveView(rank_zero.watched, statistics, failures, stop))] if rank_zero else []
     return [
         statistics,
         failures,
         AnnounceRun(receiver.address, announce),
         checkpoints,  # before collectors are told that the run is complete
         *([PublishWeights(rank_zero.publisher, stop, getattr(torch, config.weights.dtype))] if rank_zero else []),
-        *views,
+        *view,
         RecordVideos(run_dir, run_dir / CONFIG_FILE, config.video.every, stop),
         StopOnSignal(stop),  # last: at the end of training, a signal must not cut the others short
+        *users,
+        *map(BeginView, view),
     ]
 
 
