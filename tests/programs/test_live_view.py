@@ -132,6 +132,14 @@ def test_a_terminal_shows_what_collectors_do_until_the_first_fragments_come(show
     assert run.wait() == 0, run.screen.text
 
 
+def test_a_resumed_run_is_shown_too(start, show, tmp_path):
+    run_dir = tmp_path / "run"
+    assert start(*QUICK, "iterations=3", f"run_dir={run_dir}").wait() == 0
+    run = show(f"checkpoint={run_dir}", ENDLESS, settings=[])
+    run.wait_for(lambda: "collector-0 playing last fragment" in run.screen.panel)
+    assert read_status(run_dir).iteration > 3
+
+
 def test_without_a_terminal_there_are_plain_lines(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*QUICK, "iterations=5", f"run_dir={run_dir}")
