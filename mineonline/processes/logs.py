@@ -84,7 +84,7 @@ def log_to_stderr() -> None:
 class _ToTerminal(logging.StreamHandler):  # type: ignore[type-arg]
     def emit(self, record: logging.LogRecord) -> None:
         """To what is `sys.stderr` now: a display that is redrawn in place replaces it."""
-        self.setStream(sys.stderr)
+        self.stream = sys.stderr
         super().emit(record)
 
 

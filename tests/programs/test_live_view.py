@@ -137,7 +137,7 @@ def test_a_resumed_run_is_shown_too(start, show, tmp_path):
     assert start(*QUICK, "iterations=3", f"run_dir={run_dir}").wait() == 0
     run = show(f"checkpoint={run_dir}", ENDLESS, settings=[])
     run.wait_for(lambda: "collector-0 playing last fragment" in run.screen.panel)
-    assert read_status(run_dir).iteration > 3
+    run.wait_for(lambda: read_status(run_dir).iteration > 3)
 
 
 def test_without_a_terminal_there_are_plain_lines(start, tmp_path):
