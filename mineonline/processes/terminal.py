@@ -61,8 +61,7 @@ class Terminal:
         with suppress(OSError):  # the terminal is gone
             self.show(unfinished=True)
         for name, stream in self._theirs.items():
-            setattr(sys, name, stream)
-            self._ours[name].close()
+            setattr(sys, name, stream)  # ours stay open: whoever has kept them may still write
         if os.fstat(self._log).st_size == 0:
             self._file.unlink(missing_ok=True)
         os.close(self._log)
