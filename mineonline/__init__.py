@@ -46,7 +46,7 @@ Where many collectors share a node, a relay (`run/relay.py`) may stand in both p
 The records of both are in `fragment.py`. At the top are the commands: each parses its command line and calls one
 function of `run/`. `settings/` says what can be set, `envs/contract.py` what an environment is, `policies/policy.py`
 what a policy is. Folders import only those further down: run, callbacks, (learning, experience, weights, video),
-policies, settings, fragment, envs, processes, imports, errors.
+policies, settings, fragment, envs, processes, imports, status, errors.
 """
 
 from __future__ import annotations

@@ -9,17 +9,19 @@ from pathlib import Path
 
 
 @contextmanager
-def written_whole(file: Path) -> Iterator[Path]:
+def written_whole(file: Path, *, durable: bool = True) -> Iterator[Path]:
     """Gives a temporary path next to `file`: what is written there becomes `file` when the block ends.
 
     If anything fails, `file` stays as it was, and nothing is left behind. OSError if the disk does not take it all.
+    `durable` False: without waiting for the disk, for what is soon written again.
     """
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         yield partial
-        # before the rename: after a power cut the new name could otherwise stand for a file without its content
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
+        if durable:
+            # before the rename: after a power cut the new name could otherwise stand for a file without its content
+            with partial.open("rb") as written:
+                os.fsync(written.fileno())
         partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)

@@ -11,8 +11,8 @@ _stop = StopRequest()
 if __name__ == "__main__":
     _stop.install()  # before the imports that take seconds
 
-from mineonline.processes.launchers import rank_zero_speaks_first
-from mineonline.processes.lifetimes import show_run_dir
+from mineonline.processes.launchers import is_rank_zero, rank_zero_speaks_first
+from mineonline.processes.lifetimes import is_shown, show_run_dir
 from mineonline.run.folder import choose_run_dir
 from mineonline.run.resume import blames_saved_words, check_same_kind, with_saved_settings
 from mineonline.run.sweep_job import is_sweep_job, train_in_job
@@ -31,6 +31,8 @@ def main() -> None:
                 parse_config(settings)
             run_dir = choose_run_dir(settings)
             if run_dir is not None:
+                if is_rank_zero() and not is_shown():
+                    print(f"run folder: {run_dir}", file=sys.stderr, flush=True)
                 show_run_dir(run_dir, "mineonline.train", words)
     run_hydra(words, _train)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning
@@ -36,8 +36,8 @@ class Statistics(IterationCallback):
         self._totals = {"env_steps": 0, "episodes": 0, "env_failures": 0}
         self._last = time.perf_counter()
         self._taken = self._last
-        self.bottleneck = ""
-        self.headlines = ["episode/return", *(f"episode/{name}" for name in names[:1])]
+        self.newest: Mapping[str, float] = {}
+        """What was logged for the last iteration; replaced, never changed."""
 
     def state_dict(self) -> dict[str, Any]:
         return {**self._totals, "window": list(self._window)}
@@ -65,7 +65,6 @@ class Statistics(IterationCallback):
             "sending": sums["send_s"] / collecting_s,
             "learner": learn_s / elapsed,
         }
-        self.bottleneck = _bottleneck(times, batch.wait_s / elapsed)
         fragments = sums["fragments"]
         metrics = {
             "episodes": float(self._totals["episodes"]),
@@ -88,6 +87,7 @@ class Statistics(IterationCallback):
             "time/buffer_full": sums["full_s"] / trainer.world_size / elapsed,
             **{f"time/{name}": value for name, value in times.items()},
         }
+        self.newest = metrics
         learner.log_dict(metrics, batch_size=1)
 
     def _sums(self, batch: Batch) -> dict[str, float]:
@@ -141,10 +141,3 @@ def _max_over_ranks(trainer: lightning.Trainer, value: float) -> float:
     tensor = torch.tensor(value, device=trainer.strategy.root_device)
     torch.distributed.all_reduce(tensor, torch.distributed.ReduceOp.MAX)
     return float(tensor)
-
-
-def _bottleneck(times: dict[str, float], waiting: float) -> str:
-    """The learner, if it hardly waits; otherwise what the collectors spend most time on."""
-    if waiting < 0.1:
-        return "learner"
-    return max(("environments", "inference", "sending"), key=lambda name: times[name])

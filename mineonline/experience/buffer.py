@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -38,6 +38,16 @@ class Arrivals:
     """Time that the receiver waited for room."""
     collectors: set[int] = field(default_factory=set)
     """Ids of the collectors that sent something."""
+
+
+class Heard(NamedTuple):
+    """What a rank has had from one collector."""
+
+    last_at: float
+    """When its newest fragment came: seconds since the epoch."""
+    fragments: int
+    rollout_s: float
+    """How long its last rollout took, with the wait for room."""
 
 
 @dataclass
@@ -112,7 +122,7 @@ class FragmentBuffer:
     def __init__(
         self, *, capacity: int, max_staleness: int, max_reuse: int, seed: int, storage: Storage | None = None
     ) -> None:
-        self._capacity = capacity
+        self.capacity = capacity
         self._max_staleness = max_staleness
         self._max_reuse = max_reuse
         self._seed = seed
@@ -122,6 +132,8 @@ class FragmentBuffer:
         self._version = 0
         self._condition = threading.Condition()
         self.last_arrival = time.monotonic()
+        self.heard: dict[int, Heard] = {}
+        """Id of every collector that has ever sent a fragment -> what it has sent."""
         self._waits_since = float("inf")
         self._not_finite_in_a_row = 0
         self._not_finite = ""
@@ -134,9 +146,12 @@ class FragmentBuffer:
         started = time.monotonic()
         with self._condition:
             self.last_arrival = started
-            while len(self._storage) >= self._capacity:
+            before = self.heard.get(report.collector_id)
+            count = before.fragments + 1 if before is not None else 1
+            self.heard[report.collector_id] = Heard(time.time(), count, report.timing.total_s)
+            while len(self._storage) >= self.capacity:
                 self._drop_stale()
-                if len(self._storage) >= self._capacity:
+                if len(self._storage) >= self.capacity:
                     if stop.is_set():
                         return
                     self._condition.wait(0.1)
@@ -160,6 +175,11 @@ class FragmentBuffer:
     def silent_s(self) -> float:
         """Seconds since the learner started to wait or, if later, a fragment arrived; 0 while it does not wait."""
         return max(0.0, time.monotonic() - max(self.last_arrival, self._waits_since))
+
+    @property
+    def learner_waits(self) -> bool:
+        """Whether the learner waits for fragments at this moment."""
+        return self._waits_since < float("inf")
 
     @property
     def waiting(self) -> int:
@@ -191,8 +211,8 @@ class FragmentBuffer:
 
         Waits until there are enough. Calls `give_up` at least every 0.2 s: True ends the wait with None; it may raise.
         """
-        if count > self._capacity:
-            raise ValueError(f"{count} fragments do not fit into a buffer of {self._capacity}")
+        if count > self.capacity:
+            raise ValueError(f"{count} fragments do not fit into a buffer of {self.capacity}")
         started = self._waits_since = time.monotonic()
         with self._condition:
             self._version = version

@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 
 HANG_EXIT_CODE = 75
 _LOOK_EVERY_S = 0.2
+_ENDS_WITHIN_S = 2.0
+"""From a worker's broken pipe until its process has ended, and its log says why."""
 _LONGEST_END_S = 20.0
 """From the error about a lost worker until all workers have ended."""
 
@@ -142,7 +144,7 @@ class Workers:
             # torchrl does not end the workers that did start, and Python would wait for them forever
             self._end()
             if isinstance(error, Exception) and not isinstance(error, MineonlineError):
-                raise self._reported() or CollectorError(f"a worker could not start: {error}") from None
+                raise self._reported() or CollectorError(f"a worker could not start: {_named(error)}") from None
             raise
 
     def update_weights(self, tensors: dict[str, Tensor]) -> None:
@@ -166,7 +168,7 @@ class Workers:
             with self._limited(self._batch_timeout_s if self.played else self._start_timeout_s):
                 rollout: TensorDictBase = next(self._rollouts)
         except (RuntimeError, ValueError, EOFError) as error:
-            raise self._first_failure() or CollectorError(str(error)) from None
+            raise self._why(error) from None
         self.played = True
         return {name: tensor.flatten(0, 1) for name, tensor in rollout.items() if isinstance(tensor, Tensor)}
 
@@ -207,10 +209,17 @@ class Workers:
                 if file is not None and file.exists():
                     end = tail(file)
                     if end:
-                        text += f" ({last_error(end)})"
+                        text += f" ({last_error(tail(file, lines=200))})"
                     text += "\n".join(filter(None, (f"; its log is {file}", end)))
                 return CollectorError(text)
         return None
+
+    def _why(self, error: Exception) -> MineonlineError:
+        """Why torchrl, which noticed a broken pipe, raised `error`: the worker behind it is about to end (2 s)."""
+        until = time.monotonic() + _ENDS_WITHIN_S
+        while (failure := self._first_failure()) is None and time.monotonic() < until:
+            time.sleep(0.02)
+        return failure or CollectorError(_named(error))
 
     def _reported(self) -> EnvError | None:
         """The error that an environment left for the user before its worker ended, if one did."""
@@ -238,6 +247,10 @@ class Workers:
         if self._rollouts is not None:
             self._rollouts.close()
         self._rollouts = self._collector = None
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _error_file(collector: int, worker: int) -> Path:

@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import zmq
@@ -23,7 +24,7 @@ from mineonline.processes.threads import ServiceThread
 
 log = logging.getLogger(__name__)
 
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
 """Covers every message between trainer and collectors, here and on both paths. Raise it when a message changes."""
 _LONGEST_REQUEST = 2**16
 """Bytes. ZeroMQ cuts off whoever sends more, before it is read."""
@@ -150,19 +151,33 @@ class JoinServer:
         return reply
 
 
+class Member(NamedTuple):
+    """A collector that has joined."""
+
+    collector_id: int
+    joined_at: float
+    """Seconds since the epoch."""
+    lost: str
+    """Why its workers ended, if it has joined again because it lost them."""
+
+
 class Admissions:
     """Numbers the collectors that join rank 0."""
 
     def __init__(self) -> None:
         self._repeats = Repeats(log)
         self._ids: dict[tuple[str, int, int], int] = {}
+        self.first_id = 0
+        """Id of the first; the others count on from there."""
+        self.members: dict[tuple[str, int], Member] = {}
+        """Host and process id of every collector that has ever joined -> what it joined as last."""
         self.joined = 0
         """Collectors so far; one that joins again counts again."""
         self.restarts = 0
         """How many of them had lost their workers."""
 
     def number(self, request: Request) -> int:
-        """The number of the collector that asks, from 0; the same if it asks again. -1 for a relay."""
+        """The id of the collector that asks; the same if it asks again. -1 for a relay."""
         if request.relay:
             log.info("a relay on %s", request.host)
             return -1
@@ -172,7 +187,8 @@ class Admissions:
                 what = "a collector lost its workers and starts new ones"
                 self._repeats.warning(what, f"{request.host}: {request.lost}")
                 self.restarts += 1
-            self._ids[asker] = self.joined
+            self._ids[asker] = self.first_id + self.joined
+            self.members = {**self.members, asker[:2]: Member(self._ids[asker], time.time(), request.lost)}
             self.joined += 1
         return self._ids[asker]
 

@@ -7,7 +7,9 @@ import os
 import re
 import sys
 import threading
+import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +20,8 @@ _ERROR = re.compile(r"(?:[-\d]+ [:,\d]+ ERROR |error: )(.+)")
 
 
 _LONGEST_DETAIL = 300
+_END_BYTES = 8192
+"""Of a log, that its last message is looked for in."""
 
 
 class Repeats:
@@ -59,15 +63,29 @@ class Repeats:
 
 
 def last_error(said: str) -> str:
-    """The last error in what a process has logged, in one line; its last line if there is no error."""
+    """The last error or exception in what a process has logged, in one line; its last line if there is none."""
     lines = [line for line in said.splitlines() if line.strip()]
-    found = next((m[1] for line in reversed(lines) if (m := _ERROR.match(line))), lines[-1] if lines else "")
-    return found[:_LONGEST_DETAIL].strip()
+    found, in_traceback = "", False
+    for line in lines:
+        if match := _ERROR.match(line):
+            found, in_traceback = match[1], False
+        elif line.startswith("Traceback (most recent call last)"):
+            in_traceback = True
+        elif in_traceback and not line[0].isspace():
+            found, in_traceback = line, False  # what follows may be more of its text, or unrelated
+    return (found or (lines[-1] if lines else ""))[:_LONGEST_DETAIL].strip()
 
 
 def log_to_stderr() -> None:
     """Log this process's messages to stderr, with the time."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+
+
+class _ToTerminal(logging.StreamHandler):  # type: ignore[type-arg]
+    def emit(self, record: logging.LogRecord) -> None:
+        """To what is `sys.stderr` now: a display that is redrawn in place replaces it."""
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 class _LogFile(logging.FileHandler):
@@ -86,7 +104,7 @@ def log_to_file(file: Path) -> None:
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)
-    terminal = logging.StreamHandler()
+    terminal = _ToTerminal()
     terminal.setLevel(logging.WARNING)
     terminal.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     logging.getLogger("mineonline").addHandler(terminal)
@@ -113,6 +131,34 @@ def open_log(file: Path) -> BinaryIO:
 def worker_log(collector_log: Path, worker: int) -> Path:
     """Where the stdout and stderr of a collector's worker go."""
     return collector_log.with_name(f"{collector_log.stem}-worker-{worker}.log")
+
+
+class NewMessages:
+    """What collectors and their workers write to their logs from now on."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known = {file: file.stat().st_size for file in folder.glob("*.log")}
+        """Bytes that were there before, if the run was resumed."""
+
+    def newest(self, name: str, *, within_s: float = float("inf")) -> str:
+        """The last message in the newest log of the collector `name` or its workers; of a worker, with its log's name.
+
+        Empty if none of these logs has one, or none was written to within the last `within_s` seconds.
+        """
+        files = [self._folder / f"{name}.log", *self._folder.glob(f"{name}-worker-*.log")]
+        with suppress(FileNotFoundError):  # the run folder may be deleted at any time
+            stats = sorted(((file.stat(), file) for file in files if file.exists()), key=lambda s: -s[0].st_mtime)
+            for stat, file in stats:
+                if stat.st_mtime < time.time() - within_s:
+                    break
+                with file.open("rb") as source:
+                    source.seek(max(self._known.get(file, 0), stat.st_size - _END_BYTES))
+                    messages: list[str] = MESSAGE.findall(source.read().decode(errors="replace"))
+                if messages:
+                    worker = file.stem.removeprefix(name).strip("-")
+                    return f"{worker}: {messages[-1]}" if worker else messages[-1]
+        return ""
 
 
 def tail(file: Path, lines: int = 15) -> str:

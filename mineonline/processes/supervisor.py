@@ -23,6 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 from mineonline.errors import CollectorError
 from mineonline.processes.lifetimes import PARENT_VARIABLE, RUN_DIR_VARIABLE
@@ -51,6 +52,10 @@ class _Place:
     log_file: Path
     process: subprocess.Popen[bytes] | None = None
     failures: int = 0
+    why: str = ""
+    """How the last process here ended, and why."""
+    failed_at: float = float("-inf")
+    """When: seconds since the epoch."""
     start_at: float = 0.0
     log_start: int = 0
     """Size of the log when the process took this place, in bytes."""
@@ -60,6 +65,20 @@ class _Place:
         if not self.log_file.exists():
             return ""
         return self.log_file.read_bytes()[self.log_start :].decode(errors="replace")
+
+
+class Child(NamedTuple):
+    """One of the collectors that the run is to have, as it is now."""
+
+    name: str
+    """As its log is called."""
+    pid: int | None
+    """None while there is no process: one is started in `starts_in_s`."""
+    starts_in_s: float
+    why: str
+    """How the last process in its place ended, and why; empty if none has failed."""
+    failed_at: float
+    """When that was: seconds since the epoch."""
 
 
 def wait_for_turn() -> None:
@@ -98,6 +117,21 @@ class LocalCollectors:
         self._thread = ServiceThread(self._supervise, "collector-supervisor")
         self._last_arrival = last_arrival
         self.restarts = 0
+        self.ever: set[int] = set()
+        """Process ids of all collectors that have had a place."""
+
+    @property
+    def children(self) -> tuple[Child, ...]:
+        """The collectors that the run is to have; not those that have left because it is complete."""
+        now = time.monotonic()
+        return tuple(
+            Child(
+                place.log_file.stem, process.pid if process is not None else None, max(0.0, place.start_at - now),
+                place.why, place.failed_at,
+            )
+            for place in self._places
+            if (process := place.process) is not None or place.start_at < float("inf")
+        )  # fmt: skip
 
     @property
     def pids(self) -> set[int]:
@@ -155,6 +189,7 @@ class LocalCollectors:
     def _failed(self, place: _Place, how: str) -> None:
         """A collector has ended, or could not be started: try again later, or give up."""
         place.failures += 1
+        place.why, place.failed_at = how, time.time()
         if place.failures >= self._max_failures:
             self._error = CollectorError(
                 f"a collector {how}: {place.failures} failures in a row (collector.max_failures). The end of its log, "
@@ -188,6 +223,7 @@ class LocalCollectors:
         except OSError as error:
             self._failed(place, f"could not be started ({error})")
             return
+        self.ever.add(place.process.pid)
         assert place.process.stdin is not None
         with suppress(BrokenPipeError), place.process.stdin as orders:  # it may have ended by now
             orders.write(f"{place.log_file}\n".encode())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -35,7 +36,7 @@ from mineonline.run.joining import REJOIN_AFTER_S, Joiner
 from mineonline.settings.arguments import CollectArguments
 from mineonline.settings.config import Config
 from mineonline.settings.devices import check_device
-from mineonline.weights.publisher import weights_schema
+from mineonline.weights.publisher import presence, weights_schema
 from mineonline.weights.subscriber import Model, Presence, WeightsInbox, WeightsSubscriber
 
 log = logging.getLogger("mineonline.collect")
@@ -70,7 +71,8 @@ def collect_for_run(arguments: CollectArguments) -> None:
     successors new episodes. CollectorError if workers end before their first fragments are sent.
     """
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    presence, stack = Presence(context), ExitStack()
+    present, stack = Presence(context), ExitStack()
+    me = frozenset({presence(socket.gethostname(), os.getpid())})
     joiner = Joiner(arguments.run, arguments.keys)
     crew: _Crew | None = None
     lost, short_lives = "", 0
@@ -80,7 +82,7 @@ def collect_for_run(arguments: CollectArguments) -> None:
             try:
                 welcome, keys = joiner.join(context, lost)
                 log.info("joined run %s as collector %d", welcome.run_id[:8], welcome.collector_id)
-                presence.show(welcome.weights, keys)
+                present.show(welcome.weights, keys, me)
                 lost = ""
                 config = msgspec.json.decode(welcome.config, type=Config)
                 if crew is None or not crew.suits(config):

@@ -6,11 +6,9 @@ Rank 0 also lets collectors join, and starts and restarts those of this machine.
 
 from __future__ import annotations
 
-import logging
 import secrets
 import socket
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,7 +19,8 @@ import torch
 
 from mineonline.callbacks.checkpoints import SaveCheckpoints
 from mineonline.callbacks.connections import AnnounceRun, PublishWeights
-from mineonline.callbacks.progress import Progress
+from mineonline.callbacks.env_failures import EnvFailures
+from mineonline.callbacks.live_view import BeginView, LiveView, Watched
 from mineonline.callbacks.statistics import Statistics
 from mineonline.callbacks.stopping import StopOnSignal
 from mineonline.callbacks.videos import RecordVideos
@@ -37,14 +36,11 @@ from mineonline.processes.join import JOIN_FILE, Admissions, JoinServer, Refusal
 from mineonline.processes.sockets import Network
 from mineonline.processes.stopping import StopRequest
 from mineonline.processes.supervisor import LocalCollectors
+from mineonline.run.attendance import Attendance, Roster, command_to_add, how_to_add_one
 from mineonline.run.folder import CONFIG_FILE, enter_run_dir
 from mineonline.run.meeting import Place, Rendezvous, meet
 from mineonline.settings.config import Config
 from mineonline.weights.publisher import WeightsPublisher
-
-log = logging.getLogger(__name__)
-
-_GONE_AFTER_S = 1.0
 
 
 def connect(
@@ -95,13 +91,14 @@ def _open_ends(
         network, buffer, rank=rank, run_id=run_id, schema=schema, actions=dict(spec.action), statistics=spec.statistics
     )
     stack.callback(receiver.close)
-    rank_zero = RankZero(stack, config, run_dir, network, run_id, buffer, stop) if rank == 0 else None
+    rank_zero = RankZero(stack, config, run_dir, network, run_id, buffer, fragments, stop) if rank == 0 else None
     saving = config.checkpointing
     checkpoints = SaveCheckpoints(
         run_dir / "checkpoints", every=saving.every, keep_every=saving.keep_every, on_error=saving.on_error
     )
-    callbacks = _callbacks(config, run_dir, learner, spec, stop, receiver, rank_zero, checkpoints)
-    trainer.callbacks += [*callbacks, *users]  # type: ignore[attr-defined]
+    trainer.callbacks += _callbacks(  # type: ignore[attr-defined]
+        stack, config, run_dir, learner, spec, stop, receiver, rank_zero, checkpoints, users
+    )
     # the first thing to close: when another rank was killed, Lightning kills this one within seconds
     stack.callback(network.remove_folder)
     at_start = buffer.last_arrival
@@ -130,32 +127,29 @@ class RankZero:
 
     def __init__(
         self, stack: ExitStack, config: Config, run_dir: Path, network: Network, run_id: str, buffer: FragmentBuffer,
-        stop: StopRequest,
+        fragments: int, stop: StopRequest,
     ) -> None:  # fmt: skip
+        """`fragments`: of an iteration of this rank."""
         self._config = config
         self._run_dir = run_dir
         self._run_id = run_id
+        add_collector = command_to_add(run_dir)
         self._join_server = JoinServer(network, config.network.port)
         self._admissions = Admissions()
         stack.callback(self._join_server.close)
-        self._attendance = Attendance(run_dir, stop)
-        # collectors of its own are replaced, and the supervisor says so
-        attendance = self._attendance.changed if config.collector.count == 0 else lambda present: None
-        self.publisher = WeightsPublisher(network, run_id, attendance=attendance)
-        stack.callback(self.publisher.close)
-        stack.callback(self._attendance.close)
+        self._attendance = Attendance(add_collector, stop)
         self._collectors = LocalCollectors(
             config.collector.count, self._join_server.address, run_dir,
             spare=config.collector.spare, max_failures=config.collector.max_failures,
             last_arrival=lambda: buffer.last_arrival,
         )  # fmt: skip
+        self._roster = Roster(self._collectors, self._admissions, buffer, run_dir / "logs")
+        self.watched = Watched(run_dir, config, buffer, fragments, self._roster.collectors, add_collector)
+        self.publisher = WeightsPublisher(network, run_id, attendance=self._present)
+        stack.callback(self.publisher.close)
+        stack.callback(self._attendance.close)
         stack.push(self._collectors)  # first: a signal may come as soon as their thread has started
         self._collectors.__enter__()
-
-    @property
-    def joined(self) -> int:
-        """Collectors that have joined so far."""
-        return self._admissions.joined
 
     @property
     def restarts(self) -> int:
@@ -171,22 +165,26 @@ class RankZero:
         """Let collectors join. All ranks must listen, at the addresses `experience`; the run starts at `iteration`."""
         config = msgspec.json.encode(self._config).decode()
         # ids decide seeds: a resumed run must not play its first episodes again
-        first_id = 1000 * iteration
+        self._admissions.first_id = 1000 * iteration
 
         def answer(request: Request) -> Welcome | Refusal:
             reason = self._refuses(request)
             if reason is not None:
                 return Refusal(reason)
-            number = self._admissions.number(request)
-            collector_id = number if request.relay else first_id + number
+            collector_id = self._admissions.number(request)
             return Welcome(self._run_id, collector_id, config, experience, self.publisher.address, largest_frame)
 
         self._join_server.open(answer, self._run_dir / JOIN_FILE)
         if self._config.collector.count == 0:
             print(
-                f"collector.count=0: waiting for collectors. {how_to_add_one(self._run_dir)}",
+                f"collector.count=0: waiting for collectors. {how_to_add_one(self.watched.add_collector)}",
                 file=sys.stderr, flush=True,
             )  # fmt: skip
+
+    def _present(self, topics: frozenset[bytes]) -> None:
+        self._roster.present = topics
+        if self._config.collector.count == 0:  # those of its own are replaced, and the supervisor says so
+            self._attendance.changed(len(topics))
 
     def _refuses(self, request: Request) -> str | None:
         ours = request.host == socket.gethostname() and request.pid in self._collectors.pids
@@ -195,60 +193,28 @@ class RankZero:
         return None
 
 
-class Attendance:
-    """Says when the last collector has left, and when one is there again. Silent once the trainer was asked to stop."""
-
-    def __init__(self, run_dir: Path, stop: StopRequest) -> None:
-        self._run_dir = run_dir
-        self._stop = stop
-        self._closed = False
-        self._present = 0
-        self._said = False
-
-    def changed(self, present: int) -> None:
-        """So many collectors are there now."""
-        before, self._present = self._present, present
-        if before and not present:
-            # one that is there again at once has only lost its connection
-            later = threading.Timer(_GONE_AFTER_S, self._say_if_gone)
-            later.daemon = True
-            later.start()
-        elif present and self._said:
-            self._said = False
-            log.warning("a collector is there again")
-
-    def close(self) -> None:
-        """Say nothing from now on."""
-        self._closed = True
-
-    def _say_if_gone(self) -> None:
-        if not (self._present or self._said or self._closed or self._stop.received is not None):
-            self._said = True
-            log.warning("the last collector has left, and training waits. %s", how_to_add_one(self._run_dir))
-
-
-def how_to_add_one(run_dir: Path) -> str:
-    """What to type to add a collector to a run."""
-    return f"Start one, here or on another machine, with\n  python -m mineonline.collect run={run_dir}"
-
-
 def _callbacks(
-    config: Config, run_dir: Path, learner: PPO, spec: EnvSpec, stop: StopRequest, receiver: Receiver,
-    rank_zero: RankZero | None, checkpoints: SaveCheckpoints,
+    stack: ExitStack, config: Config, run_dir: Path, learner: PPO, spec: EnvSpec, stop: StopRequest, receiver: Receiver,
+    rank_zero: RankZero | None, checkpoints: SaveCheckpoints, users: Sequence[lightning.Callback],
 ) -> list[lightning.Callback]:  # fmt: skip
     def announce(addresses: tuple[str, ...]) -> None:
         if rank_zero is not None:
             rank_zero.announce(addresses, receiver.largest_frame, iteration=learner.iteration)
 
     statistics = Statistics(spec.statistics, restarts=lambda: rank_zero.restarts if rank_zero else 0)
+    failures = EnvFailures(run_dir / "logs")
+    view = [stack.enter_context(LiveView(rank_zero.watched, statistics, failures, stop))] if rank_zero else []
     return [
         statistics,
+        failures,
         AnnounceRun(receiver.address, announce),
         checkpoints,  # before collectors are told that the run is complete
         *([PublishWeights(rank_zero.publisher, stop, getattr(torch, config.weights.dtype))] if rank_zero else []),
-        Progress(statistics, run_dir / "logs", joined=lambda: rank_zero.joined if rank_zero else 0),
+        *view,
         RecordVideos(run_dir, run_dir / CONFIG_FILE, config.video.every, stop),
         StopOnSignal(stop),  # last: at the end of training, a signal must not cut the others short
+        *users,
+        *map(BeginView, view),
     ]
 
 

@@ -1,6 +1,6 @@
 """The folder that holds everything a run writes.
 
-config.yaml  overrides.yaml  metrics.csv  checkpoints/last.ckpt  logs/<process>.log  videos/
+config.yaml  overrides.yaml  metrics.csv  status.json  checkpoints/last.ckpt  logs/<process>.log  videos/
 join  relays/  keys.json  done  lock  wandb_id
 """
 

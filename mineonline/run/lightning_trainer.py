@@ -41,6 +41,8 @@ def build_trainer(config: Config) -> lightning.Trainer:
     }
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # what `trainer.profiler` has measured
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)
     # it advises srun wherever that is installed
     warnings.filterwarnings("ignore", "The `srun` command is available")
     try:

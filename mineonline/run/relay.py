@@ -3,7 +3,7 @@
     rank 0  XPUB  ──weights──▶ relay ──weights──▶ collectors of this node, over unix sockets
     ranks ROUTER ◀─fragments── relay ◀─fragments─
 
-It passes everything on as it is: versions, answers, and how many collectors are there. Collectors that find its address
+It passes everything on as it is: versions, answers, and which collectors are there. Collectors that find its address
 in the run folder join through it by themselves (`joining.py`), also in the middle of a run. When it is gone, they join
 the trainer directly.
 """
@@ -63,9 +63,9 @@ def _relay(stack: ExitStack, network: Network, joiner: Joiner, welcome: Welcome,
     """Relay for this trainer until RunComplete or TrainerGone is raised."""
     presence = Presence(network.context)
     stack.callback(presence.close)
-    present = [0]
+    present: list[frozenset[bytes]] = [frozenset()]
 
-    def attendance(collectors: int) -> None:
+    def attendance(collectors: frozenset[bytes]) -> None:
         present[0] = collectors
 
     publisher = WeightsPublisher(network, welcome.run_id, attendance=attendance)

@@ -5,7 +5,7 @@
 One thread owns the XPUB socket. It sends in three cases: there are new weights; a subscriber has subscribed to its own
 topic, because it has just joined or has missed something (it alone gets all tensors at once); nothing was sent for
 `refresh_s` (a heartbeat, which shows a subscriber that it has missed something). Overwritten weights are never sent.
-It also knows which collectors are there: each subscribes to a topic of its own for as long as it lives.
+It also knows which collectors are there: each subscribes to a topic of its own (`presence`) for as long as it lives.
 
 A message is one frame:
 
@@ -19,6 +19,7 @@ Many nodes: a relay (`run/relay.py`) subscribes once, and is the publisher of it
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import threading
 import time
@@ -43,6 +44,7 @@ JOIN = b"j"
 """First byte of a subscriber's own topic, on which it gets all tensors at once."""
 PRESENT = b"p"
 """First byte of the topic that a collector subscribes to while it belongs to the run. Nothing is sent there."""
+_PRESENCE_BYTES = len(TOPIC) - len(PRESENT)
 LENGTH = struct.Struct("!I")
 _HEARTBEAT: dict[int, int] = {zmq.HEARTBEAT_IVL: 2000, zmq.HEARTBEAT_TIMEOUT: 10_000}
 """Milliseconds: a host that vanished is noticed by its silence. A slow link may take seconds to pass weights on."""
@@ -65,6 +67,11 @@ class Header(msgspec.Struct, frozen=True):
 
 
 _encoder = msgspec.msgpack.Encoder()
+
+
+def presence(host: str, pid: int) -> bytes:
+    """The topic by which the collector with this process id on `host` shows that it is there."""
+    return PRESENT + hashlib.blake2b(f"{host}:{pid}".encode(), digest_size=_PRESENCE_BYTES).digest()
 
 
 def weights_schema(state: Mapping[str, Tensor]) -> tuple[TensorField, ...]:
@@ -115,9 +122,9 @@ class WeightsPublisher:
 
     def __init__(
         self, network: Network, run_id: str, *, refresh_s: float = REFRESH_S,
-        attendance: Callable[[int], None] = lambda present: None,
+        attendance: Callable[[frozenset[bytes]], None] = lambda present: None,
     ) -> None:  # fmt: skip
-        """`attendance`: called in the thread with the number of collectors that are there, when it has changed."""
+        """`attendance`: called in the thread with the topics of the collectors that are there, when they change."""
         # XPUB shows subscriptions, VERBOSE repeated ones too; at most 2 messages wait for a slow subscriber, newer ones
         # are dropped, and the next heartbeat makes it ask
         self._socket = network.bind(
@@ -197,7 +204,7 @@ class WeightsPublisher:
         if topic.startswith(PRESENT):
             (self._present.add if subscribed else self._present.discard)(topic)
             if newest is None or not newest.done:  # at the end they are told to leave
-                self._attendance(len(self._present))
+                self._attendance(frozenset(self._present))
         if subscribed and topic.startswith(JOIN) and len(topic) == len(TOPIC) and newest is not None:
             self._socket.send(newest.message(topic, 2), copy=False)
 

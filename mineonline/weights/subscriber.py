@@ -24,7 +24,7 @@ from mineonline.fragment import TensorField
 from mineonline.processes.join import RunComplete, TrainerGone
 from mineonline.processes.sockets import Keys, connect
 from mineonline.processes.threads import ServiceThread
-from mineonline.weights.publisher import ALIVE, JOIN, LENGTH, PRESENT, TOPIC, Header
+from mineonline.weights.publisher import ALIVE, JOIN, LENGTH, TOPIC, Header
 
 SILENCE_S = 60.0
 """A trainer that has been silent for this long is gone; the publisher sends something every 5 s."""
@@ -211,26 +211,26 @@ class Presence:
         self._context = context
         self._socket: zmq.Socket[bytes] | None = None
         self._address = ""
-        self._topics: list[bytes] = []
+        self._topics: frozenset[bytes] = frozenset()
 
-    def show(self, address: str, keys: Keys | None, collectors: int = 1) -> None:
-        """Let so many collectors be present at the publisher with this address, and none at any other."""
+    def show(self, address: str, keys: Keys | None, topics: frozenset[bytes]) -> None:
+        """Let these collectors (see `presence`) be there at the publisher with this address, and at no other."""
         if address != self._address:
             self.close()
             self._address = address
             self._socket = connect(self._context, zmq.SUB, [address], keys)
         assert self._socket is not None
-        while len(self._topics) < collectors:
-            self._topics.append(PRESENT + os.urandom(len(TOPIC) - len(PRESENT)))
-            self._socket.setsockopt(zmq.SUBSCRIBE, self._topics[-1])
-        while len(self._topics) > collectors:
-            self._socket.setsockopt(zmq.UNSUBSCRIBE, self._topics.pop())
+        for topic in topics - self._topics:
+            self._socket.setsockopt(zmq.SUBSCRIBE, topic)
+        for topic in self._topics - topics:
+            self._socket.setsockopt(zmq.UNSUBSCRIBE, topic)
+        self._topics = topics
 
     def close(self) -> None:
         """Be gone."""
         if self._socket is not None:
             self._socket.close(linger=0)
-        self._socket, self._address, self._topics = None, "", []
+        self._socket, self._address, self._topics = None, "", frozenset()
 
 
 class WeightsInbox:

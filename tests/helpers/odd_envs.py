@@ -9,6 +9,8 @@ import time
 import gymnasium
 import numpy as np
 
+from examples.own_env import Walk
+
 
 class _Counting(gymnasium.Env):
     """Counts its steps, which it shows; episodes end after 10. Misbehaves at its step `at`."""
@@ -134,6 +136,16 @@ class Sleeps(_Counting):
         time.sleep(self.ms / 1000 * self._draw.lognormal(-(self.sigma**2) / 2, self.sigma))
         self.steps += 1
         return self.shown(), 1.0, False, False, {}
+
+
+class Falls(Walk):
+    """Many environments in one class (`env=own`), which raises in their hundredth step."""
+
+    def step(self, action, active_N):
+        self.all_steps = getattr(self, "all_steps", 0) + 1
+        if self.all_steps == 100:
+            raise ValueError("the floor is gone\nand so is the ceiling")
+        return super().step(action, active_N)
 
 
 for env in (Sleeps, Stuck, NeverPlays, StartsSlowly, FailsInTheSecondWorker, Faulty):

@@ -1,8 +1,9 @@
 """Messages that repeat, and the errors that logs end with."""
 
 import logging
+import os
 
-from mineonline.processes.logs import Repeats, last_error, open_log
+from mineonline.processes.logs import NewMessages, Repeats, last_error, open_log
 from tests.helpers.programs import wait_until
 
 
@@ -29,6 +30,8 @@ def test_the_last_error_of_a_log_is_one_line():
     said = "2026-11-29 19:10:27,528 INFO starting 16 environments\nerror: worker 1 ended. Its log:\nlast words\n"
     assert last_error(said) == "worker 1 ended. Its log:"
     assert last_error("Traceback (most recent call last):\nMemoryError: no room\n\n") == "MemoryError: no room"
+    trace = "Traceback (most recent call last):\n  File x\nValueError: two\nlines\n\nresource_tracker: leaked\n"
+    assert last_error(f"2026-11-29 19:10:26,528 ERROR an old one\n{trace}") == "ValueError: two"
 
 
 def test_a_log_in_a_run_folder_that_is_gone_does_not_bring_it_back(tmp_path):
@@ -39,3 +42,21 @@ def test_a_log_in_a_run_folder_that_is_gone_does_not_bring_it_back(tmp_path):
     with open_log(tmp_path / "run" / "logs" / "collector-0.log") as log:
         log.write(b"kept")
     assert (tmp_path / "run" / "logs" / "collector-0.log").read_text() == "kept"
+
+
+def test_the_newest_message_of_a_collector_is_its_own_or_one_of_its_workers_and_never_from_before(tmp_path):
+    own, worker = tmp_path / "collector-1.log", tmp_path / "collector-1-worker-0.log"
+    own.write_text("2026-11-29 19:10:26,528 INFO of an earlier session\n")
+    (tmp_path / "collector-10.log").write_text("")
+    messages = NewMessages(tmp_path)
+    (tmp_path / "collector-10.log").write_text("2026-11-29 19:10:27,528 INFO of another collector\n")
+    assert messages.newest("collector-1") == ""
+    with own.open("a") as file:
+        file.write("2026-11-29 19:10:27,528 INFO starting 16 environments\nnot a message\n")
+    assert messages.newest("collector-1") == "starting 16 environments"
+    worker.write_text("2026-11-29 19:10:28,528 WARNING Minecraft 3 failed\n  a traceback\n")
+    os.utime(own, (0, 0))
+    assert messages.newest("collector-1") == "worker-0: Minecraft 3 failed"
+    assert messages.newest("collector-1", within_s=60.0) == "worker-0: Minecraft 3 failed"
+    os.utime(worker, (0, 0))
+    assert messages.newest("collector-1", within_s=60.0) == ""

@@ -1,15 +1,6 @@
 """The whole program, as a user runs it: real processes, signals and files."""
 
-import fcntl
-import os
-import pty
-import select
 import signal
-import struct
-import subprocess
-import sys
-import termios
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +8,7 @@ import yaml
 
 from mineonline.run.metrics import read_metrics
 from tests.helpers.programs import leaves_nothing, processes_of, rows, weights
-from tests.helpers.settings import CARTPOLE, QUICK, ROOT
+from tests.helpers.settings import CARTPOLE, QUICK
 
 
 def test_the_default_command_leaves_a_complete_run_folder_and_no_process(start, tmp_path):
@@ -33,32 +24,6 @@ def test_the_default_command_leaves_a_complete_run_folder_and_no_process(start, 
     assert [row["iteration"] for row in metrics] == ["1", "2"]
     assert {"loss/total", "episode/return", "env_steps_per_s", "lag_versions", "dropped/stale"} <= set(metrics[0])
     assert leaves_nothing(run_dir)
-
-
-def test_a_terminal_shows_what_collectors_do_until_the_first_fragments_come(tmp_path):
-    terminal, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
-    run = subprocess.Popen(
-        [sys.executable, "-m", "mineonline.train", *QUICK, "env.id=tests.helpers.odd_envs:StartsSlowly-v0",
-         "iterations=2", f"run_dir={tmp_path / 'run'}"],
-        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    os.close(theirs)
-    shown = b""
-    try:
-        with suppress(OSError):  # raised by a terminal that nobody writes to any more
-            while select.select([terminal], [], [], 60.0)[0]:
-                shown += os.read(terminal, 65536)
-        text = shown.decode()
-        assert run.wait() == 0, text
-    finally:
-        os.close(terminal)
-        if run.poll() is None:
-            os.killpg(run.pid, signal.SIGKILL)
-            run.wait()
-    waiting, learning = text.find("waiting for fragments (collector-0: starting 8 environments)"), text.find("2/2 [")
-    assert 0 < waiting < learning, text
 
 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])

@@ -157,6 +157,6 @@ def test_a_refused_resume_changes_no_file(start, tmp_path):
     before = state()
     run = start(f"checkpoint={checkpoint}", "env.id=Acrobot-v1", "iterations=9")
     assert run.wait() == 1
-    assert run.output.count("\n") == 1, run.output
+    assert run.output.count("\n") == 2, run.output  # the run folder and the error
     assert "env.id was CartPole-v1, and is now Acrobot-v1" in run.output
     assert state() == before
