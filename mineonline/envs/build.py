@@ -32,8 +32,8 @@ def prepare(env: EnvConfig) -> None:
     if isinstance(env, WorldEnvConfig) or (isinstance(env, MineStudioEnvConfig) and env.engine == "world"):
         from mineonline.envs.world import warm_up
 
-        log.info("loading the embedded world (the first time on a machine it is compiled, which takes a minute)")
-        warm_up()
+        log.info("loading the embedded world")
+        warm_up(log.info)
     elif isinstance(env, CrafterEnvConfig):
         from mineonline.envs import crafter
 

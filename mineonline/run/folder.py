@@ -169,16 +169,34 @@ def lock_run_dir(stack: ExitStack, folder: Path) -> None:
     file.flush()
 
 
+def check_run_dir(config: Config) -> None:
+    """ConfigError if the folder that `run_dir` names cannot be written, or holds a run that is not resumed."""
+    if config.run_dir is None or is_shown():
+        return
+    folder = Path(config.run_dir).absolute()
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    reason = "it is a file" if not there.is_dir() else "it cannot be written"
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"run_dir={config.run_dir}: {there}: {reason}. Give a folder that can be written.")
+    _check_free(folder, config.checkpoint)
+
+
+def _check_free(folder: Path, checkpoint: str | None) -> bool:
+    """Whether the folder is that of the run that is resumed. ConfigError if it holds another run."""
+    ours = checkpoint is not None and run_dir_of(Path(checkpoint)) == folder
+    if (folder / METRICS_FILE).exists() and not ours:
+        last = folder / "checkpoints" / "last.ckpt"
+        cure = f"checkpoint={last} to continue it" if last.exists() else "delete it"
+        raise ConfigError(f"run_dir={folder} already holds a run. Give another run_dir, or {cure}.")
+    return ours
+
+
 def create_run_dir(folder: Path, config: dict[str, object], overrides: list[str], checkpoint: str | None) -> None:
     """Create the folder and write its configuration.
 
     ConfigError if it holds a run other than the one resumed; OSError if it cannot be written.
     """
-    last = folder / "checkpoints" / "last.ckpt"
-    ours = checkpoint is not None and run_dir_of(Path(checkpoint)) == folder
-    if (folder / METRICS_FILE).exists() and not ours:
-        cure = f"checkpoint={last} to continue it" if last.exists() else "delete it"
-        raise ConfigError(f"run_dir={folder} already holds a run. Give another run_dir, or {cure}.")
+    ours = _check_free(folder, checkpoint)
     for name in ("checkpoints", "logs", "videos"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / DONE_FILE).unlink(missing_ok=True)
