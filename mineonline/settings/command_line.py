@@ -104,8 +104,8 @@ def with_config_dirs(words: Sequence[str]) -> list[str]:
 
 
 def overrides_in(words: Sequence[str]) -> list[str]:
-    """The key=value words of a command line that may hold Hydra's flags too."""
-    return [word for word in words if "=" in word and not word.startswith("-")]
+    """The words of a command line that are no flags of Hydra's, nor their values: key=value, and ~key."""
+    return [word for word in words if ("=" in word and not word.startswith("-")) or word.startswith("~")]
 
 
 def with_overrides(words: Sequence[str], overrides: Sequence[str]) -> list[str]:
@@ -165,6 +165,8 @@ def compose_settings(overrides: Sequence[str], *, complete: bool = True) -> dict
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"), _explained():
         try:
             return settings_of(compose("config", open_settings(overrides)), complete=complete)
+        except HydraException:  # one of its classes is an OSError, too
+            raise
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{_file_in(error)}: cannot be read ({why_unreadable(error)}).") from None
 
@@ -242,9 +244,12 @@ def _key(override: str) -> str:
 def _explain(error: HydraException) -> str:
     text = str(error)
     first = text.splitlines()[0].rstrip(".") if text else type(error).__name__
-    unknown = re.match(r"Could not (?:override|append to config\. )'([^']+)'", text)
+    unknown = re.match(r"Could not override '([^']+)'", text)
     if unknown:
         return _explain_unknown(unknown.group(1))
+    there = re.match(r"Could not append to config\. An item is already at '([^']+)'", text)
+    if there:
+        return f"+{there.group(1)}: it is there already. Write {there.group(1)}=... without the plus sign."
     group = re.search(r"looks like a config group override, but config group '(.+?)' does not exist", text)
     if group:
         key = group.group(1).lstrip("+~").replace("/", ".")
@@ -261,6 +266,8 @@ def _explain(error: HydraException) -> str:
     merging = re.match(r"Error merging override (.+)", text)
     if merging:
         cause = str(error.__cause__).splitlines()[0] if error.__cause__ else first
+        if cause == "list index out of range":
+            return f"{merging.group(1)}: the list has no such element; the first is 0."
         key = merging.group(1).partition("=")[0].lstrip("+~")
         return f"{merging.group(1)}: {cause}.{f' It takes {values}.' if (values := values_of(key)) else ''}"
     return f"{first}."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from mineonline.settings.command_line import CONF_DIR, compose_settings
 from mineonline.settings.meanings import Setting, all_settings, as_typed, section_meanings, value_at
@@ -43,7 +45,7 @@ def _table(settings: Sequence[Setting]) -> list[str]:
 
 
 def _rows(settings: Sequence[Setting]) -> Iterator[str]:
-    defaults = compose_settings([settings[0].choice] if settings[0].choice else [], complete=False)
+    defaults = _composed(settings[0].choice)
     for each in settings:
         of_task = each.key.startswith("task.")
         default = each.default if of_task else as_typed(value_at(defaults, each.key))
@@ -52,6 +54,11 @@ def _rows(settings: Sequence[Setting]) -> Iterator[str]:
             shown = "see `conf/config.yaml`"
         cells = (f"`{each.key}`", shown, each.values, each.meaning)
         yield f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
+
+
+@functools.cache
+def _composed(choice: str) -> dict[str, Any]:
+    return compose_settings([choice] if choice else [], complete=False)
 
 
 if __name__ == "__main__":

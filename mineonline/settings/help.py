@@ -23,23 +23,24 @@ from mineonline.settings.meanings import (
 )
 from mineonline.settings.suggestions import suggest_key
 
-_INTRODUCTION = """mineonline.train: train a Minecraft agent online with PPO.
+_INTRODUCTION = """usage: python -m mineonline.train [key=value ...]
+Trains a Minecraft agent online with PPO. Without any words it learns to hunt cows.
 
-python -m mineonline.train                                         hunt cows in the embedded world
-python -m mineonline.train task=chop_tree iterations=300 seed=1    another task, shorter, another seed
-python -m mineonline.train env=gym env.id=CartPole-v1 policy=mlp   any gymnasium environment
-python -m mineonline.train env=minestudio policy=vpt               Minecraft, with MineStudio's VPT
-python -m mineonline.train trainer.devices=2                       two trainer processes (DDP)
-python -m mineonline.train logger=[csv,wandb] video.every=0        more loggers, no videos
-python -m mineonline.train checkpoint=<run>/checkpoints/last.ckpt  continue a run where it stopped
-python -m mineonline.train checkpoint=latest                       continue the newest run
-python -m mineonline.train -m seed=0,1,2                           a run with each value
-python -m mineonline.train --config-dir <folder> task=<yours>      choices of your own
-python -m mineonline.train --help optimizer                        all about one section, group or key
-python -m mineonline.train --cfg job                               the settings as YAML; nothing is run"""
+  task=chop_tree iterations=300 seed=1    another task, shorter, another seed
+  env=gym env.id=CartPole-v1 policy=mlp   any gymnasium environment
+  env=minestudio policy=vpt               Minecraft, with MineStudio's VPT
+  trainer.devices=2                       two trainer processes (DDP)
+  logger=[csv,wandb] video.every=0        more loggers, no videos
+  checkpoint=<run>/checkpoints/last.ckpt  continue a run where it stopped
+  checkpoint=latest                       continue the newest run
+  -m seed=0,1,2                           a run with each value
+  --config-dir <folder> task=<yours>      choices of your own
+  --cfg job                               show the settings as YAML, run nothing
+  --help optimizer                        all about a section, group or key"""
 
 _WIDEST = 100
 _LONGEST_VALUE = 14
+_FIRST_SENTENCE = re.compile(r"(?<!al\.)(?<!\.\.)(?<=\.) (?=[A-Z`0-9γλε]|null:)")
 
 
 def train_help(settings: Mapping[str, Any], choices: Mapping[str, Sequence[str]], topics: Sequence[str]) -> str:
@@ -94,14 +95,14 @@ def _section(name: str, settings: Mapping[str, Any], chosen: Sequence[Setting], 
     meanings = section_meanings()
     title = next((each for each in (*_chosen(settings), name) if each in meanings and each.startswith(name)), name)
     within = [each for each in chosen if each.key.startswith(f"{name}.")]
-    return "\n".join([f"{title}: {meanings.get(title, '')}", *_lines(within, settings, full=full)])
+    return "\n".join([*_wrapped(f"{title}: {meanings.get(title, '')}"), *_lines(within, settings, full=full)])
 
 
 def _trainer(settings: Mapping[str, Any]) -> str:
     (meaning,) = (each.meaning for each in all_settings() if each.key == "trainer")
     values = [(f"trainer.{name}", as_typed(value), "") for name, value in settings["trainer"].items()]
     text = f"trainer: {meaning} See https://lightning.ai/docs/pytorch/stable/common/trainer.html"
-    return "\n".join([*textwrap.wrap(text, _width(), break_long_words=False, break_on_hyphens=False), *_rows(values)])
+    return "\n".join([*_wrapped(text), *_rows(values)])
 
 
 def _choice_lines(choices: Mapping[str, Sequence[str]]) -> list[str]:
@@ -113,9 +114,10 @@ def _lines(chosen: Iterable[Setting], settings: Mapping[str, Any], *, full: bool
     for each in chosen:
         if each.key == "trainer":
             continue
-        value = value_at(settings, each.key) if ".0." not in each.key else None
-        meaning = f"{each.meaning} ({each.values})" if full else re.split(r"(?<=\.) |: ", each.meaning)[0]
-        rows.append((each.key, as_typed(value), meaning))
+        value = value_at(settings, each.key)
+        shown = each.default if value is None and "null" not in each.values else as_typed(value)
+        meaning = f"{each.meaning} ({each.values})" if full else _FIRST_SENTENCE.split(each.meaning)[0]
+        rows.append((each.key, shown, meaning))
     return _rows(rows)
 
 
@@ -127,10 +129,7 @@ def _rows(rows: Iterable[tuple[str, str, str]]) -> list[str]:
     margin = " " * (4 + keys + values + (2 if values else 0))
     lines = []
     for key, value, meaning in rows:
-        text = textwrap.wrap(
-            meaning, _width(), initial_indent=margin, subsequent_indent=margin, break_long_words=False,
-            break_on_hyphens=False,
-        )  # fmt: skip
+        text = _wrapped(meaning, margin)
         start = f"  {key:<{keys}}  {value:<{values}}"
         if len(value) <= values and text:
             text[0] = f"{start:<{len(margin)}}{text[0].lstrip()}"
@@ -138,6 +137,10 @@ def _rows(rows: Iterable[tuple[str, str, str]]) -> list[str]:
         else:
             lines += [textwrap.shorten(start, _width()) if len(start) > _width() else start.rstrip(), *text]
     return lines
+
+
+def _wrapped(text: str, margin: str = "") -> list[str]:
+    return textwrap.wrap(text, _width(), initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False)
 
 
 def _width() -> int:

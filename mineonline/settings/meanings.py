@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import re
 import textwrap
 import types
 import typing
@@ -62,11 +63,17 @@ def docstrings(struct: type) -> dict[str, str]:
     for field, text in pairwise(definition.body):
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
             assert isinstance(field.target, ast.Name)
-            found[field.target.id] = " ".join(str(text.value.value).split())
+            plain = " ".join(str(text.value.value).split())
+            found[field.target.id] = re.sub(r"\bNone\b", "null", plain)  # as it is typed
     return found
 
 
-_PLAIN = {int: "whole number", float: "number", str: "text", bool: "true, false", type(None): "null", Any: "anything"}
+_PLAIN = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null", Any: "anything"}
+
+
+def first_key(section: str) -> str:
+    """The first key of a section."""
+    return next(setting.key for setting in all_settings() if setting.key.startswith(f"{section}."))
 
 
 def values_of(key: str) -> str:
@@ -87,7 +94,10 @@ def value_at(values: Mapping[str, Any], key: str) -> Any:
     """The value of `key` in nested mappings; None if there is none."""
     found: Any = values
     for part in key.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
+        if isinstance(found, list) and part.isdigit():
+            found = found[int(part)] if int(part) < len(found) else None
+        else:
+            found = found.get(part) if isinstance(found, Mapping) else None
     return found
 
 

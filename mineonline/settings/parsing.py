@@ -14,7 +14,7 @@ from mineonline.envs.tasks import TICK_S, Task, parse_task
 from mineonline.errors import ConfigError
 from mineonline.settings.checks import check_config
 from mineonline.settings.config import Config
-from mineonline.settings.meanings import as_typed, value_at, values_of, with_article
+from mineonline.settings.meanings import as_typed, first_key, section_meanings, value_at, values_of, with_article
 from mineonline.settings.suggestions import suggest_key
 
 
@@ -91,9 +91,14 @@ def _explain(message: str, values: Mapping[str, Any]) -> str:
             f"callbacks={found}: each is a class with its arguments. "
             "Give 'callbacks=[{_target_: my_package.MyCallback}]', in quotes."
         )
+    if key == "learner":
+        return f"learner={found}: must name a class. Give learner._target_=my_package.MyPPO."
+    if key in section_meanings() or key in ("env", "policy"):
+        return f"{key}={found}: {key} is a section. Give one of its keys, such as {first_key(key)}=..."
     if within or not allowed:
         return f"{key}={found}: {where}{text[0].lower()}{text[1:]}." if key else f"{text}."
-    return f"{key}={found}: must be {with_article(allowed)}."
+    brackets = ", in brackets" if allowed.startswith("[") else ""
+    return f"{key}={found}: must be {with_article(allowed)}{brackets}."
 
 
 def _suggest(name: str, known: list[str]) -> str:

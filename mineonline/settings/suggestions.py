@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from mineonline.settings.meanings import all_settings
+from mineonline.settings.meanings import all_settings, with_article
 
 _ELSEWHERE = {
     "optimizer.learning_rate": "lr alpha step_size actor_lr critic_lr lr_actor lr_critic learning-rate",
@@ -136,20 +136,27 @@ def suggest_key(key: str) -> str:
     choices = [setting.choice for setting in settings if setting.key == key and setting.choice]
     if choices:
         return f"It belongs to {' and '.join(choices)}."
+    above = next((setting for setting in settings if key.startswith(f"{setting.key}.")), None)
+    if above is not None and above.key != "trainer":
+        return f"{above.key} has no keys of its own: it takes {with_article(above.values)}."
     name = key.rpartition(".")[2].lower().replace("-", "_")
     keys = [*dict.fromkeys(setting.key for setting in settings)]
+    sections = dict.fromkeys(known.rpartition(".")[0] for known in keys if "." in known)
     meant = [_OURS[name]] if name in _OURS else []
-    meant += [known for known in keys if known.rpartition(".")[2] == name]
-    if not meant:
-        sections = dict.fromkeys(known.rpartition(".")[0] for known in keys if "." in known)
-        meant = difflib.get_close_matches(key, [*keys, *sections], n=1, cutoff=0.8)
+    if not meant:  # a slip of the finger in a whole key
+        meant = difflib.get_close_matches(key, [*keys, *sections], n=1, cutoff=0.85)
+    if not meant:  # a part of a name, in the right section
+        section = f"{key.rpartition('.')[0]}."
+        meant = [known for known in keys if section != "." and known.startswith(section) and name in known]
+    if not meant or "." not in key:
+        meant += [known for known in keys if known.rpartition(".")[2] == name and ".0." not in known]
     if not meant:
         names = {**_OURS, **{known.rpartition(".")[2]: known for known in keys}}
         meant = [names[close] for close in difflib.get_close_matches(name, names, n=1, cutoff=0.75)]
     if not meant:
         return "`python -m mineonline.train --help` shows all keys."
     meant = [*dict.fromkeys(meant)][:_MOST]
-    note = f" ({_NOTES[meant[0]]})" if meant[0] in _NOTES and len(meant) == 1 else ""
+    note = f" ({_NOTES[meant[0]]})" if len(meant) == 1 and name in _OURS and meant[0] in _NOTES else ""
     return f"Did you mean {' or '.join(meant)}{note}?"
 
 

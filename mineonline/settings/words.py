@@ -100,8 +100,10 @@ def _check_setting(word: str, following: str, rest: Sequence[str]) -> None:
                 break
         closed = _open_brackets(whole) <= 0
         advice = f"Quote it, or the shell splits it at spaces: '{whole}'" if closed else "A closing bracket is missing"
-        raise ConfigError(f"{word}: the value is not complete. {advice}.")
-    if bare in groups() and re.fullmatch(r"\[.*,.*\]", value):
+        raise ConfigError(f"{word} is not complete. {advice}.")
+    if bare in groups() and value in ("null", "None") and not word.startswith("~"):
+        raise ConfigError(f"{word}: a choice cannot be null. There are: {', '.join(groups()[bare])}.")
+    if bare in ("env", "policy") and re.fullmatch(r"\[.*,.*\]", value):
         each = value.strip("[]").replace(" ", "")
         raise ConfigError(
             f"{word}: one {bare} at a time, since their files would be mixed into one. "
