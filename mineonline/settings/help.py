@@ -24,7 +24,7 @@ from mineonline.settings.meanings import (
 from mineonline.settings.suggestions import suggest_key
 
 _INTRODUCTION = """usage: python -m mineonline.train [key=value ...]
-Trains a Minecraft agent online with PPO. Without any words it learns to hunt cows.
+Trains a Minecraft agent online with PPO. Without words it learns to hunt cows.
 
   task=chop_tree iterations=300 seed=1    another task, shorter, another seed
   env=gym env.id=CartPole-v1 policy=mlp   any gymnasium environment
@@ -115,7 +115,8 @@ def _lines(chosen: Iterable[Setting], settings: Mapping[str, Any], *, full: bool
         if each.key == "trainer":
             continue
         value = value_at(settings, each.key)
-        shown = each.default if value is None and "null" not in each.values else as_typed(value)
+        of_task = each.key.startswith("task.") and "null" not in each.values
+        shown = each.default if value is None and of_task else as_typed(value)
         meaning = f"{each.meaning} ({each.values})" if full else _FIRST_SENTENCE.split(each.meaning)[0]
         rows.append((each.key, shown, meaning))
     return _rows(rows)
