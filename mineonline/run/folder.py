@@ -13,6 +13,7 @@ import os
 import secrets
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -175,9 +176,12 @@ def check_run_dir(config: Config) -> None:
         return
     folder = Path(config.run_dir).absolute()
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    reason = "it is a file" if not there.is_dir() else "it cannot be written"
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise ConfigError(f"run_dir={config.run_dir}: {there}: {reason}. Give a folder that can be written.")
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise ConfigError(
+            f"run_dir={config.run_dir}: {there} cannot be written ({error.strerror}). Give a folder that can."
+        ) from None
     _check_free(folder, config.checkpoint)
 
 

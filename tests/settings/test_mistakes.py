@@ -102,7 +102,11 @@ MISTAKES = [
         "callbacks._target_=nope.Call: cannot be imported (No module named 'nope').",
     ),
     ("learner._target_=nope.Learner", "learner._target_=nope.Learner: cannot be imported (No module named 'nope')."),
-    ("run_dir=/dev/null/run", "run_dir=/dev/null/run: /dev/null: it is a file. Give a folder that can be written."),
+    (
+        "run_dir=/dev/null/run",
+        "run_dir=/dev/null/run: /dev/null cannot be written (Not a directory). Give a folder that can.",
+    ),
+    ("run_dir=/proc/run", "run_dir=/proc/run: /proc cannot be written ("),
     ("run_dir=", "run_dir=: give a folder, or null for a new one under runs/."),
     ("checkpoint=absent.ckpt", "checkpoint=absent.ckpt: there is no such file"),
     ("checkpoint=", "checkpoint=: give a checkpoint file, a run folder, or latest."),

@@ -1,4 +1,4 @@
-"""What is compiled belongs to the sources: every checkout of them finds it, and none finds what another version made."""
+"""What is compiled belongs to its sources: every checkout of them finds it, and none finds another version."""
 
 import os
 import shutil
