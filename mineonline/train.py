@@ -36,10 +36,10 @@ def main() -> None:
     """Check the command line, then hand over to Hydra."""
     typed = sys.argv[1:]
     with rank_zero_speaks_first():
-        topics = help_topics(typed)
-        if topics is not None:
-            settings = compose_settings(overrides_in(with_config_dirs(typed)), complete=False)
-            print(train_help(settings, groups(), topics))
+        if {"--help", "-h"} & {*typed}:
+            asked = with_config_dirs(typed)
+            settings = compose_settings(overrides_in(asked), complete=False)
+            print(train_help(settings, groups(), help_topics(asked)))
             return
         words, run_dir = check(typed)
         if run_dir is not None:

@@ -42,10 +42,8 @@ def check_words(words: Sequence[str]) -> None:
         raise ConfigError(f"{value_of}: a value is missing.")
 
 
-def help_topics(words: Sequence[str]) -> list[str] | None:
-    """What `--help` is asked about: the words that are no settings. None without `--help`."""
-    if not {"--help", "-h"} & {*words}:
-        return None
+def help_topics(words: Sequence[str]) -> list[str]:
+    """What `--help` is asked about: the words that are no settings and no flags."""
     return [word for word in words if "=" not in word and not word.startswith("-")]
 
 
@@ -85,7 +83,8 @@ def _check_setting(word: str, following: str, rest: Sequence[str]) -> None:
         return
     if (equals and not value and following and _is_part(following)) or following.startswith("="):
         joined = f"{bare}={(value + following).lstrip('=') or (rest[2] if len(rest) > 2 else '')}"
-        raise ConfigError(f"{' '.join(rest[:3])}: there must be no space beside the equals sign. Write {joined}.")
+        typed = " ".join(rest[: 3 if following == "=" else 2])
+        raise ConfigError(f"{typed}: there must be no space beside the equals sign. Write {joined}.")
     if not equals:
         raise ConfigError(f"{word}: settings are key=value.{_meant_by(word, following)}")
     if not bare:
@@ -93,14 +92,7 @@ def _check_setting(word: str, following: str, rest: Sequence[str]) -> None:
     if value.startswith("="):
         raise ConfigError(f"{word}: one equals sign is enough. Write {key}={value.lstrip('=')}.")
     if _open_brackets(value) > 0:
-        whole = word
-        for more in rest[1:]:
-            whole = f"{whole} {more}"
-            if _open_brackets(whole) <= 0:
-                break
-        closed = _open_brackets(whole) <= 0
-        advice = f"Quote it, or the shell splits it at spaces: '{whole}'" if closed else "A closing bracket is missing"
-        raise ConfigError(f"{word} is not complete. {advice}.")
+        raise ConfigError(f"{word} is not complete. {_completed(rest)}")
     if bare in groups() and value in ("null", "None") and not word.startswith("~"):
         raise ConfigError(f"{word}: a choice cannot be null. There are: {', '.join(groups()[bare])}.")
     if bare in ("env", "policy") and re.fullmatch(r"\[.*,.*\]", value):
@@ -109,6 +101,15 @@ def _check_setting(word: str, following: str, rest: Sequence[str]) -> None:
             f"{word}: one {bare} at a time, since their files would be mixed into one. "
             f"For a run with each of them: -m {bare}={each}."
         )
+
+
+def _completed(words: Sequence[str]) -> str:
+    """What to do about the first of `words`, in which a bracket is open."""
+    for count in range(2, len(words) + 1):
+        whole = " ".join(words[:count])
+        if _open_brackets(whole) <= 0:
+            return f"Quote it, or the shell splits it at spaces: '{whole}'."
+    return "A closing bracket is missing."
 
 
 def _is_part(word: str) -> bool:
