@@ -69,7 +69,7 @@ def describe_arguments(struct: type[msgspec.Struct]) -> str:
     rows = []
     for field in msgspec.structs.fields(struct):
         default = "(needed)" if field.required else as_typed(default_of(field))
-        rows.append((field.encode_name, default, f"{meanings[field.name]} ({words_for(field.type)})"))
+        rows.append((field.encode_name, default, f"{meanings.get(field.name, '')} ({words_for(field.type)})"))
     return "\n".join(_rows(rows))
 
 

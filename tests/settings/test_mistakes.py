@@ -69,7 +69,7 @@ MISTAKES = [
     ("runs/a/checkpoints/last.ckpt", "To continue that run, write checkpoint=runs/a/checkpoints/last.ckpt."),
     ("my.yaml", "write --config-dir <folder> experiment=my."),
     ("--cfg=jobs", "--cfg jobs: there is no such choice. There are: job, hydra, all."),
-    ("--config-dir", "there is no such folder"),
+    ("--config-dir", "--config-dir: a value is missing."),
     (
         "callbacks=[{_target_: nope.Call}]",
         "Quote it, or the shell splits it at spaces: 'callbacks=[{_target_: nope.Call}]",
