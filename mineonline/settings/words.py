@@ -81,7 +81,8 @@ def _check_setting(word: str, following: str, rest: Sequence[str]) -> None:
     bare = key.lstrip("+~")
     if not equals and word.startswith("~"):
         return
-    if (equals and not value and following and _is_part(following)) or following.startswith("="):
+    split = following.startswith("=") or (equals and following and _is_part(following))
+    if split and not value:
         joined = f"{bare}={(value + following).lstrip('=') or (rest[2] if len(rest) > 2 else '')}"
         typed = " ".join(rest[: 3 if following == "=" else 2])
         raise ConfigError(f"{typed}: there must be no space beside the equals sign. Write {joined}.")
