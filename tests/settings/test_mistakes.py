@@ -135,9 +135,10 @@ def test_a_mistake_is_answered_with_one_line_that_lets_a_person_go_on(line, expe
     assert len(message) < 500
 
 
-@pytest.mark.parametrize(
-    ("mistake", "flags"), list(zip(MISTAKES, FLAGS, strict=False)), ids=[line for line, _ in MISTAKES]
-)
+WITH_FLAGS = list(zip(MISTAKES, FLAGS, strict=False))
+
+
+@pytest.mark.parametrize(("mistake", "flags"), WITH_FLAGS, ids=[line for line, _ in MISTAKES])
 def test_a_flag_changes_no_answer(mistake, flags):
     line, expected = mistake
     assert expected in answer([*flags, *shlex.split(line)])
