@@ -21,7 +21,7 @@ from mineonline.processes.lifetimes import die_with_parent, own_temporary_folder
 from mineonline.processes.logs import log_to_stderr
 from mineonline.processes.supervisor import CONFIG_EXIT_CODE, wait_for_turn
 from mineonline.settings.arguments import COLLECT_USAGE, CollectArguments, RecordArguments
-from mineonline.settings.command_line import fail, parse_words
+from mineonline.settings.command_line import fail, parse_words, show_help_if_asked
 
 
 def main() -> None:
@@ -56,6 +56,7 @@ def settle_in() -> None:
 
 def parse_arguments(words: list[str]) -> CollectArguments | RecordArguments:
     """The arguments in `words`. ConfigError says how to call the command."""
+    show_help_if_asked(words, COLLECT_USAGE, CollectArguments, RecordArguments)
     if not words:
         raise ConfigError(COLLECT_USAGE)
     keys = {word.partition("=")[0] for word in words}

@@ -31,7 +31,7 @@ from mineonline.settings.command_line import report_errors
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}.\n\n{__doc__}")
+        raise ConfigError(f"{message}. `python -m mineonline.doctor --help` shows what there is.")
 
 
 def _arguments() -> argparse.Namespace:
@@ -41,7 +41,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, default=Path())
     parser.add_argument("--engines", type=int, default=0)
     parser.add_argument("--timeout", type=float, default=120.0)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.engines < 0:
+        raise ConfigError(f"--engines={arguments.engines}: must be 0 or more.")
+    if not arguments.timeout > 0:
+        raise ConfigError(f"--timeout={arguments.timeout:g}: must be more than 0 seconds.")
+    return arguments
 
 
 def main() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib
 import inspect
-import pkgutil
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,13 +13,49 @@ from mineonline.errors import ConfigError, MineonlineError
 
 
 def import_target(key: str, target: str) -> Any:
-    """What the import path `target` names. ConfigError if it cannot be imported."""
-    try:
-        return pkgutil.resolve_name(target)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"{key}._target_={target}: cannot be imported ({error}). Is its folder in PYTHONPATH?"
-        ) from None
+    """What the import path `target` names. ConfigError says why it cannot be imported, as Python does."""
+    parts = target.split(".")
+    if not all(part.isidentifier() for part in parts):
+        raise ConfigError(f"{key}._target_={target}: must be an import path, for example my_package.MyClass.")
+    found: Any = None
+    for count, part in enumerate(parts, start=1):
+        module = ".".join(parts[:count])
+        if found is not None and hasattr(found, part):
+            found = getattr(found, part)
+            continue
+        try:
+            found = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if not f"{module}.".startswith(f"{error.name}."):  # a module that this one imports
+                raise _not_importable(key, target, error) from None
+            if found is None:
+                raise ConfigError(
+                    f"{key}._target_={target}: cannot be imported ({error}). Is its folder in PYTHONPATH?"
+                ) from None
+            inside = f"{'module' if inspect.ismodule(found) else 'class'} '{'.'.join(parts[: count - 1])}'"
+            raise ConfigError(
+                f"{key}._target_={target}: cannot be imported ({inside} has no attribute '{part}')."
+                f"{_similar(part, found)}"
+            ) from None
+        except Exception as error:  # whatever it is, only the user can fix it
+            raise _not_importable(key, target, error) from error
+    return found
+
+
+def _not_importable(key: str, target: str, error: Exception) -> ConfigError:
+    if isinstance(error, SyntaxError):
+        where = f"{error.filename}, line {error.lineno}"
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
+        where = f"{own[-1].filename}, line {own[-1].lineno}" if own else "Python's import"
+    reason = error.msg if isinstance(error, SyntaxError) else error
+    return ConfigError(f"{key}._target_={target}: cannot be imported ({type(error).__name__}: {reason}, in {where}).")
+
+
+def _similar(name: str, module: Any) -> str:
+    close = difflib.get_close_matches(name, [known for known in dir(module) if not known.startswith("_")], n=1)
+    return f" Did you mean {close[0]}?" if close else ""
 
 
 def check_arguments(key: str, target: str, called: Callable[..., Any], /, *given: Any, **kwargs: Any) -> None:

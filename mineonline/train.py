@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mineonline.processes.stopping import StopRequest
@@ -13,28 +15,57 @@ if __name__ == "__main__":
 
 from mineonline.processes.launchers import is_rank_zero, rank_zero_speaks_first
 from mineonline.processes.lifetimes import is_shown, show_run_dir
-from mineonline.run.folder import choose_run_dir
+from mineonline.run.folder import check_run_dir, choose_run_dir
 from mineonline.run.resume import blames_saved_words, check_same_kind, with_saved_settings
 from mineonline.run.sweep_job import is_sweep_job, train_in_job
-from mineonline.settings.command_line import compose_settings, report_errors, run_hydra, with_config_dirs
+from mineonline.settings.command_line import (
+    compose_jobs,
+    compose_settings,
+    overrides_in,
+    report_errors,
+    run_hydra,
+    with_config_dirs,
+)
+from mineonline.settings.help import train_help
 from mineonline.settings.parsing import parse_config
+from mineonline.settings.targets import check_targets
+from mineonline.settings.words import asks_hydra, check_words, groups, help_topics
 
 
 def main() -> None:
     """Check the command line, then hand over to Hydra."""
+    typed = sys.argv[1:]
     with rank_zero_speaks_first():
-        words = with_saved_settings(with_config_dirs(sys.argv[1:]))
-        if not any(word.startswith("-") for word in words):  # other flags are Hydra's
-            with blames_saved_words(sys.argv[1:], words):
-                settings = compose_settings(words)
-                check_same_kind(settings)
-                parse_config(settings)
-            run_dir = choose_run_dir(settings)
-            if run_dir is not None:
-                if is_rank_zero() and not is_shown():
-                    print(f"run folder: {run_dir}", file=sys.stderr, flush=True)
-                show_run_dir(run_dir, "mineonline.train", words)
+        if {"--help", "-h"} & {*typed}:
+            asked = with_config_dirs(typed)
+            settings = compose_settings(overrides_in(asked), complete=False)
+            print(train_help(settings, groups(), help_topics(asked)))
+            return
+        words, run_dir = check(typed)
+        if run_dir is not None:
+            if is_rank_zero() and not is_shown():
+                print(f"run folder: {run_dir}", file=sys.stderr, flush=True)
+            show_run_dir(run_dir, "mineonline.train", words)
     run_hydra(words, _train)
+
+
+def check(typed: Sequence[str]) -> tuple[list[str], Path | None]:
+    """The words for Hydra that a command line stands for, and the run folder if they start one run and it is known.
+
+    MineonlineError says what cannot work, as far as that can be told without the imports that take seconds.
+    """
+    check_words(typed)
+    words = with_config_dirs(typed)
+    if asks_hydra(words):
+        return words, None
+    words = with_saved_settings(words)
+    with blames_saved_words(typed, words):
+        for settings in compose_jobs(words):
+            check_same_kind(settings)
+            check_targets(settings)
+            check_run_dir(parse_config(settings))
+    one_run = not any(word.startswith("-") for word in words)  # other flags are Hydra's
+    return words, choose_run_dir(settings) if one_run else None
 
 
 def _train(settings: dict[str, Any], overrides: list[str]) -> None:

@@ -108,7 +108,8 @@ for process in "${others[@]}"; do
   done
 done
 
-if [ -e "$run_dir/done" ]; then exit 0; fi
+# complete, or ended by a limit of its own (trainer.max_time)
+if [ -e "$run_dir/done" ] || [ "$code" = 0 ]; then exit 0; fi
 job=$(scontrol --oneliner show job "$SLURM_JOB_ID")
 # one that was cancelled is no longer running, and Slurm itself requeues one that is preempted without a grace time
 if [[ $job != *" JobState=RUNNING "* ]]; then exit "$code"; fi

@@ -8,6 +8,7 @@ import lightning
 import torch
 
 from mineonline.callbacks.iteration import IterationCallback
+from mineonline.callbacks.stopping import limit_reached
 from mineonline.experience.buffer import Batch
 from mineonline.learning.module import PPO
 from mineonline.processes.stopping import StopRequest
@@ -32,8 +33,8 @@ class AnnounceRun(lightning.Callback):
 class PublishWeights(IterationCallback):
     """PATH 2, in rank 0: publishes the weights before the first iteration and after each one that changed the policy.
 
-    At the end it tells the collectors that the run is complete, unless the trainer was asked to stop: then they wait
-    for it to come back.
+    At the end it tells the collectors that the run is complete, unless the trainer was asked to stop or has reached a
+    limit: then they wait for it to come back.
     """
 
     def __init__(self, publisher: WeightsPublisher, stop: StopRequest, dtype: torch.dtype) -> None:
@@ -51,7 +52,7 @@ class PublishWeights(IterationCallback):
             self._publish(learner)
 
     def ended(self, trainer: lightning.Trainer, learner: PPO) -> None:
-        self._publish(learner, done=self._stop.received is None)
+        self._publish(learner, done=self._stop.received is None and limit_reached(trainer, learner) is None)
 
     def _publish(self, learner: PPO, *, done: bool = False) -> None:
         self._version = learner.version

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from mineonline.envs.contract import EnvSpec, VectorEnv
 from mineonline.envs.minestudio import requirements
@@ -26,14 +27,17 @@ def check_ready(env: EnvConfig) -> None:
         requirements.check(env.engine)
 
 
-def prepare(env: EnvConfig) -> None:
-    """Compile the environments' loops once, so that no worker has to. EnvError as for `check_ready`."""
+def prepare(env: EnvConfig, say: Callable[[str], None] = log.info) -> None:
+    """Compile the environments' loops once, so that no worker has to. EnvError as for `check_ready`.
+
+    `say` hears how far that is, if it takes long.
+    """
     check_ready(env)
     if isinstance(env, WorldEnvConfig) or (isinstance(env, MineStudioEnvConfig) and env.engine == "world"):
         from mineonline.envs.world import warm_up
 
-        log.info("loading the embedded world (the first time on a machine it is compiled, which takes a minute)")
-        warm_up()
+        log.info("loading the embedded world")
+        warm_up(say)
     elif isinstance(env, CrafterEnvConfig):
         from mineonline.envs import crafter
 

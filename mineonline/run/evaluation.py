@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import msgspec
 import numpy as np
 import torch
 
-from mineonline.envs.build import build_env, env_spec
+from mineonline.envs.build import build_env, env_spec, prepare
 from mineonline.envs.contract import VectorEnv
 from mineonline.envs.settings import GymEnvConfig
 from mineonline.errors import ConfigError
@@ -59,6 +60,7 @@ def evaluate(arguments: EvaluateArguments) -> None:
     torch.set_num_threads(min(torch.get_num_threads(), config.collector.torch_threads))
     torch.manual_seed(config.seed)
     policy.eval().to(arguments.device)
+    prepare(config.env, say=lambda text: print(text, file=sys.stderr, flush=True))
     num_envs = min(arguments.episodes, MOST_ENVS)
     with ExitStack() as stack:
         env = _build_env(config, num_envs=num_envs, filmed=arguments.video is not None)

@@ -13,6 +13,7 @@ import os
 import secrets
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -169,16 +170,37 @@ def lock_run_dir(stack: ExitStack, folder: Path) -> None:
     file.flush()
 
 
+def check_run_dir(config: Config) -> None:
+    """ConfigError if the folder that `run_dir` names cannot be written, or holds a run that is not resumed."""
+    if config.run_dir is None or is_shown():
+        return
+    folder = Path(config.run_dir).absolute()
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise ConfigError(
+            f"run_dir={config.run_dir}: {there} cannot be written ({error.strerror}). Give a folder that can."
+        ) from None
+    _check_free(folder, config.checkpoint)
+
+
+def _check_free(folder: Path, checkpoint: str | None) -> bool:
+    """Whether the folder is that of the run that is resumed. ConfigError if it holds another run."""
+    ours = checkpoint is not None and run_dir_of(Path(checkpoint)) == folder
+    if (folder / METRICS_FILE).exists() and not ours:
+        last = folder / "checkpoints" / "last.ckpt"
+        cure = f"checkpoint={last} to continue it" if last.exists() else "delete it"
+        raise ConfigError(f"run_dir={folder} already holds a run. Give another run_dir, or {cure}.")
+    return ours
+
+
 def create_run_dir(folder: Path, config: dict[str, object], overrides: list[str], checkpoint: str | None) -> None:
     """Create the folder and write its configuration.
 
     ConfigError if it holds a run other than the one resumed; OSError if it cannot be written.
     """
-    last = folder / "checkpoints" / "last.ckpt"
-    ours = checkpoint is not None and run_dir_of(Path(checkpoint)) == folder
-    if (folder / METRICS_FILE).exists() and not ours:
-        cure = f"checkpoint={last} to continue it" if last.exists() else "delete it"
-        raise ConfigError(f"run_dir={folder} already holds a run. Give another run_dir, or {cure}.")
+    ours = _check_free(folder, checkpoint)
     for name in ("checkpoints", "logs", "videos"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / DONE_FILE).unlink(missing_ok=True)

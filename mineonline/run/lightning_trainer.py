@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import logging
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from mineonline.processes.launchers import external_launch, meeting_point
 from mineonline.run.folder import METRICS_FILE, wandb_id
 from mineonline.run.metrics import MetricsFile
 from mineonline.settings.config import Config
+from mineonline.settings.suggestions import suggest_key
 
 
 def build_trainer(config: Config) -> lightning.Trainer:
@@ -39,6 +43,7 @@ def build_trainer(config: Config) -> lightning.Trainer:
         **config.trainer,
         "plugins": [*(config.trainer.get("plugins") or []), AtomicCheckpointIO(), *_cluster_environment()],
     }
+    _check_arguments(config.trainer)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # what `trainer.profiler` has measured
@@ -47,12 +52,9 @@ def build_trainer(config: Config) -> lightning.Trainer:
     warnings.filterwarnings("ignore", "The `srun` command is available")
     try:
         trainer = lightning.Trainer(**settings)
-    except TypeError as error:
-        raise ConfigError(f"trainer: {error}. Its keys are the arguments of lightning.Trainer.") from None
-    except (MisconfigurationException, ValueError) as error:
-        raise ConfigError(
-            f"trainer.devices={settings['devices']}, trainer.accelerator={settings['accelerator']}: {error}"
-        ) from None
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        given = ", ".join(f"trainer.{name}={value}" for name, value in config.trainer.items())
+        raise ConfigError(f"{given}: {' '.join(str(error).split())}") from None
     if (
         settings["accelerator"] == "auto"
         and isinstance(trainer.accelerator, CPUAccelerator)
@@ -64,6 +66,15 @@ def build_trainer(config: Config) -> lightning.Trainer:
         )
     _check_launch(settings, trainer)
     return trainer
+
+
+def _check_arguments(given: Mapping[str, Any]) -> None:
+    known = inspect.signature(lightning.Trainer).parameters
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+            hint = f"Did you mean trainer.{close[0]}?" if close else suggest_key(f"trainer.{name}")
+            raise ConfigError(f"trainer.{name}: lightning.Trainer has no such argument. {hint}")
 
 
 def _cluster_environment() -> list[ClusterEnvironment]:

@@ -11,13 +11,15 @@ from mineonline.run.metrics import read_metrics
 _PANELS_A_ROW = 4
 
 
-def print_summary(run_dir: Path, iteration: int, wall_s: float, *, stopped: bool) -> None:
-    """Print how the run went and where its files are, and draw `curve.png`."""
+def print_summary(run_dir: Path, iteration: int, wall_s: float, *, stopped: bool, limit: str | None = None) -> None:
+    """Print how the run went and where its files are, and draw `curve.png`.
+
+    `stopped`: on request. `limit`: the setting that has ended the run before its last iteration.
+    """
     file = run_dir / METRICS_FILE
     rows = read_metrics(file) if file.exists() else []
-    print(
-        f"\n{'stopped' if stopped else 'finished'} after {iteration} iterations; this session took {_duration(wall_s)}"
-    )
+    how = f"stopped at the limit {limit}," if limit else "stopped" if stopped else "finished"
+    print(f"\n{how} after {iteration} iterations; this session took {_duration(wall_s)}")
     if rows:
         last = rows[-1]
         print(f"  {float(last['env_steps']):,.0f} decisions in {float(last['episodes']):,.0f} episodes")
@@ -36,8 +38,9 @@ def print_summary(run_dir: Path, iteration: int, wall_s: float, *, stopped: bool
     videos = sorted((run_dir / "videos").glob("*.mp4"))
     if videos:
         print(f"  newest video    {videos[-1]}")
-    if stopped:
-        print(f"continue with: python -m mineonline.train checkpoint={run_dir / 'checkpoints' / 'last.ckpt'}")
+    if stopped or limit:
+        more = f" {limit}=<more>" if limit else ""
+        print(f"continue with: python -m mineonline.train checkpoint={run_dir / 'checkpoints' / 'last.ckpt'}{more}")
 
 
 def draw_curve(rows: list[dict[str, str]], file: Path) -> None:

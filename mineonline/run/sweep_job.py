@@ -47,7 +47,7 @@ def train_in_job(overrides: Sequence[str]) -> None:
     code = subprocess.run(
         [sys.executable, "-m", "mineonline.train", *overrides, f"run_dir={run_dir}", *resume], check=False
     ).returncode
-    if (run_dir / DONE_FILE).exists():
+    if (run_dir / DONE_FILE).exists() or code == 0:  # complete, or ended by a limit of its own
         return
     shown = _scontrol("--oneliner", "show", "job", job)
     preempted = re.search(r"PreemptTime=\d", shown) is not None

@@ -13,6 +13,7 @@ import lightning
 import msgspec
 import torch
 
+from mineonline.callbacks.stopping import limit_reached
 from mineonline.envs.build import check_ready, env_spec
 from mineonline.envs.minestudio import requirements
 from mineonline.learning.module import PPO
@@ -85,7 +86,7 @@ def train(
         trainer.fit(learner, datamodule=datamodule, ckpt_path=config.checkpoint, weights_only=True)
     if run_dir is not None and rank == 0:
         with explained(run_dir):
-            _conclude(run_dir, learner, stop, wall_s=time.monotonic() - started)
+            _conclude(run_dir, trainer, learner, stop, wall_s=time.monotonic() - started)
 
 
 def _check_resume(config: Config, learner: PPO) -> int:
@@ -106,12 +107,13 @@ def _settle_in(config: Config, rank: int) -> None:
     lightning.seed_everything(config.seed + rank, verbose=False)
 
 
-def _conclude(run_dir: Path, learner: PPO, stop: StopRequest, *, wall_s: float) -> None:
+def _conclude(run_dir: Path, trainer: lightning.Trainer, learner: PPO, stop: StopRequest, *, wall_s: float) -> None:
     """For rank 0 only: SystemExit in another rank would look like a failure to Lightning."""
     # a signal that comes while the last video is being recorded stops only that: the run is complete
     stopped = stop.received if learner.iteration < learner.iterations else None
-    if stopped is None:
+    limit = limit_reached(trainer, learner) if stopped is None else None
+    if stopped is None and limit is None:
         (run_dir / DONE_FILE).touch()
-    print_summary(run_dir, learner.iteration, wall_s, stopped=stopped is not None)
+    print_summary(run_dir, learner.iteration, wall_s, stopped=stopped is not None, limit=limit)
     if stopped is not None:
         raise SystemExit(128 + stopped)

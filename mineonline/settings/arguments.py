@@ -7,25 +7,18 @@ import msgspec
 COLLECT_USAGE = """usage: python -m mineonline.collect run=<run folder>
        python -m mineonline.collect run=tcp://<host>:<port> keys=<keys.json of the run folder>
            adds a collector to a run
-       python -m mineonline.collect checkpoint=<file> record=<new folder> fragments=<number> [seed=...] [device=...]
+       python -m mineonline.collect checkpoint=<file> record=<new folder> fragments=<number>
            plays with a checkpoint's policy, and writes the fragments to disk"""
 RELAY_USAGE = """usage: python -m mineonline.relay run=<run folder>
-           passes weights and fragments on for all collectors of this node, so that weights come to the node once;
-           collectors of the run use it by themselves, now and later"""
+           passes weights and fragments on for all collectors of this node, so that weights come to
+           the node once; collectors of the run use it by themselves, now and later"""
 EVALUATE_USAGE = """usage: python -m mineonline.evaluate checkpoint=<file, run folder or latest> [key=value ...]
-           plays complete episodes and prints their scores
-       episodes=10       how many
-       video=<file>.mp4  film the first one
-       json=<file>       write the scores to this file
-       seed=<number>     play other episodes, with other actions
-       best=true         always take the most probable action
-       device=cuda       where the policy runs
-       run_dir=<folder>  the run that checkpoint=latest means
-       config=<file>     settings to use instead of the run's config.yaml"""
+           plays complete episodes and prints their scores"""
 EXPORT_USAGE = """usage: python -m mineonline.export checkpoint=<file> model=<new .model> weights=<new .weights>
            writes a policy=vpt as the two files that MineStudio's load_vpt_policy reads"""
 REPLAY_USAGE = """usage: python -m mineonline.replay file=<run folder>/bad_batch-<rank>.pt
-           shows where the numbers went wrong in a run that ended because its gradients were not finite"""
+           shows where the numbers went wrong in a run that ended because its gradients were not
+           finite"""
 
 
 class CollectArguments(msgspec.Struct, frozen=True):

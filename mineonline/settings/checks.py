@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -11,11 +11,9 @@ import msgspec
 from mineonline.envs.settings import (
     DTYPES,
     IDLE_S,
-    CrafterEnvConfig,
     GymEnvConfig,
     MineStudioEnvConfig,
     OwnEnvConfig,
-    SyntheticEnvConfig,
 )
 from mineonline.envs.tasks import Task
 from mineonline.errors import ConfigError
@@ -31,6 +29,22 @@ from mineonline.settings.config import (
 _PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed")
 _STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
 """The same losses, bit for bit. The last is for policies some of whose parameters get no gradient."""
+
+_NOT_OF_LIGHTNING = {
+    "max_epochs": "an online run has no epochs over a data set. Give iterations=<number>; optimizer.epochs are the "
+    "passes over the experience of each iteration.",
+    "min_epochs": "an online run has no epochs over a data set. Give iterations=<number>.",
+    "accumulate_grad_batches": "minibatches are split by optimizer.accumulate. Set that.",
+    "gradient_clip_val": "gradients are clipped by optimizer.max_grad_norm. Set that.",
+    "gradient_clip_algorithm": "gradients are clipped by their norm, optimizer.max_grad_norm.",
+    "limit_train_batches": "a run is as long as iterations=<number> says.",
+    "overfit_batches": "an online run has no data set. Give iterations=<number>.",
+    "fast_dev_run": "for a short run give iterations=1.",
+    "enable_checkpointing": "checkpointing.every says how often the run is saved.",
+    "callbacks": "give them as 'callbacks=[{_target_: my_package.MyCallback}]', without trainer.",
+    "logger": "give logger=[csv,tensorboard] or the like, without trainer.",
+}
+"""Arguments of Lightning's Trainer that would not do what they say -> what to do instead."""
 
 
 def check_config(config: Config) -> None:
@@ -53,50 +67,57 @@ def check_config(config: Config) -> None:
     _check_nodes(config)
 
 
-_AT_LEAST_1 = (
-    "iterations", "collector.workers", "collector.envs_per_worker", "collector.torch_threads", "collector.max_failures",
-    "fragment.length", "buffer.fragments_per_iteration", "buffer.max_reuse", "optimizer.epochs",
-    "optimizer.minibatches", "optimizer.accumulate", "offline.fragments", "optimizer.max_bad_steps",
-    "checkpointing.every", "auxiliary.epochs",
+_RANGES: tuple[tuple[str, Callable[[float], bool], tuple[str, ...]], ...] = (
+    ("at least 1", lambda number: number >= 1, (
+        "iterations", "collector.workers", "collector.envs_per_worker", "collector.torch_threads",
+        "collector.max_failures", "fragment.length", "buffer.fragments_per_iteration", "buffer.max_reuse",
+        "optimizer.epochs", "optimizer.minibatches", "optimizer.accumulate", "offline.fragments",
+        "optimizer.max_bad_steps", "checkpointing.every", "auxiliary.epochs", "env.time_limit_steps",
+        "env.episode_decisions", "env.host_starts", "env.max_failures",
+    )),
+    ("0 or more", lambda number: number >= 0, (
+        "collector.count", "collector.batch_min", "seed", "objective.value_warmup", "objective.value_clip",
+        "objective.policy_coef", "objective.value_coef", "optimizer.context_length", "reference.kl_coef",
+        "reference.kl_decay", "reference.refresh_every", "offline.coef", "torch_threads", "buffer.capacity",
+        "buffer.max_staleness", "objective.entropy_coef", "optimizer.learning_rate", "optimizer.eps",
+        "optimizer.weight_decay", "checkpointing.keep_every", "video.every", "auxiliary.every", "auxiliary.kl_coef",
+        "reference.kl_target", "optimizer.warmup", "optimizer.target_kl", "objective.reward_clip", "env.step_ms",
+        "env.jitter", "env.restart_interval_s", "env.max_fast_resets", "policy.checkpointing",
+    )),
+    ("more than 0 seconds", lambda number: number > 0, (
+        "objective.horizon_s", "buffer.silence_s", "collector.batch_timeout_s", "collector.start_timeout_s",
+        "network.ranks_timeout_s", "env.start_timeout_s", "env.step_timeout_s",
+    )),
+    ("between 0 and 1", lambda number: 0 <= number <= 1, ("objective.discount", "objective.trace")),
+    ("more than 0", lambda number: number > 0, (
+        "objective.clip", "objective.weight_max", "objective.log_ratio_max", "objective.reward_scale",
+        "optimizer.max_grad_norm", "policy.temperature",
+    )),
+    ("0 or more, and less than 1", lambda number: 0 <= number < 1, ("objective.value_decay",)),
+    ("0 to 65535", lambda number: 0 <= number <= 65535, ("network.port",)),
 )  # fmt: skip
-_AT_LEAST_0 = (
-    "collector.count", "seed", "objective.value_warmup", "objective.value_clip", "objective.policy_coef",
-    "objective.value_coef", "optimizer.context_length", "reference.kl_coef", "reference.kl_decay",
-    "reference.refresh_every", "offline.coef", "torch_threads", "buffer.capacity", "buffer.max_staleness",
-    "objective.entropy_coef", "optimizer.learning_rate", "optimizer.eps", "optimizer.weight_decay",
-    "checkpointing.keep_every", "video.every", "auxiliary.every", "auxiliary.kl_coef", "reference.kl_target",
-    "optimizer.warmup", "optimizer.target_kl", "objective.reward_clip",
-)  # fmt: skip
-_SECONDS = ("objective.horizon_s", "buffer.silence_s", "collector.batch_timeout_s", "collector.start_timeout_s",
-            "network.ranks_timeout_s")  # fmt: skip
-_0_TO_1 = ("objective.discount", "objective.trace")
-_POSITIVE = ("objective.clip", "objective.weight_max", "objective.log_ratio_max", "objective.reward_scale",
-             "optimizer.max_grad_norm")  # fmt: skip
+"""(in words, as a function, the keys). Of `env` and `policy`, where the one that is chosen has the key."""
+
+
+def range_of(key: str) -> str:
+    """The numbers that a key takes, in words; empty if there is no limit."""
+    return next((words for words, _, keys in _RANGES if key in keys), "")
 
 
 def _check_numbers(config: Config) -> None:
-    crafter = ("env.time_limit_steps",) if isinstance(config.env, CrafterEnvConfig) else ()
-    gym = ("env.max_failures",) if isinstance(config.env, GymEnvConfig) else ()
-    synthetic = isinstance(config.env, SyntheticEnvConfig)
-    for key in (*crafter, *gym, *(["env.episode_decisions"] if synthetic else []), *_AT_LEAST_1):
-        _require(key, (number := _number(config, key)) >= 1, number, "must be at least 1")
-    vpt = ("policy.checkpointing",) if isinstance(config.policy, VptPolicyConfig) else ()
-    for key in (*(["env.step_ms", "env.jitter"] if synthetic else []), *vpt, *_AT_LEAST_0):
-        _require(key, (number := _number(config, key)) >= 0, number, "must be 0 or more")
-    for key in _SECONDS:
-        _require(key, (number := _number(config, key)) > 0, number, "must be more than 0 seconds")
-    for key in _0_TO_1:
-        _require(key, 0 <= (number := _number(config, key)) <= 1, number, "must be between 0 and 1")
-    for key in _POSITIVE:
-        _require(key, (number := _number(config, key)) > 0, number, "must be more than 0")
+    for words, holds, keys in _RANGES:
+        for key in keys:
+            number = _number(config, key)
+            if number is not None:
+                _require(key, holds(number), number, f"must be {words}")
     for pattern, rate in config.optimizer.learning_rates.items():
         _require(f"optimizer.learning_rates.{pattern}", rate >= 0, rate, "must be 0 or more")
-    decay = config.objective.value_decay
-    _require("objective.value_decay", 0 <= decay < 1, decay, "must be 0 or more, and less than 1")
 
 
-def _number(config: Config, key: str) -> float:
-    return operator.attrgetter(key)(config)  # type: ignore[no-any-return]
+def _number(config: Config, key: str) -> float | None:
+    """The value of `key`; None if this environment or policy has no such key, or it is not set."""
+    section, _, name = key.rpartition(".")
+    return getattr(getattr(config, section) if section else config, name, None)
 
 
 def _require(key: str, holds: bool, number: float, what: str) -> None:
@@ -157,7 +178,6 @@ def _check_gym(config: Config) -> None:
     env = config.env
     if not isinstance(env, GymEnvConfig):
         return
-    _require("env.step_timeout_s", env.step_timeout_s > 0, env.step_timeout_s, "must be more than 0 seconds")
     if 3 * env.step_timeout_s >= config.collector.batch_timeout_s:
         raise ConfigError(
             f"collector.batch_timeout_s={config.collector.batch_timeout_s:g}: a collector whose environments hang one "
@@ -170,12 +190,6 @@ def _check_minestudio(config: Config) -> None:
     env = config.env
     if not isinstance(env, MineStudioEnvConfig):
         return
-    for key in ("env.host_starts", "env.max_failures"):
-        _require(key, (number := _number(config, key)) >= 1, number, "must be at least 1")
-    for key in ("env.restart_interval_s", "env.max_fast_resets"):
-        _require(key, (number := _number(config, key)) >= 0, number, "must be 0 or more")
-    for key in ("env.start_timeout_s", "env.step_timeout_s"):
-        _require(key, (number := _number(config, key)) > 0, number, "must be more than 0 seconds")
     for name, found in env.observations.items():
         key = f"env.observations.{name}"
         if name == "image":
@@ -202,8 +216,6 @@ def _check_minestudio(config: Config) -> None:
 def _check_vpt(policy: VptPolicyConfig, init_from: str | None) -> None:
     if policy.size is None and policy.model is None and not policy.kwargs:
         raise ConfigError("policy.size=null: give policy.size=1x, or policy.model=<file>.")
-    if policy.temperature is not None and not policy.temperature > 0:
-        raise ConfigError(f"policy.temperature={policy.temperature:g}: must be more than 0.")
     if policy.weights is not None and init_from is not None:
         raise ConfigError(
             "policy.weights and init_from both say which weights the policy starts with. Give policy.weights=null, or "
@@ -245,8 +257,14 @@ def _check_trainer(settings: Mapping[str, Any]) -> None:
             f"holds the whole policy, so it can be neither sharded nor forked. There are: {', '.join(_STRATEGIES)}. "
             "If a GPU's memory is short, give optimizer.accumulate=<more>: the same gradient in smaller parts."
         )
-    if settings.get("gradient_clip_val") is not None:
-        raise ConfigError("trainer.gradient_clip_val: gradients are clipped by optimizer.max_grad_norm. Set that.")
+    for name, instead in _NOT_OF_LIGHTNING.items():
+        if settings.get(name) not in (None, False):
+            raise ConfigError(f"trainer.{name}={settings[name]}: {instead}")
+    limit = settings.get("max_time")
+    if isinstance(limit, int | float) or (isinstance(limit, str) and not re.fullmatch(r"\d+(:\d\d){3}", limit)):
+        raise ConfigError(
+            f"trainer.max_time={limit}: must be days:hours:minutes:seconds, for example 00:01:30:00 for 90 minutes."
+        )
 
 
 def _check_nodes(config: Config) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -15,13 +17,18 @@ import msgspec
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mineonline.envs.tasks import Task
 from mineonline.errors import ConfigError, MineonlineError
+from mineonline.settings.help import describe_arguments
+from mineonline.settings.meanings import values_of, with_article, words_for
 from mineonline.settings.parsing import why_unreadable
+from mineonline.settings.suggestions import suggest_choice, suggest_key
 
 CONF_DIR = Path(__file__).resolve().parent.parent / "conf"
 """A link to the `conf/` next to the package, so that a wheel contains it too."""
@@ -29,39 +36,52 @@ CONF_DIR = Path(__file__).resolve().parent.parent / "conf"
 _OPEN = ("trainer.", "optimizer.learning_rates=")
 """Any argument of lightning.Trainer, and any pattern of parameters' names."""
 
+_MOST_JOBS = 20
+"""Jobs of a sweep that are checked before the first one starts."""
+
 _LAUNCHES_HERE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 Words = TypeVar("Words", bound=msgspec.Struct)
 
 
+def show_help_if_asked(words: Sequence[str], usage: str, *kinds: type[msgspec.Struct]) -> None:
+    """Print `usage` and the keys of `kinds`, and leave, if `words` ask for help."""
+    if {"--help", "-h"} & {*words}:
+        print("\n\n".join([usage, *map(describe_arguments, kinds)]))
+        raise SystemExit(0)
+
+
 def parse_words(words: Sequence[str], kind: type[Words], usage: str) -> Words:
-    """A command line of key=value words as a struct. `usage` is what `--help` prints.
+    """A command line of key=value words as a struct. `usage` opens what `--help` prints.
 
     ConfigError says which word cannot be used, and what to type instead.
     """
-    if "--help" in words or "-h" in words:
-        print(usage)
-        raise SystemExit(0)
+    show_help_if_asked(words, usage, kind)
     known = [field.encode_name for field in msgspec.structs.fields(kind)]
     values: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")
+        if key.startswith("-") and key.lstrip("-") in known:
+            raise ConfigError(f"{word}: write it without dashes: {key.lstrip('-')}={value or '<value>'}.")
         if not equals:
-            raise ConfigError(f"{word}: arguments are key=value.\n{usage}")
+            only = f" Did you mean {known[0]}={word}?" if Path(word).exists() else ""
+            raise ConfigError(f"{word}: arguments are key=value.{only} There are: {', '.join(known)}.")
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
-            hint = f" Did you mean {close[0]}?" if close else f"\n{usage}"
+            hint = f" Did you mean {close[0]}?" if close else f" There are: {', '.join(known)}."
             raise ConfigError(f"{key}: there is no such key.{hint}")
         values[key] = value
     for field in msgspec.structs.fields(kind):
         if field.required and not values.get(field.encode_name):
-            raise ConfigError(f"{field.encode_name}: a value is missing.\n{usage}")
+            name = field.encode_name
+            raise ConfigError(f"{name}: a value is missing. Give {name}=<value>; --help shows all arguments.")
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
-        text, _, path = str(error).partition(" - at ")
+        path = str(error).partition(" - at ")[2]
         key = path.strip("`$.")
-        raise ConfigError(f"{key}={values[key]}: {text[0].lower()}{text[1:]}.") from None
+        hint = next(field.type for field in msgspec.structs.fields(kind) if field.encode_name == key)
+        raise ConfigError(f"{key}={values[key]}: must be {with_article(words_for(hint))}.") from None
 
 
 def with_config_dirs(words: Sequence[str]) -> list[str]:
@@ -84,8 +104,8 @@ def with_config_dirs(words: Sequence[str]) -> list[str]:
 
 
 def overrides_in(words: Sequence[str]) -> list[str]:
-    """The key=value words of a command line that may hold Hydra's flags too."""
-    return [word for word in words if "=" in word and not word.startswith("-")]
+    """The words of a command line that are no flags of Hydra's, nor their values: key=value, and ~key."""
+    return [word for word in words if ("=" in word and not word.startswith("-")) or word.startswith("~")]
 
 
 def with_overrides(words: Sequence[str], overrides: Sequence[str]) -> list[str]:
@@ -116,18 +136,15 @@ def run_hydra(words: Sequence[str], run: Callable[[dict[str, Any], list[str]], N
             run(settings_of(composed), [*folders, *used.task])
 
     sys.argv[1:] = open_settings(words)
-    if {"-m", "--multirun"} & {*words}:
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # or it would print a traceback of a job's error
-    try:
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # or it would print errors itself, and a traceback of a job's error
+    with _explained():
         hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(start)()
-    except HydraException as error:
-        raise ConfigError(_explain(error)) from None
 
 
-def settings_of(composed: DictConfig) -> dict[str, Any]:
+def settings_of(composed: DictConfig, *, complete: bool = True) -> dict[str, Any]:
     """The composed configuration as plain dicts and lists. ConfigError names a missing value."""
     try:
-        settings = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        settings = OmegaConf.to_container(composed, resolve=True, throw_on_missing=complete)
     except OmegaConfBaseException as error:
         key = str(error.full_key)
         raise ConfigError(f"{key}: a value is missing. Give {key}=<value>.") from None
@@ -140,17 +157,63 @@ def open_settings(overrides: Sequence[str]) -> list[str]:
     return [f"++{override}" if override.startswith(_OPEN) else override for override in overrides]
 
 
-def compose_settings(overrides: Sequence[str]) -> dict[str, Any]:
-    """Compose `conf/` with overrides, as Hydra does. ConfigError says what to type instead."""
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+def compose_settings(overrides: Sequence[str], *, complete: bool = True) -> dict[str, Any]:
+    """Compose `conf/` with overrides, as Hydra does. ConfigError says what to type instead.
+
+    If it need not be `complete`, a missing value is `???`.
+    """
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"), _explained():
         try:
-            return settings_of(compose("config", open_settings(overrides)))
-        except HydraException as error:
-            raise ConfigError(_explain(error)) from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            mark = getattr(error, "problem_mark", None)
-            file = mark.name if mark else getattr(error, "filename", None) or "a file of settings"
-            raise ConfigError(f"{file}: cannot be read ({why_unreadable(error)}).") from None
+            return settings_of(compose("config", open_settings(overrides)), complete=complete)
+        except HydraException:  # one of its classes is an OSError, too
+            raise
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{_file_in(error)}: cannot be read ({why_unreadable(error)}).") from None
+
+
+def compose_jobs(words: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The settings of the job that `words` ask for; of a sweep, so many that each value is in one of them.
+
+    `words` may hold Hydra's flags. ConfigError says what to type instead.
+    """
+    overrides = overrides_in(words)
+    if not {"-m", "--multirun"} & {*words}:
+        yield compose_settings(overrides)
+        return
+    with _explained():
+        parsed = OverridesParser.create().parse_overrides(open_settings(overrides))
+    swept = [_sweep_values(each) for each in parsed]
+    for index in range(min(_MOST_JOBS, max(map(len, swept), default=1))):
+        yield compose_settings([values[index % len(values)] for values in swept if values])
+
+
+def _sweep_values(override: Override) -> list[str]:
+    """The overrides that one of a sweep stands for; none for those that only Hydra can tell."""
+    if not override.is_sweep_override():
+        return [str(override.input_line)]
+    if override.is_discrete_sweep() and override.value_type is not ValueType.GLOB_CHOICE_SWEEP:
+        name = str(override.input_line).partition("=")[0]
+        return [f"{name}={value}" for value in override.sweep_string_iterator()]
+    return []
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turns what Hydra and the readers of its files raise into a ConfigError that says what to type instead."""
+    try:
+        yield
+    except HydraException as error:
+        raise ConfigError(_explain(error)) from None
+    except OmegaConfBaseException as error:
+        key = f"{error.full_key}: " if error.full_key else ""
+        raise ConfigError(f"{key}{str(error).splitlines()[0]}.") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{_file_in(error)}: cannot be read ({why_unreadable(error)}).") from None
+
+
+def _file_in(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return str(mark.name if mark else getattr(error, "filename", None) or "a file of settings")
 
 
 def merge_overrides(earlier: Sequence[str], later: Sequence[str]) -> list[str]:
@@ -180,29 +243,55 @@ def _key(override: str) -> str:
 
 def _explain(error: HydraException) -> str:
     text = str(error)
-    path = getattr(error.__cause__, "full_key", None)
-    if text.startswith("Could not override") and path:
-        if path in [f"task.{field}" for field in Task.__struct_fields__]:
-            return f"{path} is not set by this task. Write +{path}=... to add it."
-        if ".kwargs." in path or ".observations." in path:
-            return f"{path} is not set yet. Write +{path}=... to add it."
-        known = _all_keys(OmegaConf.to_container(OmegaConf.load(CONF_DIR / "config.yaml"), resolve=False))
-        known += [group.name for group in CONF_DIR.iterdir() if group.is_dir()]
-        close = difflib.get_close_matches(str(path), known, n=1)
-        hint = f"Did you mean {close[0]}?" if close else "`python -m mineonline.train --help` shows all keys."
-        return f"{path}: there is no such key. {hint}"
-    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
-        group, _, choice = error.missing_cfg_file.rpartition("/")
-        close = difflib.get_close_matches(choice, list(error.options), n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
-        return f"{group}={choice}: there is no such {group}.{hint} There are: {', '.join(error.options)}."
+    first = text.splitlines()[0].rstrip(".") if text else type(error).__name__
+    unknown = re.match(r"Could not override '([^']+)'", text)
+    if unknown:
+        return _explain_unknown(unknown.group(1))
+    there = re.match(r"Could not append to config\. An item is already at '([^']+)'", text)
+    if there:
+        return f"+{there.group(1)}: it is there already. Write {there.group(1)}=... without the plus sign."
+    group = re.search(r"looks like a config group override, but config group '(.+?)' does not exist", text)
+    if group:
+        key = group.group(1).lstrip("+~").replace("/", ".")
+        return f"{group.group(1)}: there is no such group of choices. {suggest_key(key)}"
+    if isinstance(error, MissingConfigException) and error.options is not None and error.missing_cfg_file:
+        return _explain_choice(error.missing_cfg_file, error.options)
+    sweep = re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'", text)
+    if sweep:
+        key, _, values = sweep.group(1).lstrip("+~").partition("=")
+        listed = "" if "(" in values else f"write {key}=[{values}] for a list, or "
+        return f"{key}={values}: {listed}add -m for a run with each of these values."
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: {text.splitlines()[0]}. Write key=value, and quote what the shell would change."
-    return text.splitlines()[0]
+        return f"{error.override}: {first}. Write key=value, and quote what the shell would change."
+    merging = re.match(r"Error merging override (.+)", text)
+    if merging:
+        cause = str(error.__cause__).splitlines()[0] if error.__cause__ else first
+        if cause == "list index out of range":
+            return f"{merging.group(1)}: the list has no such element; the first is 0."
+        key = merging.group(1).partition("=")[0].lstrip("+~")
+        return f"{merging.group(1)}: {cause}.{f' It takes {values}.' if (values := values_of(key)) else ''}"
+    return f"{first}."
 
 
-def _all_keys(node: Any, prefix: str = "") -> list[str]:
-    if not isinstance(node, dict):
-        return [prefix]
-    below = [key for name, value in node.items() for key in _all_keys(value, f"{prefix}.{name}".strip("."))]
-    return [*below, prefix] if prefix else below
+def _explain_unknown(key: str) -> str:
+    if key in [f"task.{field}" for field in Task.__struct_fields__]:
+        return f"{key} is not set by this task. Write +{key}=... to add it."
+    if ".kwargs." in key or ".observations." in key:
+        return f"{key} is not set yet. Write +{key}=... to add it."
+    return f"{key}: there is no such key. {suggest_key(key)}"
+
+
+_PLUGINS = {
+    "submitit_slurm": "mineonline[cluster]", "submitit_local": "mineonline[cluster]", "joblib": "hydra-joblib-launcher",
+    "optuna": "hydra-optuna-sweeper",
+}  # fmt: skip
+"""Choice of hydra/launcher or hydra/sweeper -> what brings it."""
+
+
+def _explain_choice(file: str, options: Sequence[str]) -> str:
+    group, _, choice = file.rpartition("/")
+    known = sorted(option for option in options if option != "__init__")
+    if group.startswith("hydra/") and choice in _PLUGINS:
+        return f"{group}={choice}: not installed. Type  pip install '{_PLUGINS[choice]}'."
+    hint = f" {suggestion}" if (suggestion := suggest_choice(group, choice, known)) else ""
+    return f"{group}={choice}: there is no such {group}.{hint} There are: {', '.join(known)}."

@@ -317,6 +317,7 @@ class WandbConfig(Section, frozen=True):
     """Weights & Biases, used when `logger` names `wandb`."""
 
     project: str
+    """Project that the run belongs to."""
     entity: str | None
     """Team or user. None: the account's default."""
     name: str | None
@@ -332,6 +333,8 @@ class Config(Section, frozen=True):
     iterations: int
     """PPO iterations after which training ends; each learns from `buffer.fragments_per_iteration` fragments."""
     seed: int
+    """Decides the first weights, the environments' episodes and the sampled actions. In lockstep it determines the
+    whole run."""
     run_dir: str | None
     """Folder for everything that the run writes. None: a new one, or that of `checkpoint`."""
     checkpoint: str | None
@@ -367,7 +370,10 @@ class Config(Section, frozen=True):
     """Lightning callbacks of your own, each `{_target_: my_package.MyCallback, ...}`; they run after the built-in
     ones."""
     trainer: dict[str, Any]
-    """Keyword arguments of `lightning.Trainer`."""
+    """Keyword arguments of `lightning.Trainer`. `max_time` (days:hours:minutes:seconds of training, over all sessions)
+    and `max_steps` (optimiser steps, of which an iteration has `optimizer.epochs` x `optimizer.minibatches`) end a run
+    after the iteration in which they are reached: it is saved and can be continued. There are no epochs, see
+    `iterations`."""
 
 
 def trainer_threads(config: Config) -> int:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-import typing
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import yaml
@@ -15,6 +14,8 @@ from mineonline.envs.tasks import TICK_S, Task, parse_task
 from mineonline.errors import ConfigError
 from mineonline.settings.checks import check_config
 from mineonline.settings.config import Config
+from mineonline.settings.meanings import as_typed, first_key, section_meanings, value_at, values_of, with_article
+from mineonline.settings.suggestions import suggest_key
 
 
 def parse_config(data: Mapping[str, Any]) -> Config:
@@ -64,68 +65,43 @@ def why_unreadable(error: OSError | UnicodeDecodeError | yaml.YAMLError) -> str:
 
 
 def _explain(message: str, values: Mapping[str, Any]) -> str:
-    """Rewrite msgspec's message so that it names the key as typed on the command line."""
+    """Rewrite msgspec's message so that it names the key as typed on the command line, and what may stand there."""
     text, _, path = message.partition(" - at ")
     key = path.strip("`").removeprefix("$").removeprefix(".") or ""
-    section, unnamed, within = key.partition("[...]")
-    if unnamed:  # msgspec does not say which entry of a mapping it is
-        where = f"{within.removeprefix('.')}: " if within else ""
-        return f"{section}={_value_at(values, section)!r}: {where}{text[0].lower()}{text[1:]}."
     unknown = re.search(r"unknown field `(.+?)`", text)
     if unknown:
-        name = unknown.group(1)
-        full = f"{key}.{name}" if key else name
-        return f"{full}: there is no such key.{_suggest(name, _field_names(key))}"
+        full = f"{key}.{unknown.group(1)}".removeprefix(".")
+        return f"{full}: there is no such key. {suggest_key(full)}"
     missing = re.search(r"missing required field `(.+?)`", text)
     if missing:
-        return f"{key + '.' if key else ''}{missing.group(1)}: a value is missing."
+        return f"{key}.{missing.group(1)}".removeprefix(".") + ": a value is missing."
     kind = re.search(r"Invalid value '(.+?)'", text)
     if kind and key.endswith("kind"):
         return f"{key}={kind.group(1)}: there is no such {key.split('.')[0]}."
+    # msgspec does not say which entry of a mapping or of a list it is
+    key, _, within = re.sub(r"\[\d*\]", "[...]", key).partition("[...]")
+    found, allowed = as_typed(value_at(values, key)), values_of(key)
+    where = f"{within.removeprefix('.')}: " if within else ""
     word = re.search(r"Invalid enum value '(.+?)'", text)
-    if word:
-        plain_key = key.partition("[")[0]
-        return f"{plain_key}={word.group(1)}: there is no such choice.{_suggest(word.group(1), _choices(key))}"
-    return f"{key}={_value_at(values, key)!r}: {text[0].lower()}{text[1:]}." if key else f"{text}."
-
-
-def _value_at(values: Mapping[str, Any], key: str) -> Any:
-    found: Any = values
-    for part in key.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else found
-    return found
+    if word and not within:
+        choices = allowed.removeprefix("list of ").replace(" or ", ", ").split(", ")
+        return f"{key}={word.group(1)}: there is no such choice.{_suggest(word.group(1), choices)}"
+    if key == "callbacks":
+        return (
+            f"callbacks={found}: each is a class with its arguments. "
+            "Give 'callbacks=[{_target_: my_package.MyCallback}]', in quotes."
+        )
+    if key == "learner":
+        return f"learner={found}: must name a class. Give learner._target_=my_package.MyPPO."
+    if key in section_meanings() or key in ("env", "policy"):
+        return f"{key}={found}: {key} is a section. Give one of its keys, such as {first_key(key)}=..."
+    if within or not allowed:
+        return f"{key}={found}: {where}{text[0].lower()}{text[1:]}." if key else f"{text}."
+    brackets = ", in brackets" if allowed.startswith("[") else ""
+    return f"{key}={found}: must be {with_article(allowed)}{brackets}."
 
 
 def _suggest(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
     return f"{hint} There are: {', '.join(known)}."
-
-
-def _field_names(section: str) -> list[str]:
-    """Names of the settings directly under `section` ("" is the top), over all variants of that section."""
-    return list(dict.fromkeys(field.encode_name for field in _fields(section)))
-
-
-def _fields(section: str) -> list[msgspec.structs.FieldInfo]:
-    if not section:
-        return list(msgspec.structs.fields(Config))
-    hint = next((field.type for field in _fields("") if field.name == section.split(".")[0]), None)
-    variants = [hint, *typing.get_args(hint)]
-    return [
-        field
-        for variant in variants
-        if isinstance(variant, type) and issubclass(variant, msgspec.Struct)
-        for field in msgspec.structs.fields(variant)
-    ]
-
-
-def _choices(key: str) -> list[str]:
-    """The words that `key` accepts, if its values are words."""
-    section, _, name = re.sub(r"\[.*", "", key).rpartition(".")
-    hints = [field.type for field in _fields(section) if field.name == name]
-    return [str(choice) for hint in hints for each in [hint, *typing.get_args(hint)] for choice in _words(each)]
-
-
-def _words(hint: Any) -> tuple[Any, ...]:
-    return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -11,6 +12,16 @@ from mineonline.errors import ConfigError
 from mineonline.imports import arguments_of, import_target, make, target_of
 
 Base = TypeVar("Base")
+
+
+def check_targets(settings: Mapping[str, Any]) -> None:
+    """ConfigError if a class of the user's is in a package that is not there. Imports nothing yet: it may take long."""
+    named = [("learner", settings["learner"]), *(("callbacks", each) for each in settings["callbacks"])]
+    for key, setting in named:
+        if isinstance(setting, Mapping):
+            target = target_of(key, setting)
+            if importlib.util.find_spec(target.partition(".")[0]) is None:
+                import_target(key, target)
 
 
 def user_class(key: str, setting: Mapping[str, Any], base: type[Base]) -> Callable[..., Base]:

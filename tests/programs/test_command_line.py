@@ -4,6 +4,9 @@ import socket
 import subprocess
 import sys
 
+import pytest
+
+from mineonline.__main__ import COMMANDS
 from tests.helpers.programs import LIMIT_S
 from tests.helpers.settings import CARTPOLE
 
@@ -36,8 +39,16 @@ def refused(tmp_path, *arguments):
 def test_help_shows_commands_groups_and_settings():
     result = run("--help")
     assert result.returncode == 0
-    for expected in ("checkpoint=runs/", "trainer.devices=2", "gate_kl, hunt_cow, shoot", "max_staleness: 8"):
+    for expected in ("checkpoint=latest", "trainer.devices=2", "gate_kl, hunt_cow, shoot", "buffer.max_staleness"):
         assert expected in result.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command):
+    result = run("--help", module=f"mineonline.{command}")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert len(result.stdout.splitlines()) > 2
+    assert f"  {command} " in run(module="mineonline").stdout
 
 
 def test_a_misspelt_key_ends_the_program_before_anything_is_written(tmp_path):
@@ -49,7 +60,7 @@ def test_a_sweep_reports_mistakes_as_a_single_run_does(tmp_path):
     assert "error: iteration: there is no such key. Did you mean iterations?" in refused(
         tmp_path, "-m", "iteration=1,2"
     )
-    assert "error: task=hunt_cows: there is no such task. Did you mean hunt_cow?" in refused(
+    assert "error: task=hunt_cows: there is no such task. Did you mean task=hunt_cow?" in refused(
         tmp_path, "-m", "task=hunt_cows"
     )
     assert "error: iterations=0: must be at least 1." in refused(tmp_path, "-m", *CARTPOLE, "iterations=0,1")
@@ -58,7 +69,9 @@ def test_a_sweep_reports_mistakes_as_a_single_run_does(tmp_path):
 def test_devices_that_are_not_there_are_refused(tmp_path):
     assert "trainer.accelerator=cpu" in refused(tmp_path, *CARTPOLE, "trainer.devices=8")
     assert "trainer.accelerator=gpu" in refused(tmp_path, *CARTPOLE, "trainer.accelerator=gpu")
-    assert "lightning.Trainer" in refused(tmp_path, *CARTPOLE, "+trainer.device=2")
+    message = refused(tmp_path, *CARTPOLE, "+trainer.device=2")
+    assert "trainer.device: lightning.Trainer has no such argument. Did you mean trainer.devices?" in message
+    assert "Did you mean trainer.devices" in refused(tmp_path, *CARTPOLE, "trainer.gpus=2")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -124,6 +137,18 @@ def test_a_checkpoint_of_another_policy_is_refused(tmp_path):
     assert run(*CARTPOLE, *TINY_RUN, f"run_dir={run_dir}").returncode == 0
     message = refused(tmp_path, f"checkpoint={run_dir}/checkpoints/last.ckpt", "policy.hidden_sizes=[32]")
     assert "is of another policy: actor." in message
+
+
+def test_a_class_that_cannot_be_imported_is_named_with_the_line_that_fails(tmp_path):
+    (tmp_path / "mine.py").write_text("import absent_package\n")
+    message = refused(tmp_path, *CARTPOLE, "callbacks=[{_target_: mine.Call}]")
+    assert "callbacks._target_=mine.Call: cannot be imported (ModuleNotFoundError: No module named" in message
+    assert f"in {tmp_path}/mine.py, line 1)" in message
+
+
+def test_fewer_than_no_engines_are_refused(tmp_path):
+    result = run("--engines=-1", module="mineonline.doctor", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (1, "error: --engines=-1: must be 0 or more.\n")
 
 
 def test_the_collector_says_how_it_wants_to_be_called(tmp_path):

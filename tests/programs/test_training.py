@@ -112,12 +112,30 @@ def test_every_job_of_a_sweep_can_be_resumed_with_its_own_settings(start, tmp_pa
     assert yaml.safe_load((second / "config.yaml").read_text())["seed"] == 2
 
 
+def test_a_run_ends_at_its_time_limit_and_can_be_continued(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(*QUICK, "iterations=100000", "trainer.max_time=00:00:00:02", f"run_dir={run_dir}")
+    assert run.wait() == 0, run.output
+    done = rows(run_dir)
+    assert f"stopped at the limit trainer.max_time, after {done} iterations" in run.output
+    last = run_dir / "checkpoints" / "last.ckpt"
+    assert f"continue with: python -m mineonline.train checkpoint={last} trainer.max_time=<more>" in run.output
+    assert int(weights(run_dir)["policy.version"]) == done
+    assert not (run_dir / "done").exists()
+    assert leaves_nothing(run_dir)
+    more = start(f"checkpoint={last}", "trainer.max_time=null", f"iterations={done + 2}")
+    assert more.wait() == 0, more.output
+    assert f"finished after {done + 2} iterations" in more.output
+    assert (run_dir / "done").exists()
+
+
 @pytest.mark.slow
 def test_a_run_that_lightning_ends_early_saves_its_last_iteration_and_goes_on(start, tmp_path):
     run_dir = tmp_path / "run"
     steps = 2 * 4 * 3  # epochs, minibatches, iterations
     run = start(*QUICK, f"trainer.max_steps={steps}", f"run_dir={run_dir}")
     assert run.wait() == 0, run.output
+    assert "stopped at the limit trainer.max_steps, after 3 iterations" in run.output
     assert int(weights(run_dir)["policy.version"]) == 3
     more = start(f"checkpoint={run_dir}/checkpoints/last.ckpt", "trainer.max_steps=-1", "iterations=5")
     assert more.wait() == 0, more.output

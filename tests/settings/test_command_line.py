@@ -69,10 +69,10 @@ def test_logger_takes_one_name_or_several():
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["colector.count=2"], "colector: there is no such key. Did you mean collector?"),
+        (["colector.count=2"], "colector.count: there is no such key. Did you mean collector.count?"),
         (["collector.worker=2"], "collector.worker: there is no such key. Did you mean collector.workers?"),
-        (["+collector.worker=2"], "collector.worker: there is no such key. Did you mean workers?"),
-        (["collector.workers=two"], "collector.workers='two'"),
+        (["+collector.worker=2"], "collector.worker: there is no such key. Did you mean collector.workers?"),
+        (["collector.workers=two"], "collector.workers=two: must be a whole number"),
         (["collector.workers=0"], "collector.workers=0: must be at least 1."),
         (["objective.discount=1.5"], "objective.discount=1.5: must be between 0 and 1."),
         (["objective.horizon_s=0.1"], "objective.horizon_s=0.1: must be at least the 0.2 s between two decisions."),
@@ -176,10 +176,11 @@ class Given(msgspec.Struct):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
+        (["--file=a"], "--file=a: write it without dashes: file=a."),
         (["file=a", "cuont=2"], "cuont: there is no such key. Did you mean count?"),
-        (["file=a", "count=two"], "count=two: expected `int`, got `str`."),
-        (["count=2"], "file: a value is missing.\nusage: give a file"),
-        (["a.txt"], "a.txt: arguments are key=value.\nusage: give a file"),
+        (["file=a", "count=two"], "count=two: must be a whole number."),
+        (["count=2"], "file: a value is missing. Give file=<value>; --help shows all arguments."),
+        (["a.txt"], "a.txt: arguments are key=value. There are: file, count."),
     ],
 )
 def test_words_that_cannot_be_used_are_named(words, expected):

@@ -25,6 +25,7 @@ from mineonline.envs.world.art import load_art
 from mineonline.envs.world.commands import refuse_unknown
 from mineonline.envs.world.draw import draw, draw_one
 from mineonline.envs.world.info import Bounds, Info, info_of
+from mineonline.envs.world.jit import progress
 from mineonline.envs.world.session import idle, say, start_mission
 from mineonline.envs.world.state import COUNTERS, new_world
 from mineonline.envs.world.tick import Rules, Scores, advance
@@ -198,8 +199,8 @@ def _new_scores(num_worlds: int, rules: Rules) -> Scores:
     )
 
 
-def warm_up() -> None:
-    """Compile all kernels, or load them from the cache: call it once before workers start.
+def warm_up(say: Callable[[str], None] = lambda text: None) -> None:
+    """Compile all kernels, or load them from the cache: call it once before workers start. `say` hears how far it is.
 
     Safe in several processes at once; each then compiles for itself, and the cache keeps the last result.
     """
@@ -212,7 +213,8 @@ def warm_up() -> None:
         mobs=(Mobs("cow", 1),),
     )
     env = WorldEnv(task, num_envs=1, image_size=(16, 16), seed=0)
-    # twice: the second episode starts differently from the first
-    env.reset(np.ones(1, np.bool_))
-    env.reset(np.ones(1, np.bool_))
-    env.step({"buttons": np.zeros(1, np.int64), "camera": np.zeros(1, np.int64)}, np.ones(1, np.bool_))
+    with progress(say):
+        # twice: the second episode starts differently from the first
+        env.reset(np.ones(1, np.bool_))
+        env.reset(np.ones(1, np.bool_))
+        env.step({"buttons": np.zeros(1, np.int64), "camera": np.zeros(1, np.int64)}, np.ones(1, np.bool_))

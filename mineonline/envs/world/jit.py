@@ -1,7 +1,8 @@
 """Compiles the world's kernels once per machine, with numba's cache in a folder that belongs to exactly these sources.
 
-numba's cache checks only the file of the compiled function, so a kernel would keep calling the old version of a kernel
-in another file. Here the folder's name contains a hash of all the sources, so any change gives a new folder.
+numba's own cache belongs to the path of a file, and checks only that file: a kernel would keep calling the old version
+of a kernel in another file, and each checkout would compile anew. Here the folder's name is a hash of all the sources:
+any change gives a new folder, and checkouts with the same sources share one.
 """
 
 from __future__ import annotations
@@ -12,16 +13,19 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
-import numba.core.config
+import numba.core.caching
+import numba.core.event
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
 _STALE_AFTER_S = 7 * 24 * 3600
+_SAY_EVERY_S = 2.0
 
 
 def _source_hash() -> str:
@@ -71,14 +75,68 @@ def inlined(function: Function) -> Function:
 def _compiled(function: Function, *, inline: bool) -> Function:
     # numba's annotations do not know the option _nrt
     njit: Any = numba.njit
-    settings: Any = numba.core.config
-    before = settings.CACHE_DIR
-    # numba reads this setting of the whole process while a function is decorated: restore it
-    settings.CACHE_DIR = _FOLDER
-    try:
-        # inlined code goes without numba's runtime (nrt), which would count array references, atomically, per pixel;
-        # numpy's error model: a division by zero gives infinity and needs no branch
-        compiled = njit(nogil=True, cache=True, error_model="numpy", forceinline=inline, _nrt=not inline)(function)
-    finally:
-        settings.CACHE_DIR = before
+    # inlined code goes without numba's runtime (nrt), which would count array references, atomically, per pixel;
+    # numpy's error model: a division by zero gives infinity and needs no branch
+    compiled = njit(nogil=True, error_model="numpy", forceinline=inline, _nrt=not inline)(function)
+    cache: Any = _Cache
+    compiled._cache = cache(function)  # what cache=True sets, but by path
+    _kernels.append(compiled)
     return cast(Function, compiled)
+
+
+_kernels: list[Any] = []
+
+
+class _Locator(numba.core.caching._CacheLocator):
+    """Where a kernel is cached, whatever the path of its file is."""
+
+    def __init__(self, function: Callable[..., object], file: str) -> None:
+        self._py_file = file  # numba names it in warnings
+        self._line = function.__code__.co_firstlineno
+
+    def get_cache_path(self) -> str:
+        return _FOLDER
+
+    def get_source_stamp(self) -> str:
+        """The folder belongs to its sources: what is in it is fresh."""
+        return Path(_FOLDER).name
+
+    def get_disambiguator(self) -> str:
+        return str(self._line)
+
+    @classmethod
+    def from_function(cls, function: Callable[..., object], file: str) -> _Locator:
+        return cls(function, file)
+
+
+class _CacheFormat(numba.core.caching.CompileResultCacheImpl):
+    _locator_classes: list[type[object]] = [_Locator]  # noqa: RUF012 as in its base
+
+
+class _Cache(numba.core.caching.FunctionCache):
+    _impl_class = _CacheFormat
+
+
+@contextmanager
+def progress(say: Callable[[str], None]) -> Iterator[None]:
+    """While this lasts, `say` how far the compilation is, every 2 s at most; nothing if all comes from the cache."""
+    with numba.core.event.install_listener("numba:compile", _Progress(say)):
+        yield
+
+
+class _Progress(numba.core.event.Listener):
+    """Counts the kernels that are ready. A kernel compiles those that it calls first."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._said_at = -_SAY_EVERY_S
+
+    def on_start(self, event: Any) -> None:
+        now = time.monotonic()
+        if event.data["dispatcher"] in _kernels and now >= self._said_at + _SAY_EVERY_S:
+            self._said_at = now
+            ready = sum(1 for kernel in _kernels if kernel.overloads)
+            self._say(f"compiling the world: {ready} of {len(_kernels)} functions, once for this version of mineonline")
+
+    def on_end(self, event: Any) -> None:
+        """The next start says it."""
