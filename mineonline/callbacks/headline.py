@@ -15,7 +15,8 @@ _HARDLY_WAITS = 0.1
 def why_it_waits(collectors: Sequence[Collector], add_collector: str, *, learning: bool, silent_s: float) -> str | None:
     """Why the learner, which waits, gets nothing, if that can be seen; None if it only waits for enough fragments.
 
-    `add_collector`: the command. `learning`: whether there was a batch in this session. `silent_s`: how long no fragment has come.
+    `add_collector`: the command. `learning`: whether there was a batch in this session. `silent_s`: how long no
+    fragment has come.
     """
     here = [collector for collector in collectors if collector.state != "left"]
     if not here:
