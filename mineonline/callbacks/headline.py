@@ -12,19 +12,15 @@ _HARDLY_WAITS = 0.1
 """Fraction of its time that the learner may wait and still be the bottleneck."""
 
 
-def no_collector(add_collector: str) -> str:
-    """What to type when nobody plays. `add_collector`: the command."""
-    return f"No collector is connected: start one with  {add_collector}"
-
-
 def why_it_waits(collectors: Sequence[Collector], add_collector: str, *, learning: bool, silent_s: float) -> str | None:
     """Why the learner, which waits, gets nothing, if that can be seen; None if it only waits for enough fragments.
 
-    `learning`: whether there was a batch in this session. `silent_s`: how long no fragment has come.
+    `add_collector`: the command. `learning`: whether there was a batch in this session. `silent_s`: how long no
+    fragment has come.
     """
     here = [collector for collector in collectors if collector.state != "left"]
     if not here:
-        return no_collector(add_collector)
+        return f"No collector is connected: start one with  {add_collector}"
     if learning and any(collector.state in ("playing", "waiting") for collector in here):
         return None
     first = next((collector for collector in here if collector.detail), here[0])

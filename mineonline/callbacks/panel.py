@@ -13,7 +13,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.panel import Panel
 from rich.text import Text
 
-from mineonline.status import Collector, Status
+from mineonline.status import Collector, Score, Status
 
 _SCORES = 2
 """To show: the return, and the statistic that the task is about."""
@@ -128,7 +128,7 @@ def _parts(status: Status, page: _Page) -> Iterator[tuple[int, list[Text]]]:
     left = f", {duration(status.ends_at - time.time())} left" if status.ends_at else ""
     bar = page.bar(done, f"{100 * done:.0f} %{left}", "green")
     yield _ITERATION, page.row("iteration", f"{status.iteration}/{status.iterations}", bar)
-    for score in status.scores[:_SCORES]:
+    for score in _scores(status):
         yield _SCORE, page.row(score.name, f"{score.value:.2f}", page.curve(score.history))
     if status.success_rate is not None:
         yield _SCORE, page.row("success", f"{100 * status.success_rate:.0f} %", page.bar(status.success_rate, ""))
@@ -148,6 +148,10 @@ def _parts(status: Status, page: _Page) -> Iterator[tuple[int, list[Text]]]:
         age = duration(time.time() - status.newest_video_at)
         name = os.path.relpath(status.newest_video, status.run_dir)
         yield _VIDEO, page.wrapped(f"newest video  {name}, {age} ago", most=1)
+
+
+def _scores(status: Status) -> Sequence[Score]:
+    return [score for score in status.scores if score.name != "length"][:_SCORES]
 
 
 def _by_trouble(collectors: Sequence[Collector]) -> list[Collector]:
@@ -238,7 +242,7 @@ def short_path(path: str, width: int) -> str:
 def line(status: Status) -> str:
     """The same in one line, for logs."""
     left = f", {duration(status.ends_at - time.time())} left" if status.ends_at else ""
-    scores = [f"{score.name} {score.value:.2f}" for score in status.scores[:_SCORES]]
+    scores = [f"{score.name} {score.value:.2f}" for score in _scores(status)]
     if status.success_rate is not None:
         scores.append(f"success {100 * status.success_rate:.0f} %")
     numbers = [

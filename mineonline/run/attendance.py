@@ -80,7 +80,8 @@ class Roster:
         why, news = one_line((member.lost if member is not None else "") or why), one_line(news)
         heard = self._buffer.heard.get(member.collector_id) if member is not None else None
         if member is None or heard is None:
-            return Collector(name, "restarting" if why else "starting", "; ".join(filter(None, (why, news))))
+            does = news or ("its process starts" if member is None else "")
+            return Collector(name, "restarting" if why else "starting", "; ".join(filter(None, (why, does))))
         state: CollectorState = "playing"
         if time.time() - heard.last_at > max(_SILENT_AFTER_S, 3 * heard.rollout_s):
             state = "silent" if self._buffer.learner_waits else "waiting"
