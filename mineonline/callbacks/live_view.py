@@ -85,7 +85,6 @@ class LiveView(IterationCallback):
         self._histories: dict[str, _History] = {}
         self._screen = PanelScreen() if is_terminal() else LinesScreen()
         self._drawing = threading.Lock()
-        self._closed = threading.Event()
         self._thread = ServiceThread(self._serve, "live-view")
         self._stack = ExitStack()
         self._terminal: Terminal | None = None
@@ -102,8 +101,7 @@ class LiveView(IterationCallback):
     ) -> None:
         if not self._ended:
             self._phase = "stopped" if self._stop.received is not None else "failed"
-        self._closed.set()
-        self._thread.join(5.0)
+        self._thread.end(5.0)
         self._draw(lambda: self._screen.end(None))
         self._stack.close()
 
@@ -147,7 +145,7 @@ class LiveView(IterationCallback):
 
     def _serve(self) -> None:
         draw_at = 0.0
-        while not self._closed.wait(_LOOK_EVERY_S):
+        while not self._thread.stopping.wait(_LOOK_EVERY_S):
             if self._terminal is not None:
                 self._draw(self._terminal.show)
             if time.monotonic() >= draw_at or self._screen.resized():
