@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from mineonline.processes.stopping import StopRequest
@@ -13,17 +14,36 @@ if __name__ == "__main__":
 
 from mineonline.processes.launchers import rank_zero_speaks_first
 from mineonline.processes.lifetimes import show_run_dir
-from mineonline.run.folder import choose_run_dir
+from mineonline.run.folder import METRICS_FILE, choose_run_dir, explained
 from mineonline.run.resume import blames_saved_words, check_same_kind, with_saved_settings
 from mineonline.run.sweep_job import is_sweep_job, train_in_job
-from mineonline.settings.command_line import compose_settings, report_errors, run_hydra, with_config_dirs
+from mineonline.settings.command_line import (
+    compose_settings,
+    overrides_in,
+    report_errors,
+    run_hydra,
+    with_config_dirs,
+)
 from mineonline.settings.parsing import parse_config
+from mineonline.settings.sweeps import (
+    Outcome,
+    forget_empty,
+    in_sweep,
+    is_sweep,
+    print_results,
+    sweep_folder,
+    with_sweep_folder,
+)
 
 
 def main() -> None:
     """Check the command line, then hand over to Hydra."""
+    run_dir = None
     with rank_zero_speaks_first():
         words = with_saved_settings(with_config_dirs(sys.argv[1:]))
+        if is_sweep(words):
+            _sweep(words)
+            return
         if not any(word.startswith("-") for word in words):  # other flags are Hydra's
             with blames_saved_words(sys.argv[1:], words):
                 settings = compose_settings(words)
@@ -32,18 +52,36 @@ def main() -> None:
             run_dir = choose_run_dir(settings)
             if run_dir is not None:
                 show_run_dir(run_dir, "mineonline.train", words)
-    run_hydra(words, _train)
+    try:
+        run_hydra(words, _train)
+    finally:
+        if run_dir is not None:
+            forget_empty(run_dir)
 
 
-def _train(settings: dict[str, Any], overrides: list[str]) -> None:
-    if is_sweep_job():
-        train_in_job(overrides)
-        return
+def _sweep(words: list[str]) -> None:
+    with explained(Path("runs").absolute()):
+        words = with_sweep_folder(words, overrides_in(words))
+    folder = sweep_folder(words)
+    try:
+        run_hydra(words, _train)
+    finally:
+        print_results(folder)
+        forget_empty(folder)
+
+
+def _train(settings: dict[str, Any], overrides: list[str]) -> Outcome | None:
     with rank_zero_speaks_first():
-        _train_here(settings, overrides)
+        run_dir = train_in_job(overrides) if is_sweep_job() else _train_here(settings, overrides)
+    if run_dir is None or not in_sweep():
+        return None
+    from mineonline.run.metrics import mean_of_last
+
+    sweep = parse_config(settings).sweep
+    return Outcome(run_dir, mean_of_last(run_dir / METRICS_FILE, sweep.metric, sweep.last))
 
 
-def _train_here(settings: dict[str, Any], overrides: list[str]) -> None:
+def _train_here(settings: dict[str, Any], overrides: list[str]) -> Path | None:
     # these imports take seconds: report a misspelt key first
     import lightning
 
@@ -53,7 +91,7 @@ def _train_here(settings: dict[str, Any], overrides: list[str]) -> None:
 
     learner_class = user_class("learner", settings["learner"], PPO)
     callbacks = user_objects("callbacks", settings["callbacks"], lightning.Callback)
-    train(settings, _stop, overrides=overrides, learner_class=learner_class, callbacks=callbacks)
+    return train(settings, _stop, overrides=overrides, learner_class=learner_class, callbacks=callbacks)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import operator
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from mineonline import metrics_table
 from mineonline.envs.settings import (
     DTYPES,
     IDLE_S,
@@ -51,13 +53,14 @@ def check_config(config: Config) -> None:
     _check_lockstep(config)
     _check_trainer(config.trainer)
     _check_nodes(config)
+    _check_sweep(config)
 
 
 _AT_LEAST_1 = (
     "iterations", "collector.workers", "collector.envs_per_worker", "collector.torch_threads", "collector.max_failures",
     "fragment.length", "buffer.fragments_per_iteration", "buffer.max_reuse", "optimizer.epochs",
     "optimizer.minibatches", "optimizer.accumulate", "offline.fragments", "optimizer.max_bad_steps",
-    "checkpointing.every", "auxiliary.epochs",
+    "checkpointing.every", "auxiliary.epochs", "sweep.last",
 )  # fmt: skip
 _AT_LEAST_0 = (
     "collector.count", "seed", "objective.value_warmup", "objective.value_clip", "objective.policy_coef",
@@ -254,6 +257,17 @@ def _check_nodes(config: Config) -> None:
         raise ConfigError(
             f"trainer.num_nodes={nodes}: unix sockets do not reach other nodes. Give network.host=auto, and "
             "as run_dir a folder that all nodes share."
+        )
+
+
+def _check_sweep(config: Config) -> None:
+    name = config.sweep.metric
+    own = config.callbacks or config.learner.get("_target_") != "mineonline.PPO"  # they may log what they want
+    if metrics_table.find(name) is None and not own:
+        close = difflib.get_close_matches(name, [metric.name for metric in metrics_table.METRICS], n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise ConfigError(
+            f"sweep.metric={name}: there is no such metric.{hint} `python -m mineonline.metrics` shows all."
         )
 
 

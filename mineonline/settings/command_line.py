@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,14 +21,13 @@ from omegaconf.errors import OmegaConfBaseException
 from mineonline.envs.tasks import Task
 from mineonline.errors import ConfigError, MineonlineError
 from mineonline.settings.parsing import why_unreadable
+from mineonline.settings.sweeps import SEARCH, Outcome, in_sweep, job_folder, run_job
 
 CONF_DIR = Path(__file__).resolve().parent.parent / "conf"
 """A link to the `conf/` next to the package, so that a wheel contains it too."""
 
 _OPEN = ("trainer.", "optimizer.learning_rates=")
 """Any argument of lightning.Trainer, and any pattern of parameters' names."""
-
-_LAUNCHES_HERE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 Words = TypeVar("Words", bound=msgspec.Struct)
 
@@ -101,23 +99,31 @@ def _quoted(text: str) -> str:
     return f"'{escaped}'"
 
 
-def run_hydra(words: Sequence[str], run: Callable[[dict[str, Any], list[str]], None]) -> None:
+def run_hydra(words: Sequence[str], run: Callable[[dict[str, Any], list[str]], Outcome | None]) -> None:
     """Compose `conf/` with `words`, which may hold Hydra's flags, and call `run` for each job that they ask for.
 
-    `run` is given the job's settings, and the overrides that lead to them, without flags.
+    `run` is given the job's settings, and the overrides that lead to them, without flags. A sweeper is told its value.
     """
 
-    def start(composed: DictConfig) -> None:
+    def start(composed: DictConfig) -> float | None:
         used = HydraConfig.get().overrides
         folders = [override for override in used.hydra if override.startswith("hydra.searchpath=")]
-        if HydraConfig.get().launcher["_target_"] == _LAUNCHES_HERE:
-            report_errors(lambda: run(settings_of(composed), [*folders, *used.task]))
-        else:  # the launcher brings an error to the process that has submitted the job
-            run(settings_of(composed), [*folders, *used.task])
+        overrides = [*folders, *(word for word in used.task if not word.startswith(SEARCH))]
+
+        def run_with(more: dict[str, Any]) -> Outcome | None:
+            settings = settings_of(composed)
+            given = {key: value for key, value in settings.items() if value is not None}
+            return run({**settings, **more, **given}, overrides)
+
+        if not in_sweep():
+            report_errors(lambda: run_with({}))
+            return None
+        folder = job_folder()
+        # Lightning starts other ranks with these words, and they must not start a sweep
+        sys.argv[1:] = open_settings([f"run_dir={folder}", *overrides])
+        return run_job(lambda: run_with({"run_dir": str(folder)}))  # errors are the sweeper's
 
     sys.argv[1:] = open_settings(words)
-    if {"-m", "--multirun"} & {*words}:
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # or it would print a traceback of a job's error
     try:
         hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(start)()
     except HydraException as error:
@@ -159,7 +165,7 @@ def merge_overrides(earlier: Sequence[str], later: Sequence[str]) -> list[str]:
     return [override for override in earlier if _key(override) not in keys] + [*later]
 
 
-def report_errors(main: Callable[[], None]) -> None:
+def report_errors(main: Callable[[], object]) -> None:
     """Run `main`. A MineonlineError ends the process with exit code 1, and only its text is printed."""
     try:
         main()
@@ -193,6 +199,12 @@ def _explain(error: HydraException) -> str:
         return f"{path}: there is no such key. {hint}"
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
+        if group in ("hydra/sweeper", "hydra/launcher"):
+            extra = "cluster" if "submitit" in choice else "sweeps"
+            return (
+                f"{group}={choice}: it is not installed. pip install 'mineonline[{extra}]' brings optuna, joblib "
+                "and submitit."
+            )
         close = difflib.get_close_matches(choice, list(error.options), n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
         return f"{group}={choice}: there is no such {group}.{hint} There are: {', '.join(error.options)}."
