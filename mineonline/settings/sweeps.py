@@ -22,12 +22,14 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 
 from mineonline.atomic import new_folder, written_whole
+from mineonline.errors import JobError
 
 JOB_FILE = "job.yaml"
 SEARCH = "hparams_search="
 _FOLDER = "hydra.sweep.dir="
 _FLAGS = ("-m", "--multirun")
 _JOBS_VARIABLE = "MINEONLINE_SWEEP_JOBS"
+_LISTS_JOBS = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 _NOT_RESULTS = ("multirun.yaml",)
 
 
@@ -105,6 +107,8 @@ def run_job(run: Callable[[], Outcome | None]) -> float:
     if outcome is None:
         return math.nan
     _note(folder, {**said, "run_dir": str(outcome.run_dir), "value": outcome.value})
+    if math.isnan(outcome.value) and hydra.sweeper["_target_"] != _LISTS_JOBS:
+        raise JobError(f"{outcome.run_dir}: sweep.metric never was a number.")  # which a search takes for a crash
     return outcome.value
 
 
