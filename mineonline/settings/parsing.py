@@ -124,8 +124,10 @@ def _choices(key: str) -> list[str]:
     """The words that `key` accepts, if its values are words."""
     section, _, name = re.sub(r"\[.*", "", key).rpartition(".")
     hints = [field.type for field in _fields(section) if field.name == name]
-    return [str(choice) for hint in hints for each in [hint, *typing.get_args(hint)] for choice in _words(each)]
+    return [word for hint in hints for word in _words(hint)]
 
 
-def _words(hint: Any) -> tuple[Any, ...]:
-    return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+def _words(hint: Any) -> list[str]:
+    """Those of the Literals in a type, however deep."""
+    within = typing.get_args(hint)
+    return [*map(str, within)] if typing.get_origin(hint) is Literal else [w for each in within for w in _words(each)]
