@@ -38,7 +38,7 @@ from mineonline.settings.sweeps import (
 
 def main() -> None:
     """Check the command line, then hand over to Hydra."""
-    run_dir = None
+    made = None
     with rank_zero_speaks_first():
         words = with_saved_settings(with_config_dirs(sys.argv[1:]))
         if is_sweep(words):
@@ -51,12 +51,13 @@ def main() -> None:
                 parse_config(settings)
             run_dir = choose_run_dir(settings)
             if run_dir is not None:
+                made = run_dir if settings["run_dir"] is settings["checkpoint"] is None else None
                 show_run_dir(run_dir, "mineonline.train", words)
     try:
         run_hydra(words, _train)
     finally:
-        if run_dir is not None:
-            forget_empty(run_dir)
+        if made is not None:
+            forget_empty(made)
 
 
 def _sweep(words: list[str]) -> None:

@@ -55,7 +55,7 @@ def build_loggers(config: Config, run_dir: Path, resume_at: int, tolerance: Tole
             _start(logger, config, continues=name in earlier)
         loggers[name] = logger
         tolerance.tolerate(logger)
-    _remember(run_dir, {name: logger.version for name, logger in loggers.items()})
+    _remember(run_dir, earlier | {name: logger.version for name, logger in loggers.items()})
     return [file, *loggers.values()]
 
 

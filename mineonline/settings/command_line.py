@@ -120,7 +120,7 @@ def run_hydra(words: Sequence[str], run: Callable[[dict[str, Any], list[str]], O
             return None
         folder = job_folder()
         # Lightning starts other ranks with these words, and they must not start a sweep
-        sys.argv[1:] = open_settings([f"run_dir={folder}", *overrides])
+        sys.argv[1:] = open_settings([f"run_dir={_quoted(str(folder))}", *overrides])
         return run_job(lambda: run_with({"run_dir": str(folder)}))  # errors are the sweeper's
 
     sys.argv[1:] = open_settings(words)

@@ -58,7 +58,7 @@ def with_sweep_folder(words: Sequence[str], overrides: Sequence[str]) -> list[st
         os.environ[_JOBS_VARIABLE] = str(count)
     if any(word.startswith(_FOLDER) for word in words):
         return [*flags, *words]
-    folder = new_folder(Path("runs", "sweeps", time.strftime("%Y-%m-%d_%H-%M-%S")).absolute())
+    folder = new_folder(Path("runs", "sweeps", time.strftime("%Y-%m-%d_%H-%M-%S")))
     before = words.index(overrides[0]) if overrides else len(words)
     return [*flags, *words[:before], f"{_FOLDER}{folder}", *words[before:]]
 
@@ -117,7 +117,7 @@ def print_results(folder: Path) -> None:
     jobs = [yaml.safe_load(file.read_text()) for file in folder.glob(f"*/{JOB_FILE}")]
     if not jobs:
         return
-    print(f"\n{len(jobs)} jobs in {folder}")
+    print(f"\n{len(jobs)} jobs in {folder.absolute()}")
     for job in sorted(jobs, key=lambda job: int(job["number"])):
         result = f"{job['value']:12.6g}" if "value" in job else f"{'failed':>12}"
         print(f"{job['number'] + 1:4} {result}  {' '.join(job['overrides'])}")
