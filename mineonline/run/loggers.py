@@ -103,9 +103,10 @@ def _wandb(config: Config, run_dir: Path) -> WandbLogger:
     settings = config.wandb
     # without credentials, wandb would prompt at a terminal; Lightning's own `offline` does not prevent that
     online = "WANDB_MODE" in os.environ or wandb.login(prompt=False, verify=False)
-    return WandbLogger(
+    # begun here, because Lightning would pass arguments that wandb warns about
+    run = wandb.init(
         name=settings.name or run_dir.name,
-        save_dir=run_dir,
+        dir=run_dir,
         id=wandb_id(run_dir),
         resume="allow",
         project=settings.project,
@@ -115,6 +116,7 @@ def _wandb(config: Config, run_dir: Path) -> WandbLogger:
         notes=settings.notes,
         mode=None if online else "offline",
     )
+    return WandbLogger(experiment=run, save_dir=run_dir, project=settings.project)
 
 
 def _users_own(setting: Mapping[str, Any], version: Any) -> Logger:
@@ -162,6 +164,7 @@ def _start(logger: Logger, config: Config, *, continues: bool) -> None:
     params = hyperparameters(config)
     if isinstance(logger, WandbLogger):
         run = logger.experiment
+        run.define_metric("trainer/global_step")
         run.define_metric("env_steps")
         run.define_metric("*", step_metric="env_steps", step_sync=True)
         logger.log_hyperparams(params)

@@ -13,6 +13,7 @@ class Notes(Logger):
     """Appends to `<folder>/<run id>.jsonl`. `fails_at`: a step that it does not take."""
 
     name = "notes"
+    version = ""
 
     def __init__(self, folder: str, run_id: str | None = None, fails_at: int = -1) -> None:
         super().__init__()
