@@ -20,8 +20,6 @@ log = logging.getLogger(__name__)
 
 _ROWS = ("log_metrics", "log_video")
 _CALLS = (*_ROWS, "log_hyperparams", "log_graph", "after_save_checkpoint", "save", "finalize")
-_REST_S = 30.0
-_REST_FACTOR = 10.0
 
 
 @dataclass
@@ -34,12 +32,13 @@ class _Tolerated:
 class TolerateLoggers(IterationCallback):
     """What a logger raises (a full disk, no network) is reported once, and counted in the metric `logger_failures`.
 
-    A logger that has failed is then left alone for `rest_s`, or longer if the call that failed took long: one that
-    waits for a dead server costs a tenth of a run's time at most. What it is not given meanwhile is counted too.
+    A logger that has failed is then left alone for `rest_s`, or `rest_factor` times as long as the call that failed
+    took: one that waits for a dead server costs a tenth of a run's time at most. What it is not given meanwhile is counted too.
     """
 
-    def __init__(self, rest_s: float = _REST_S) -> None:
+    def __init__(self, *, rest_s: float = 30.0, rest_factor: float = 10.0) -> None:
         self._rest_s = rest_s
+        self._rest_factor = rest_factor
         self._tolerated: list[_Tolerated] = []
 
     @property
@@ -77,7 +76,7 @@ class TolerateLoggers(IterationCallback):
                 return call(*args, **kwargs)
             except Exception as error:  # noqa: BLE001 whatever a logger raises
                 now = time.monotonic()
-                state.rests_until = now + max(self._rest_s, _REST_FACTOR * (now - began))
+                state.rests_until = now + max(self._rest_s, self._rest_factor * (now - began))
                 state.failures += 1
                 if state.failures == 1:
                     log.warning(

@@ -58,7 +58,11 @@ def log(logger, first, last):
 
 
 def test_a_logger_that_fails_is_reported_once_and_counted_and_the_run_goes_on(tmp_path, caplog):
-    tolerance, logger, file = TolerateLoggers(rest_s=0), Fails(2, 3), MetricsFile(tmp_path / "metrics.csv", resume_at=0)
+    tolerance, logger, file = (
+        TolerateLoggers(rest_s=0, rest_factor=0),
+        Fails(2, 3),
+        MetricsFile(tmp_path / "metrics.csv", resume_at=0),
+    )
     tolerance.tolerate(logger)
     assert isinstance(logger, Fails)
     assert learn(tmp_path, 5, callbacks=[tolerance], logger=[file, logger], log_every_n_steps=1).iteration == 5
@@ -79,7 +83,7 @@ def test_a_logger_that_failed_is_left_alone_for_a_while(caplog):
 
 
 def test_a_full_disk_costs_tensorboard_the_rows_of_that_time_and_nothing_else(tmp_path, limit, capfd, caplog):
-    tolerance, logger = TolerateLoggers(rest_s=0), RunTensorBoard(tmp_path, resume_at=0, env_steps=0)
+    tolerance, logger = TolerateLoggers(rest_s=0, rest_factor=0), RunTensorBoard(tmp_path, resume_at=0, env_steps=0)
     tolerance.tolerate(logger)
     log(logger, 1, 3)
     limit(1)
