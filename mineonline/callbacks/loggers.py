@@ -33,7 +33,8 @@ class TolerateLoggers(IterationCallback):
     """What a logger raises (a full disk, no network) is reported once, and counted in the metric `logger_failures`.
 
     A logger that has failed is then left alone for `rest_s`, or `rest_factor` times as long as the call that failed
-    took: one that waits for a dead server costs a tenth of a run's time at most. What it is not given meanwhile is counted too.
+    took: one that waits for a dead server costs a tenth of a run's time at most. What it is not
+    given meanwhile is counted too.
     """
 
     def __init__(self, *, rest_s: float = 30.0, rest_factor: float = 10.0) -> None:
