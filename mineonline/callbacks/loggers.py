@@ -19,7 +19,8 @@ from mineonline.learning.module import PPO
 log = logging.getLogger(__name__)
 
 _ROWS = ("log_metrics", "log_video")
-_CALLS = (*_ROWS, "log_hyperparams", "log_graph", "after_save_checkpoint", "save", "finalize")
+_LAST = ("finalize", "close_run")
+_CALLS = (*_ROWS, "log_hyperparams", "log_graph", "after_save_checkpoint", "save", *_LAST)
 
 
 @dataclass
@@ -70,7 +71,7 @@ class TolerateLoggers(IterationCallback):
         @functools.wraps(call)
         def tolerant(*args: Any, **kwargs: Any) -> Any:
             began = time.monotonic()
-            if began < state.rests_until and name != "finalize":
+            if began < state.rests_until and name not in _LAST:
                 state.failures += name in _ROWS
                 return None
             try:

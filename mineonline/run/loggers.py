@@ -47,8 +47,9 @@ def build_loggers(config: Config, run_dir: Path, resume_at: int, tolerance: Tole
     for number, setting in enumerate(config.logger):
         if setting == "csv":
             continue
-        name = f"{number} {setting['_target_']}" if isinstance(setting, Mapping) else setting
-        with _starting(name):
+        kind = setting["_target_"] if isinstance(setting, Mapping) else setting
+        name = f"{number} {kind}" if isinstance(setting, Mapping) else kind
+        with _starting(kind):
             logger = _build(config, run_dir, setting, file, resume_at, earlier.get(name))
             if not isinstance(logger, RunTensorBoard) and name in earlier:
                 _skip(logger, file.logged)
@@ -65,7 +66,7 @@ def close_loggers(
     """As an exit of an ExitStack. W&B would otherwise give the next run of this process to the same run."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            logger.experiment.finish(exit_code=0 if kind is None else 1)
+            vars(logger)["close_run"](exit_code=0 if kind is None else 1)
 
 
 def hyperparameters(config: Config) -> dict[str, Any]:
@@ -164,6 +165,7 @@ def _start(logger: Logger, config: Config, *, continues: bool) -> None:
     params = hyperparameters(config)
     if isinstance(logger, WandbLogger):
         run = logger.experiment
+        vars(logger).update(close_run=run.finish)
         run.define_metric("trainer/global_step")
         run.define_metric("env_steps")
         run.define_metric("*", step_metric="env_steps", step_sync=True)
