@@ -3,6 +3,7 @@
 import resource
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from mineonline.run.metrics import MetricsFile, read_metrics
 from mineonline.run.tensorboard import RunTensorBoard
 from mineonline.video.file import VideoFile
 from tests.helpers.learning_set import learn
+from tests.helpers.programs import wait_until
 from tests.helpers.run_files import events
 from tests.helpers.settings import QUICK, config_of
 
@@ -112,6 +114,8 @@ def test_tensorboard_shows_each_iteration_of_a_resumed_run_once_by_iterations_an
     before = RunTensorBoard(tmp_path, resume_at=0, env_steps=0)
     log(before, 1, 5)
     before.finalize("failed")
+    began = int(time.time())
+    wait_until(lambda: int(time.time()) > began)  # TensorBoard orders files by the second in which they began
     after = RunTensorBoard(tmp_path, resume_at=3, env_steps=300)
     log(after, 4, 6)
     after.finalize("success")
