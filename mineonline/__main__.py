@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "score and film a checkpoint",
     "replay": "look at fragments that broke learning",
     "export": "write a VPT policy as MineStudio's files",
+    "metrics": "show every number that a run logs",
     "doctor": "show what this machine can run, and what to type for the rest",
 }
 _USAGE = "\n".join(

@@ -15,7 +15,7 @@ if __name__ == "__main__":
 
 from mineonline.processes.launchers import is_rank_zero, rank_zero_speaks_first
 from mineonline.processes.lifetimes import is_shown, show_run_dir
-from mineonline.run.folder import check_run_dir, choose_run_dir
+from mineonline.run.folder import METRICS_FILE, check_run_dir, choose_run_dir, explained
 from mineonline.run.resume import blames_saved_words, check_same_kind, with_saved_settings
 from mineonline.run.sweep_job import is_sweep_job, train_in_job
 from mineonline.settings.command_line import (
@@ -28,6 +28,15 @@ from mineonline.settings.command_line import (
 )
 from mineonline.settings.help import train_help
 from mineonline.settings.parsing import parse_config
+from mineonline.settings.sweeps import (
+    Outcome,
+    forget_empty,
+    in_sweep,
+    is_sweep,
+    print_results,
+    sweep_folder,
+    with_sweep_folder,
+)
 from mineonline.settings.targets import check_targets
 from mineonline.settings.words import asks_hydra, check_words, groups, help_topics
 
@@ -35,22 +44,33 @@ from mineonline.settings.words import asks_hydra, check_words, groups, help_topi
 def main() -> None:
     """Check the command line, then hand over to Hydra."""
     typed = sys.argv[1:]
+    made = None
     with rank_zero_speaks_first():
         if {"--help", "-h"} & {*typed}:
             asked = with_config_dirs(typed)
-            settings = compose_settings(overrides_in(asked), complete=False)
-            print(train_help(settings, groups(), help_topics(asked)))
+            shown = compose_settings(overrides_in(asked), complete=False)
+            print(train_help(shown, groups(), help_topics(asked)))
             return
-        words, run_dir = check(typed)
-        if run_dir is not None:
-            if is_rank_zero() and not is_shown():
-                print(f"run folder: {run_dir}", file=sys.stderr, flush=True)
-            show_run_dir(run_dir, "mineonline.train", words)
-    run_hydra(words, _train)
+        words, settings = check(typed)
+        if is_sweep(words):
+            _sweep(words)
+            return
+        if settings is not None:
+            run_dir = choose_run_dir(settings)
+            if run_dir is not None:
+                made = run_dir if settings["run_dir"] is settings["checkpoint"] is None else None
+                if is_rank_zero() and not is_shown():
+                    print(f"run folder: {run_dir}", file=sys.stderr, flush=True)
+                show_run_dir(run_dir, "mineonline.train", words)
+    try:
+        run_hydra(words, _train)
+    finally:
+        if made is not None:
+            forget_empty(made)
 
 
-def check(typed: Sequence[str]) -> tuple[list[str], Path | None]:
-    """The words for Hydra that a command line stands for, and the run folder if they start one run and it is known.
+def check(typed: Sequence[str]) -> tuple[list[str], dict[str, Any] | None]:
+    """The words for Hydra that a command line stands for, and the settings of its run if it starts a single one.
 
     MineonlineError says what cannot work, as far as that can be told without the imports that take seconds.
     """
@@ -65,18 +85,32 @@ def check(typed: Sequence[str]) -> tuple[list[str], Path | None]:
             check_targets(settings)
             check_run_dir(parse_config(settings))
     one_run = not any(word.startswith("-") for word in words)  # other flags are Hydra's
-    return words, choose_run_dir(settings) if one_run else None
+    return words, settings if one_run else None
 
 
-def _train(settings: dict[str, Any], overrides: list[str]) -> None:
-    if is_sweep_job():
-        train_in_job(overrides)
-        return
+def _sweep(words: list[str]) -> None:
+    with explained(Path("runs").absolute()):
+        words = with_sweep_folder(words, overrides_in(words))
+    folder = sweep_folder(words)
+    try:
+        run_hydra(words, _train)
+    finally:
+        print_results(folder)
+        forget_empty(folder)
+
+
+def _train(settings: dict[str, Any], overrides: list[str]) -> Outcome | None:
     with rank_zero_speaks_first():
-        _train_here(settings, overrides)
+        run_dir = train_in_job(overrides) if is_sweep_job() else _train_here(settings, overrides)
+    if run_dir is None or not in_sweep():
+        return None
+    from mineonline.run.metrics import mean_of_last
+
+    sweep = parse_config(settings).sweep
+    return Outcome(run_dir, mean_of_last(run_dir / METRICS_FILE, sweep.metric, sweep.last))
 
 
-def _train_here(settings: dict[str, Any], overrides: list[str]) -> None:
+def _train_here(settings: dict[str, Any], overrides: list[str]) -> Path | None:
     # these imports take seconds: report a misspelt key first
     import lightning
 
@@ -86,7 +120,7 @@ def _train_here(settings: dict[str, Any], overrides: list[str]) -> None:
 
     learner_class = user_class("learner", settings["learner"], PPO)
     callbacks = user_objects("callbacks", settings["callbacks"], lightning.Callback)
-    train(settings, _stop, overrides=overrides, learner_class=learner_class, callbacks=callbacks)
+    return train(settings, _stop, overrides=overrides, learner_class=learner_class, callbacks=callbacks)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tests.helpers.programs import Run
+from tests.helpers.run_files import unknown_metrics
 
 
 def pytest_configure():
@@ -57,3 +58,5 @@ def start(tmp_path):
     yield begin
     for run in runs:
         run.kill()
+    for file in tmp_path.rglob("metrics.csv"):
+        assert not unknown_metrics(file)

@@ -3,9 +3,12 @@
 import ast
 import importlib.util
 import re
+import shlex
 
 import pytest
 
+from mineonline.settings.command_line import compose_settings
+from mineonline.settings.parsing import parse_config
 from tests.helpers.settings import ROOT
 
 CLUSTER = (ROOT / "docs" / "cluster.md").read_text()
@@ -36,6 +39,19 @@ def test_programs_and_files_that_the_cluster_page_names_exist():
         assert "://" in link or (ROOT / "docs" / link).exists(), link
     for script in set(re.findall(r"\bslurm/\w+\.sh|containers/\w+\.?\w*", CLUSTER)):
         assert (ROOT / script).is_file(), script
+
+
+@pytest.mark.parametrize("page", ["loggers", "metrics", "sweeps"])
+def test_links_of_the_pages_about_what_a_run_logs_exist(page):
+    for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / "docs" / f"{page}.md").read_text()):
+        assert (ROOT / "docs" / link).exists(), link
+
+
+def test_commands_of_the_page_about_loggers_can_be_typed():
+    lines = re.findall(r"^python -m mineonline.train (.*)", (ROOT / "docs" / "loggers.md").read_text(), re.MULTILINE)
+    assert len(lines) == 3
+    for line in lines:
+        parse_config(compose_settings(shlex.split(line)))
 
 
 @pytest.mark.parametrize(

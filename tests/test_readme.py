@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from mineonline import collect, evaluate
-from mineonline.settings.arguments import ExportArguments, RelayArguments, ReplayArguments
+from mineonline.settings.arguments import ExportArguments, MetricsArguments, RelayArguments, ReplayArguments
 from mineonline.settings.command_line import compose_settings, parse_words
 from mineonline.settings.parsing import parse_config
 from tests.helpers.settings import ROOT
@@ -22,6 +22,7 @@ COMMANDS = [
 ]
 
 STRUCTS = {
+    "mineonline.metrics": MetricsArguments,
     "mineonline.export": ExportArguments, "mineonline.relay": RelayArguments, "mineonline.replay": ReplayArguments,
 }  # fmt: skip
 

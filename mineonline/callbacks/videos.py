@@ -28,6 +28,8 @@ from mineonline.video.file import partial_file
 
 log = logging.getLogger(__name__)
 
+METRIC = "video/episode"
+"""Under which loggers show videos."""
 LAST_VIDEO_LIMIT_S = 120.0
 _NICER_BY = 10
 
@@ -54,7 +56,7 @@ class RecordVideos(IterationCallback):
     def iteration_ended(self, trainer: lightning.Trainer, learner: PPO, batch: Batch) -> None:
         if not self._every or not trainer.is_global_zero:
             return
-        self._look()
+        self._look(trainer)
         # the last iteration is recorded when training has ended
         if learner.iteration % self._every == 0 and learner.iteration < learner.iterations:
             self._start(learner)
@@ -66,10 +68,10 @@ class RecordVideos(IterationCallback):
         if not self._gives_up(deadline):
             print("recording the last video (at most 2 minutes; Ctrl-C skips it) ...", file=sys.stderr, flush=True)
         try:
-            self._wait(deadline)
+            self._wait(deadline, trainer)
             if self._newest != learner.iteration and not self._gives_up(deadline):
                 self._start(learner)
-                self._wait(deadline)
+                self._wait(deadline, trainer)
         finally:
             self._give_up()
 
@@ -91,13 +93,17 @@ class RecordVideos(IterationCallback):
         except (OSError, RuntimeError) as error:  # no space, no process; torch.save raises RuntimeError for a full disk
             self._report(str(error))
 
-    def _look(self) -> None:
-        """Notice whether the recorder has ended."""
+    def _look(self, trainer: lightning.Trainer) -> None:
+        """Notice whether the recorder has ended; show its video to loggers."""
         code = self._recorder.poll() if self._recorder is not None else None
         if self._recorder is None or code is None:
             return
         if code:
             self._report(f"exit code {code}. The end of {self._recorder.log}:\n{tail(self._recorder.log)}")
+        else:
+            for logger in trainer.loggers:
+                if hasattr(logger, "log_video"):  # with the arguments that Lightning's WandbLogger takes
+                    logger.log_video(METRIC, [str(self._recorder.video)], step=self._newest)
         self._recorder.kill()
         self._recorder = None
 
@@ -109,11 +115,11 @@ class RecordVideos(IterationCallback):
     def _gives_up(self, deadline: float) -> bool:
         return self._stop.received is not None or time.monotonic() > deadline
 
-    def _wait(self, deadline: float) -> None:
+    def _wait(self, deadline: float, trainer: lightning.Trainer) -> None:
         """Wait until the recorder has ended, the deadline has passed, or the run was asked to stop."""
         while self._recorder is not None and not self._gives_up(deadline):
             time.sleep(0.1)
-            self._look()
+            self._look(trainer)
         if self._recorder is not None and self._stop.received is None:
             self._report(f"it took more than {LAST_VIDEO_LIMIT_S:.0f} s after the end of training.")
 
@@ -131,18 +137,18 @@ class _Recorder:
 
     def __init__(self, run_dir: Path, config_file: Path, policy: Policy, iteration: int) -> None:
         self.log = run_dir / "logs" / "videos.log"
-        self._video = run_dir / "videos" / f"{iteration:06d}.mp4"
-        for folder in (self.log.parent, self._video.parent):
+        self.video = run_dir / "videos" / f"{iteration:06d}.mp4"
+        for folder in (self.log.parent, self.video.parent):
             folder.mkdir(exist_ok=True)  # a run folder that is gone is not made again
         # a file without a name vanishes with its last reader, even if this process is killed
-        with tempfile.TemporaryFile(dir=self._video.parent) as weights, self.log.open("ab") as output:
+        with tempfile.TemporaryFile(dir=self.video.parent) as weights, self.log.open("ab") as output:
             state = {f"policy.{name}": tensor.detach().cpu() for name, tensor in policy.state_dict().items()}
             torch.save({"state_dict": state, "iteration": iteration}, weights)
             weights.flush()
             self._process = subprocess.Popen(
                 [
                     sys.executable, "-m", "mineonline.evaluate", "checkpoint=/dev/stdin", "episodes=1",
-                    f"config={config_file}", f"video={self._video}",
+                    f"config={config_file}", f"video={self.video}",
                 ],
                 stdin=weights,
                 stdout=output,
@@ -166,4 +172,4 @@ class _Recorder:
         """Kill it if it still runs, and remove its unfinished video."""
         self._process.kill()
         self._process.wait()
-        partial_file(self._video, self._process.pid).unlink(missing_ok=True)
+        partial_file(self.video, self._process.pid).unlink(missing_ok=True)

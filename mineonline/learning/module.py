@@ -196,6 +196,10 @@ class PPO(lightning.LightningModule):
             "losses": steps.losses,
         }  # fmt: skip
 
+    def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
+        """Number what is logged by iterations that were done, as metrics.csv, checkpoints and videos do."""
+        self.log("step", float(self.iteration), batch_size=1)  # Lightning takes this name as the number of the row
+
     def _policy_phase(
         self, optimizer: LightningOptimizer, sequences: Sequences, fragments: Fragments, generator: torch.Generator
     ) -> Steps:

@@ -1,7 +1,7 @@
 """The folder that holds everything a run writes.
 
-config.yaml  overrides.yaml  metrics.csv  status.json  checkpoints/last.ckpt  logs/<process>.log  videos/
-join  relays/  keys.json  done  lock  wandb_id
+config.yaml  overrides.yaml  code.yaml  metrics.csv  status.json  checkpoints/last.ckpt  logs/<process>.log  videos/
+join  relays/  keys.json  done  lock  loggers.yaml  wandb_id
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from typing import Any
 
 import yaml
 
-from mineonline.atomic import written_whole
+from mineonline.atomic import new_folder, written_whole
 from mineonline.errors import CheckpointError, ConfigError
 from mineonline.processes.join import DONE_FILE
 from mineonline.processes.launchers import is_rank_zero
 from mineonline.processes.lifetimes import RUN_DIR_VARIABLE, is_shown
 from mineonline.processes.logs import log_to_file
+from mineonline.run.code_version import code_version
 from mineonline.settings.config import Config
 from mineonline.settings.parsing import parse_config, why_unreadable
 
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 CONFIG_FILE = "config.yaml"
 OVERRIDES_FILE = "overrides.yaml"
 METRICS_FILE = "metrics.csv"
+CODE_FILE = "code.yaml"
+LOGGERS_FILE = "loggers.yaml"
 WANDB_ID_FILE = "wandb_id"
 LOCK_FILE = "lock"
 _LEASE_S = 120.0
@@ -44,7 +47,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 def choose_run_dir(settings: Mapping[str, Any]) -> Path | None:
-    """The absolute folder of a run: `run_dir`, that of `checkpoint`, or a new one under `runs/<task>`.
+    """The absolute folder of a run: `run_dir`, that of `checkpoint`, or a new one, made here, under `runs/<task>`.
 
     Once chosen, it is in the environment variables of this process and of the ranks that it starts. None in another
     rank that must ask rank 0 which new folder that is.
@@ -57,7 +60,8 @@ def choose_run_dir(settings: Mapping[str, Any]) -> Path | None:
         return run_dir_of(Path(settings["checkpoint"]))
     if not is_rank_zero():
         return None
-    return Path("runs", label_of(settings), time.strftime("%Y-%m-%d_%H-%M-%S")).absolute()
+    with explained(Path("runs").absolute()):
+        return new_folder(Path("runs", label_of(settings), time.strftime("%Y-%m-%d_%H-%M-%S")).absolute())
 
 
 def label_of(settings: Mapping[str, Any]) -> str:
@@ -205,11 +209,13 @@ def create_run_dir(folder: Path, config: dict[str, object], overrides: list[str]
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / DONE_FILE).unlink(missing_ok=True)
     if not ours:
-        (folder / WANDB_ID_FILE).unlink(missing_ok=True)
+        for name in (WANDB_ID_FILE, LOGGERS_FILE):
+            (folder / name).unlink(missing_ok=True)
     for partial in (folder / "checkpoints").glob(".*.ckpt.*"):  # of a trainer that was killed while it saved
         partial.unlink(missing_ok=True)
     _write_yaml(folder / CONFIG_FILE, config)
     _write_yaml(folder / OVERRIDES_FILE, overrides)
+    _write_yaml(folder / CODE_FILE, code_version())
 
 
 def enter_run_dir(stack: ExitStack, run_dir: Path, rank: int) -> None:

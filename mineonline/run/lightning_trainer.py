@@ -1,4 +1,4 @@
-"""Builds Lightning's Trainer and its loggers from the settings."""
+"""Builds Lightning's Trainer from the settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import logging
 import os
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import lightning
@@ -18,13 +17,10 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from mineonline.callbacks.checkpoints import AtomicCheckpointIO
 from mineonline.errors import ConfigError
 from mineonline.processes.launchers import external_launch, meeting_point
-from mineonline.run.folder import METRICS_FILE, wandb_id
-from mineonline.run.metrics import MetricsFile
 from mineonline.settings.config import Config
 from mineonline.settings.suggestions import suggest_key
 
@@ -101,27 +97,3 @@ def _check_launch(settings: dict[str, Any], trainer: lightning.Trainer) -> None:
         f"{trainer.world_size} trainer processes, but {launch.launcher} started {launch.ranks} on {launch.nodes} "
         f"nodes. Give trainer.devices={per_node} trainer.num_nodes={launch.nodes}, or start others."
     )
-
-
-def build_loggers(config: Config, run_dir: Path, resume_at: int) -> list[Logger]:
-    """`metrics.csv`, and the loggers in `config.logger`. `resume_at`: the iteration that the run continues from."""
-    loggers: list[Logger] = [MetricsFile(run_dir / METRICS_FILE, resume_at=resume_at)]
-    if "tensorboard" in config.logger:
-        loggers.append(TensorBoardLogger(run_dir, name="", version="tensorboard"))
-    if "wandb" in config.logger:
-        import wandb
-
-        # without credentials, wandb would prompt at a terminal; Lightning's own `offline` does not prevent that
-        known = wandb.login(prompt=False, verify=False)
-        loggers.append(
-            WandbLogger(
-                name=config.wandb.name or run_dir.name,
-                save_dir=run_dir,
-                id=wandb_id(run_dir),
-                resume="allow",
-                project=config.wandb.project,
-                entity=config.wandb.entity,
-                mode=None if known else "offline",
-            )
-        )
-    return loggers

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import logging
+import math
 import os
+import statistics
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +17,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from mineonline.atomic import written_whole
+from mineonline.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +36,17 @@ class MetricsFile(Logger):
         self._file = file
         self._columns: list[str] = []
         self._waiting: list[dict[str, str]] = []
+        self.logged = 0
+        """The last iteration that was logged before this session."""
+        self.env_steps = 0
+        """Decisions of the iterations that the run continues from."""
         if file.exists():
             rows = read_metrics(file)
+            kept = [row for row in rows if int(row[STEP]) <= resume_at]
             self._columns = list(rows[0]) if rows else []
-            self._rewrite(self._columns, [row for row in rows if int(row[STEP]) <= resume_at])
+            self._rewrite(self._columns, kept)
+            self.logged = int(rows[-1][STEP]) if rows else 0
+            self.env_steps = int(float(kept[-1]["env_steps"])) if kept and "env_steps" in kept[-1] else 0
 
     @property
     def name(self) -> str:
@@ -53,7 +64,7 @@ class MetricsFile(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         values = {name: f"{value:.6g}" for name, value in metrics.items() if name != "epoch"}
-        self._waiting.append({STEP: str((step or 0) + 1), **values})
+        self._waiting.append({STEP: str(step), **values})
         behind = len(self._waiting) > 1
         try:
             self._write_waiting()
@@ -95,6 +106,21 @@ class MetricsFile(Logger):
             writer = csv.DictWriter(file, columns, restval="")
             writer.writeheader()
             writer.writerows(rows)
+
+
+def mean_of_last(file: Path, name: str, last: int) -> float:
+    """Mean of a metric over the last so many iterations, without those in which it is NaN; NaN if it is in all.
+
+    ConfigError if no such metric was logged.
+    """
+    rows = read_metrics(file)
+    columns = list(rows[-1])
+    if name not in columns:
+        close = difflib.get_close_matches(name, columns, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise ConfigError(f"sweep.metric={name}: this run has not logged it.{hint} There are: {', '.join(columns)}.")
+    values = [float(row[name]) for row in rows[-last:] if row[name] not in ("", "nan")]
+    return statistics.fmean(values) if values else math.nan
 
 
 def read_metrics(file: Path) -> list[dict[str, str]]:

@@ -40,7 +40,7 @@ def replay(file: Path) -> None:
     learner.load_state_dict(saved["state_dict"])
     learner.iteration = saved["iteration"]
     fragments = Fragments.from_named_tensors(saved["fragments"])
-    print(f"{file}: {len(fragments)} fragments, iteration {learner.iteration}")
+    print(f"{file}: {len(fragments)} fragments, iteration {learner.iteration + 1}")
     bad = _print_not_finite("weights", saved["state_dict"].items())
     bad += _print_not_finite("fragments", fragments.named_tensors())
     with _name_modules(learner.policy):

@@ -28,8 +28,11 @@ def is_sweep_job() -> bool:
     return spec is not None and spec.name == _RUNNER and "SLURM_JOB_ID" in os.environ
 
 
-def train_in_job(overrides: Sequence[str]) -> None:
-    """Train as `overrides` say, to the end. SystemExit if the job is requeued; JobError if training failed."""
+def train_in_job(overrides: Sequence[str]) -> Path:
+    """Train as `overrides` say, to the end, and return the run folder.
+
+    SystemExit if the job is requeued; JobError if training failed.
+    """
     parts = "{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}" if "SLURM_ARRAY_JOB_ID" in os.environ else "{SLURM_JOB_ID}"
     job = parts.format_map(os.environ)
     run_dir = Path("runs", "slurm", job).absolute()
@@ -48,7 +51,7 @@ def train_in_job(overrides: Sequence[str]) -> None:
         [sys.executable, "-m", "mineonline.train", *overrides, f"run_dir={run_dir}", *resume], check=False
     ).returncode
     if (run_dir / DONE_FILE).exists() or code == 0:  # complete, or ended by a limit of its own
-        return
+        return run_dir
     shown = _scontrol("--oneliner", "show", "job", job)
     preempted = re.search(r"PreemptTime=\d", shown) is not None
     # one that was cancelled is no longer running, and Slurm itself requeues one that is preempted without a grace time

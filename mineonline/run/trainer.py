@@ -13,6 +13,7 @@ import lightning
 import msgspec
 import torch
 
+from mineonline.callbacks.loggers import TolerateLoggers
 from mineonline.callbacks.stopping import limit_reached
 from mineonline.envs.build import check_ready, env_spec
 from mineonline.envs.minestudio import requirements
@@ -26,7 +27,8 @@ from mineonline.run.connections import connect
 from mineonline.run.export import check_exported
 from mineonline.run.folder import choose_run_dir, create_run_dir, enter_run_dir, explained, lock_run_dir
 from mineonline.run.learner import build_learner
-from mineonline.run.lightning_trainer import build_loggers, build_trainer
+from mineonline.run.lightning_trainer import build_trainer
+from mineonline.run.loggers import build_loggers, check_loggers, close_loggers
 from mineonline.run.resume import check_same_play
 from mineonline.run.summary import print_summary
 from mineonline.settings.checks import check_ranks
@@ -42,8 +44,8 @@ def train(
     overrides: Sequence[str] = (),
     learner_class: Callable[..., PPO] = PPO,
     callbacks: Sequence[lightning.Callback] = (),
-) -> None:
-    """Train as `settings` (see `conf/config.yaml`) say, to the end or until asked to stop.
+) -> Path | None:
+    """Train as `settings` (see `conf/config.yaml`) say, to the end or until asked to stop. Returns rank 0's run folder.
 
     `overrides`: the command line that `settings` come from, kept for a resume. MineonlineError for what the user can
     fix. SystemExit when `stop` was requested.
@@ -53,6 +55,7 @@ def train(
     run_dir = choose_run_dir(settings)
     config = parse_config({**settings, "run_dir": None if run_dir is None else str(run_dir)})
     check_exported(config.policy)
+    check_loggers(config)
     config = read_policy_files(config)
     trainer = build_trainer(config)
     # as Lightning has resolved it: on a CPU, 16-mixed becomes bf16-mixed, and collectors must act in the same
@@ -71,8 +74,9 @@ def train(
     if resume_at >= config.iterations:
         if rank == 0:
             print(f"{run_dir}: the run is complete ({resume_at} iterations). Give iterations=<more> to continue it.")
-        return
+        return run_dir
     _settle_in(config, rank)
+    tolerance = TolerateLoggers()
     with ExitStack() as stack:
         if rank == 0:
             assert run_dir is not None
@@ -80,13 +84,15 @@ def train(
                 lock_run_dir(stack, run_dir)
                 create_run_dir(run_dir, msgspec.to_builtins(config), list(overrides), config.checkpoint)
             enter_run_dir(stack, run_dir, rank)
-            trainer.loggers = build_loggers(config, run_dir, resume_at)
+            trainer.loggers = build_loggers(config, run_dir, resume_at, tolerance)
+            stack.push(lambda *failure: close_loggers(trainer.loggers, *failure))
         started = time.monotonic()
-        datamodule = connect(stack, config, run_dir, trainer, learner, spec, stop, callbacks)
+        datamodule = connect(stack, config, run_dir, trainer, learner, spec, stop, [tolerance, *callbacks])
         trainer.fit(learner, datamodule=datamodule, ckpt_path=config.checkpoint, weights_only=True)
     if run_dir is not None and rank == 0:
         with explained(run_dir):
             _conclude(run_dir, trainer, learner, stop, wall_s=time.monotonic() - started)
+    return run_dir
 
 
 def _check_resume(config: Config, learner: PPO) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 COLLECT_USAGE = """usage: python -m mineonline.collect run=<run folder>
@@ -16,6 +18,8 @@ EVALUATE_USAGE = """usage: python -m mineonline.evaluate checkpoint=<file, run f
            plays complete episodes and prints their scores"""
 EXPORT_USAGE = """usage: python -m mineonline.export checkpoint=<file> model=<new .model> weights=<new .weights>
            writes a policy=vpt as the two files that MineStudio's load_vpt_policy reads"""
+METRICS_USAGE = """usage: python -m mineonline.metrics [format=text or markdown]
+           shows every number that a run logs: its name, unit and meaning"""
 REPLAY_USAGE = """usage: python -m mineonline.replay file=<run folder>/bad_batch-<rank>.pt
            shows where the numbers went wrong in a run that ended because its gradients were not
            finite"""
@@ -87,6 +91,13 @@ class ExportArguments(msgspec.Struct, frozen=True):
     """File for the network's arguments; overwritten if it exists."""
     weights: str
     """File for the weights; overwritten if it exists."""
+
+
+class MetricsArguments(msgspec.Struct, frozen=True):
+    """Show the table of metrics."""
+
+    format: Literal["text", "markdown"] = "text"
+    """How it is printed: for a terminal, or as the page docs/metrics.md."""
 
 
 class ReplayArguments(msgspec.Struct, frozen=True):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
+from mineonline import metrics_table
 from mineonline.envs.settings import (
     DTYPES,
     IDLE_S,
@@ -65,6 +67,7 @@ def check_config(config: Config) -> None:
     _check_lockstep(config)
     _check_trainer(config.trainer)
     _check_nodes(config)
+    _check_sweep(config)
 
 
 _RANGES: tuple[tuple[str, Callable[[float], bool], tuple[str, ...]], ...] = (
@@ -73,7 +76,7 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], tuple[str, ...]], ...] = (
         "collector.max_failures", "fragment.length", "buffer.fragments_per_iteration", "buffer.max_reuse",
         "optimizer.epochs", "optimizer.minibatches", "optimizer.accumulate", "offline.fragments",
         "optimizer.max_bad_steps", "checkpointing.every", "auxiliary.epochs", "env.time_limit_steps",
-        "env.episode_decisions", "env.host_starts", "env.max_failures",
+        "env.episode_decisions", "env.host_starts", "env.max_failures", "sweep.last",
     )),
     ("0 or more", lambda number: number >= 0, (
         "collector.count", "collector.batch_min", "seed", "objective.value_warmup", "objective.value_clip",
@@ -273,6 +276,17 @@ def _check_nodes(config: Config) -> None:
         raise ConfigError(
             f"trainer.num_nodes={nodes}: unix sockets do not reach other nodes. Give network.host=auto, and "
             "as run_dir a folder that all nodes share."
+        )
+
+
+def _check_sweep(config: Config) -> None:
+    name = config.sweep.metric
+    own = config.callbacks or config.learner.get("_target_") != "mineonline.PPO"  # they may log what they want
+    if metrics_table.find(name) is None and not own:
+        close = difflib.get_close_matches(name, [metric.name for metric in metrics_table.METRICS], n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise ConfigError(
+            f"sweep.metric={name}: there is no such metric.{hint} `python -m mineonline.metrics` shows all."
         )
 
 

@@ -29,6 +29,7 @@ from mineonline.settings.help import describe_arguments
 from mineonline.settings.meanings import values_of, with_article, words_for
 from mineonline.settings.parsing import why_unreadable
 from mineonline.settings.suggestions import suggest_choice, suggest_key
+from mineonline.settings.sweeps import SEARCH, Outcome, in_sweep, job_folder, run_job
 
 CONF_DIR = Path(__file__).resolve().parent.parent / "conf"
 """A link to the `conf/` next to the package, so that a wheel contains it too."""
@@ -38,8 +39,6 @@ _OPEN = ("trainer.", "optimizer.learning_rates=")
 
 _MOST_JOBS = 20
 """Jobs of a sweep that are checked before the first one starts."""
-
-_LAUNCHES_HERE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 Words = TypeVar("Words", bound=msgspec.Struct)
 
@@ -121,19 +120,29 @@ def _quoted(text: str) -> str:
     return f"'{escaped}'"
 
 
-def run_hydra(words: Sequence[str], run: Callable[[dict[str, Any], list[str]], None]) -> None:
+def run_hydra(words: Sequence[str], run: Callable[[dict[str, Any], list[str]], Outcome | None]) -> None:
     """Compose `conf/` with `words`, which may hold Hydra's flags, and call `run` for each job that they ask for.
 
-    `run` is given the job's settings, and the overrides that lead to them, without flags.
+    `run` is given the job's settings, and the overrides that lead to them, without flags. A sweeper is told its value.
     """
 
-    def start(composed: DictConfig) -> None:
+    def start(composed: DictConfig) -> float | None:
         used = HydraConfig.get().overrides
         folders = [override for override in used.hydra if override.startswith("hydra.searchpath=")]
-        if HydraConfig.get().launcher["_target_"] == _LAUNCHES_HERE:
-            report_errors(lambda: run(settings_of(composed), [*folders, *used.task]))
-        else:  # the launcher brings an error to the process that has submitted the job
-            run(settings_of(composed), [*folders, *used.task])
+        overrides = [*folders, *(word for word in used.task if not word.startswith(SEARCH))]
+
+        def run_with(more: dict[str, Any]) -> Outcome | None:
+            settings = settings_of(composed)
+            given = {key: value for key, value in settings.items() if value is not None}
+            return run({**settings, **more, **given}, overrides)
+
+        if not in_sweep():
+            report_errors(lambda: run_with({}))
+            return None
+        folder = job_folder()
+        # Lightning starts other ranks with these words, and they must not start a sweep
+        sys.argv[1:] = open_settings([f"run_dir={_quoted(str(folder))}", *overrides])
+        return run_job(lambda: run_with({"run_dir": str(folder)}))  # errors are the sweeper's
 
     sys.argv[1:] = open_settings(words)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or it would print errors itself, and a traceback of a job's error
@@ -222,7 +231,7 @@ def merge_overrides(earlier: Sequence[str], later: Sequence[str]) -> list[str]:
     return [override for override in earlier if _key(override) not in keys] + [*later]
 
 
-def report_errors(main: Callable[[], None]) -> None:
+def report_errors(main: Callable[[], object]) -> None:
     """Run `main`. A MineonlineError ends the process with exit code 1, and only its text is printed."""
     try:
         main()
@@ -282,8 +291,8 @@ def _explain_unknown(key: str) -> str:
 
 
 _PLUGINS = {
-    "submitit_slurm": "mineonline[cluster]", "submitit_local": "mineonline[cluster]", "joblib": "hydra-joblib-launcher",
-    "optuna": "hydra-optuna-sweeper",
+    "submitit_slurm": "mineonline[cluster]", "submitit_local": "mineonline[cluster]", "joblib": "mineonline[sweeps]",
+    "optuna": "mineonline[sweeps]",
 }  # fmt: skip
 """Choice of hydra/launcher or hydra/sweeper -> what brings it."""
 

@@ -322,6 +322,22 @@ class WandbConfig(Section, frozen=True):
     """Team or user. None: the account's default."""
     name: str | None
     """Name of the run. None: the name of the run folder."""
+    group: str | None
+    """Group of runs that belong together, such as the seeds of an experiment. None: no group."""
+    tags: list[str]
+    """To find runs by."""
+    notes: str | None
+    """What the run is about, in a sentence or more."""
+
+
+class SweepConfig(Section, frozen=True):
+    """What a job of a sweep (`-m`) tells the sweeper: how well its settings do."""
+
+    metric: str
+    """A metric of `docs/metrics.md`, or one that a callback of yours logs."""
+    last: int
+    """The mean over the last so many iterations counts, those in which the metric is unknown left out; usually 1 to
+    100."""
 
 
 LoggerName = Literal["csv", "tensorboard", "wandb"]
@@ -359,8 +375,10 @@ class Config(Section, frozen=True):
     video: VideoConfig
     checkpointing: CheckpointConfig
     wandb: WandbConfig
-    logger: list[LoggerName]
-    """`csv` (the file `metrics.csv`) is always written; the others are added to it."""
+    sweep: SweepConfig
+    logger: list[LoggerName | dict[str, Any]]
+    """`csv` (the file `metrics.csv`) is always written; the others are added to it. Any other logger of Lightning's as
+    `{_target_: lightning.pytorch.loggers.MLFlowLogger, ...}` with its arguments."""
     torch_threads: int
     """CPU threads of each trainer process. 0: the cores that collector workers leave free, at least one."""
     learner: dict[str, Any]

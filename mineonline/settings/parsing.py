@@ -21,7 +21,7 @@ from mineonline.settings.suggestions import suggest_key
 def parse_config(data: Mapping[str, Any]) -> Config:
     """The typed settings in `data` (plain dicts and lists). ConfigError names the key that is wrong."""
     values = dict(data)
-    if isinstance(values.get("logger"), str):
+    if isinstance(values.get("logger"), str | Mapping):
         values["logger"] = [values["logger"]]
     task = values.pop("task", None)
     env_kind = (values.get("env") or {}).get("kind")

@@ -20,7 +20,7 @@ def limit():
 
 def log(metrics, first, last, **more):
     for iteration in range(first, last + 1):
-        metrics.log_metrics({"return": iteration / 3, **more}, step=iteration - 1)
+        metrics.log_metrics({"return": iteration / 3, **more}, step=iteration)
 
 
 def test_rows_wait_until_they_can_be_written_and_none_is_cut(tmp_path, limit, caplog):
