@@ -15,6 +15,7 @@ RELAY_USAGE = """usage: python -m mineonline.relay run=<run folder>
 EVALUATE_USAGE = """usage: python -m mineonline.evaluate checkpoint=<file, run folder or latest> [key=value ...]
            plays complete episodes and prints their scores
        episodes=10       how many
+       tasks=[a,b]       on these tasks instead of the run's; also others than it was trained on
        video=<file>.mp4  film the first one
        json=<file>       write the scores to this file
        seed=<number>     play other episodes, with other actions
@@ -71,6 +72,9 @@ class EvaluateArguments(msgspec.Struct, frozen=True, kw_only=True):
     """The run that `checkpoint=latest` means. None: the one under `runs/` that saved last."""
     config: str | None = None
     """Settings in the format of a run's config.yaml. None: the config.yaml of the checkpoint's run folder."""
+    tasks: str = ""
+    """Names of tasks, `[a,b]`: those of the run, or files of `conf/task` or of the run's `--config-dir`. Empty: the
+    run's."""
     episodes: int = 10
     """Complete episodes to play."""
     video: str | None = None
