@@ -80,6 +80,7 @@ def test_tasks_may_lie_in_a_folder_of_ones_own(tmp_path):
         ([BOTH, "task.biome=plains", "task.mobs.0.number=3"], "tasks.chop_tree: task.mobs"),
         ([BOTH, "++task.biome=plain"], "task.biome is 'plain', which is not a known biome"),
         (["tasks=[hunt_cow,shoot]"], "hunt_cow and shoot cannot be mixed, as their action_repeat are 4 and 1"),
+        ([BOTH, "task.name=a/b"], "another of the tasks has its name, a/b. Change one of them."),
         ([BOTH, *CARTPOLE], "tasks: env=gym has a task of its own."),
         (["env=minestudio", BOTH, "task_lasts=episode"], "task_lasts=episode: a simulator of MineStudio is made for"),
         (["env=minestudio", BOTH, "+env.observations.task={shape: [], dtype: int64}"],
@@ -101,6 +102,14 @@ def test_vectors_must_be_of_one_length(tmp_path):
     words = with_config_dirs([f"--config-dir={tmp_path}", "tasks=[mine,chop_tree]"])
     assert "chop_tree and mine cannot be mixed, as their numbers in vector are 0 and 2" in complaint(*words)
     assert config_of(*words, "++task.vector=[0.0,1.0]").tasks["chop_tree"].task.vector == (0.0, 1.0)
+
+
+def test_a_name_must_fit_into_metrics_and_file_names(tmp_path):
+    (tmp_path / "task").mkdir()
+    mine = yaml.safe_load((CONF_DIR / "task" / "hunt_cow.yaml").read_text()) | {"name": "my/own"}
+    (tmp_path / "task" / "mine.yaml").write_text(yaml.safe_dump(mine))
+    words = with_config_dirs([f"--config-dir={tmp_path}", "tasks=[mine,chop_tree]"])
+    assert "the name 'my/own' would be part of metrics and of file names." in complaint(*words)
 
 
 def test_two_files_cannot_have_one_name(tmp_path):
@@ -131,3 +140,7 @@ def test_a_policy_with_numbers_for_its_tasks_cannot_be_scored_on_others():
     assert on_task(config, config.tasks["hunt_cow"].task).played.turns == (1,)
     with pytest.raises(ConfigError, match=r"has none for shoot. It knows: chop_tree, hunt_cow\."):
         on_task(config, config_of("task=shoot").task)
+    config = config_of(BOTH, "++task.vector=[1.0,2.0]")
+    with pytest.raises(ConfigError, match="reads a vector of 2 numbers for each task, but that of shoot has 0"):
+        on_task(config, config_of("task=shoot").task)
+    assert on_task(config, config_of("task=shoot", "++task.vector=[3.0,4.0]").task).played.turns == (2,)
