@@ -146,10 +146,10 @@ def _check_tasks(config: Config) -> None:
     if len(tasks) == 1:
         raise ConfigError(f"tasks: there is only {tasks[0].name}. Give task={tasks[0].name}, or more tasks.")
     for task in tasks:
-        if not re.fullmatch(r"[\w.+-]+", task.name):
+        if not re.fullmatch(r"[\w.-]+", task.name):
             raise ConfigError(
                 f"tasks: the name {task.name!r} would be part of metrics and of file names. Give it letters, digits, "
-                "and none but these: _ . + -"
+                "and none but these: _ . -"
             )
         for key, first, other in (
             ("action_repeat", tasks[0].action_repeat, task.action_repeat),
