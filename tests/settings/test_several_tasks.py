@@ -1,5 +1,8 @@
 """`tasks=...`, from the command line to typed settings and back."""
 
+import re
+import shlex
+
 import msgspec
 import pytest
 import yaml
@@ -11,7 +14,7 @@ from mineonline.run.tasks import on_each_task
 from mineonline.settings.command_line import CONF_DIR, compose_settings, with_config_dirs
 from mineonline.settings.config import Config, on_task
 from mineonline.settings.parsing import parse_config
-from tests.helpers.settings import CARTPOLE, config_of
+from tests.helpers.settings import CARTPOLE, ROOT, config_of
 
 BOTH = "tasks={hunt_cow: 2, chop_tree: 1}"
 
@@ -21,6 +24,16 @@ def complaint(*overrides):
         config_of(*overrides)
     assert "\n" not in str(error.value)
     return str(error.value)
+
+
+def test_the_commands_of_the_page_about_tasks_are_right():
+    page = (ROOT / "docs" / "tasks.md").read_text()
+    commands = re.findall(r"^python -m mineonline.train (.*)$", page, re.MULTILINE)
+    words = [shlex.split(command, comments=True) for command in commands if "my_" not in command]
+    assert len(words) >= 4
+    assert all(len(config_of(*each).all_tasks) == 2 for each in words)
+    for link in re.findall(r"\]\(([^)#]+)\)", page):
+        assert (ROOT / "docs" / link).exists(), link
 
 
 def test_names_stand_for_files_and_numbers_for_weights():
