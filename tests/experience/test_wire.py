@@ -393,11 +393,11 @@ def test_finished_episodes_are_reported_with_their_return_length_and_statistics_
         ((got, _),) = send(batch, 1)
         heard += got.episodes
     assert heard == [
-        Episode(2.0, 2, "hunt", {"kill_entity/cow": 1.0}, crashed=False),
-        Episode(12.0, 3, "hunt", {"kill_entity/cow": 4.0}, crashed=True),
+        Episode(2.0, 2, "hunt", {"kill_entity/cow": 1.0}, crashed=False, discounted_return=2.0),
+        Episode(12.0, 3, "hunt", {"kill_entity/cow": 4.0}, crashed=True, discounted_return=12.0),
         # started in the last row of the first fragment; the reward of a row without a decision is not counted
-        Episode(3.0, 3, "hunt", {"kill_entity/cow": 1.0}, crashed=False),
-        Episode(12.0, 3, "hunt", {"kill_entity/cow": 4.0}, crashed=True),
+        Episode(3.0, 3, "hunt", {"kill_entity/cow": 1.0}, crashed=False, discounted_return=3.0),
+        Episode(12.0, 3, "hunt", {"kill_entity/cow": 4.0}, crashed=True, discounted_return=12.0),
     ]
 
 

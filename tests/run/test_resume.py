@@ -41,7 +41,7 @@ def saved(tmp_path: Path, *overrides: str) -> Path:
         (TASKS, ["tasks={hunt_cow: 1, chop_tree: 1}"], "tasks.hunt_cow.weight was 2, and is now 1"),
         (TASKS, [*TASKS, "task_lasts=episode"], "tasks.chop_tree.lasts was run, and is now episode"),
         (TASKS, [*TASKS, "task.time_limit_ticks=50"], "tasks.chop_tree.time_limit_ticks was 600, and is now 50"),
-        (TASKS, ["task=hunt_cow"], "task.name was not set, and is now hunt_cow"),
+        (TASKS, ["task=hunt_cow"], "tasks.chop_tree.name was chop_tree, and is now not set"),
         (["task=hunt_cow"], TASKS, "task.name was hunt_cow, and is now not set"),
         (TASKS, ["tasks={hunt_cow: 2, gate: 1}", "++task.action_repeat=4"], "tasks.chop_tree.name was chop_tree, and"),
         (TASKS, ["tasks={hunt_cow: 2, chop_tree: 1, gate: 1}", "++task.action_repeat=4"],
