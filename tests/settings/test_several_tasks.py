@@ -101,7 +101,8 @@ def test_tasks_may_lie_in_a_folder_of_ones_own(tmp_path):
         (["tasks={hunt_cow: 40, chop_tree: 1}"], "it takes 41 environments until each task has one, but there are 32"),
         ([BOTH, "task_lasts=forever"], "task_lasts=forever: there is no such choice. There are: run, episode."),
         ([BOTH, "policy.task_embedding=-1"], "policy.task_embedding=-1: must be 0 or more."),
-        (["++task.success=[{kill_entity/pig: 1}]"], "task.success[0] is 'kill_entity/pig', which is not a known"),
+        (["++task.success=[{kill_entity/pigg: 1}]"], "success[0].kill_entity/pigg is 'pigg', which is not a known"),
+        (["++task.success=[{cows: 1}]"], "task.success[0].cows is 'cows', which is not a known event."),
     ],
 )  # fmt: skip
 def test_what_cannot_be_mixed_is_said_in_one_line(overrides, expected):
