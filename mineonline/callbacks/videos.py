@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning
@@ -37,16 +38,21 @@ _NICER_BY = 10
 class RecordVideos(IterationCallback):
     """Records an episode every `every` iterations and one at the end of training; 0 records none.
 
+    Of several tasks, each is filmed in turn.
+
     An iteration that is due while a recording still runs gets no video (`skipped` counts them). The end of training
     waits for the last video, at most LAST_VIDEO_LIMIT_S; when training fails or `stop` is requested, a recording is
     abandoned at once. `failures` counts the recorders that failed; only the first is reported.
     """
 
-    def __init__(self, run_dir: Path, config_file: Path, every: int, stop: StopRequest) -> None:
-        """`config_file`: the run's settings, which say what is played."""
+    def __init__(
+        self, run_dir: Path, config_file: Path, every: int, stop: StopRequest, tasks: Sequence[str] = ()
+    ) -> None:
+        """`config_file`: the run's settings, which say what is played. `tasks`: their names, if there are several."""
         self._run_dir = run_dir
         self._config_file = config_file
         self._every = every
+        self._tasks = tasks
         self._stop = stop
         self._recorder: _Recorder | None = None
         self._newest: int | None = None
@@ -88,7 +94,8 @@ class RecordVideos(IterationCallback):
             )  # fmt: skip
             return
         try:
-            self._recorder = _Recorder(self._run_dir, self._config_file, learner.policy, learner.iteration)
+            task = self._tasks[-(-learner.iteration // self._every) % len(self._tasks)] if self._tasks else None
+            self._recorder = _Recorder(self._run_dir, self._config_file, learner.policy, learner.iteration, task)
             self._newest = learner.iteration
         except (OSError, RuntimeError) as error:  # no space, no process; torch.save raises RuntimeError for a full disk
             self._report(str(error))
@@ -135,10 +142,15 @@ class _Recorder:
     Make it in a thread that lives as long as the run: the kernel ends the process with the thread.
     """
 
-    def __init__(self, run_dir: Path, config_file: Path, policy: Policy, iteration: int) -> None:
+    def __init__(self, run_dir: Path, config_file: Path, policy: Policy, iteration: int, task: str | None) -> None:
         self.log = run_dir / "logs" / "videos.log"
+<<<<<<< HEAD
         self.video = run_dir / "videos" / f"{iteration:06d}.mp4"
         for folder in (self.log.parent, self.video.parent):
+=======
+        self._video = run_dir / "videos" / f"{iteration:06d}{f'_{task}' if task else ''}.mp4"
+        for folder in (self.log.parent, self._video.parent):
+>>>>>>> b88b14fdf99d4e8d7974d6734922427ea44d01e8
             folder.mkdir(exist_ok=True)  # a run folder that is gone is not made again
         # a file without a name vanishes with its last reader, even if this process is killed
         with tempfile.TemporaryFile(dir=self.video.parent) as weights, self.log.open("ab") as output:
@@ -148,7 +160,11 @@ class _Recorder:
             self._process = subprocess.Popen(
                 [
                     sys.executable, "-m", "mineonline.evaluate", "checkpoint=/dev/stdin", "episodes=1",
+<<<<<<< HEAD
                     f"config={config_file}", f"video={self.video}",
+=======
+                    f"config={config_file}", f"video={self._video}", *([f"tasks=[{task}]"] if task else []),
+>>>>>>> b88b14fdf99d4e8d7974d6734922427ea44d01e8
                 ],
                 stdin=weights,
                 stdout=output,

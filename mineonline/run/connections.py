@@ -23,6 +23,7 @@ from mineonline.callbacks.env_failures import EnvFailures
 from mineonline.callbacks.live_view import BeginView, LiveView, Watched
 from mineonline.callbacks.statistics import Statistics
 from mineonline.callbacks.stopping import StopOnSignal
+from mineonline.callbacks.task_statistics import TaskStatistics
 from mineonline.callbacks.videos import RecordVideos
 from mineonline.envs.contract import EnvSpec
 from mineonline.experience.buffer import Batch, FragmentBuffer, MemoryStorage, check_silence
@@ -88,8 +89,9 @@ def _open_ends(
     schema = Actor(learner.policy, learner.reference).schema(spec, config.fragment.length)
     buffer = _build_buffer(config, run_dir, schema, fragments, rank)
     receiver = Receiver(
-        network, buffer, rank=rank, run_id=run_id, schema=schema, actions=dict(spec.action), statistics=spec.statistics
-    )
+        network, buffer, rank=rank, run_id=run_id, schema=schema, actions=dict(spec.action),
+        statistics=spec.statistics, tasks=spec.tasks,
+    )  # fmt: skip
     stack.callback(receiver.close)
     rank_zero = RankZero(stack, config, run_dir, network, run_id, buffer, fragments, stop) if rank == 0 else None
     saving = config.checkpointing
@@ -201,17 +203,27 @@ def _callbacks(
         if rank_zero is not None:
             rank_zero.announce(addresses, receiver.largest_frame, iteration=learner.iteration)
 
+<<<<<<< HEAD
     statistics = Statistics(spec.statistics, restarts=lambda: rank_zero.restarts if rank_zero else 0)
     failures = EnvFailures(run_dir / "logs")
     view = [stack.enter_context(LiveView(rank_zero.watched, statistics, failures, stop))] if rank_zero else []
+=======
+    tasks = TaskStatistics(spec.tasks, config.all_tasks) if spec.tasks else None
+    statistics = Statistics(spec.statistics, lambda: rank_zero.restarts if rank_zero else 0, tasks)
+>>>>>>> b88b14fdf99d4e8d7974d6734922427ea44d01e8
     return [
         statistics,
         failures,
         AnnounceRun(receiver.address, announce),
         checkpoints,  # before collectors are told that the run is complete
         *([PublishWeights(rank_zero.publisher, stop, getattr(torch, config.weights.dtype))] if rank_zero else []),
+<<<<<<< HEAD
         *view,
         RecordVideos(run_dir, run_dir / CONFIG_FILE, config.video.every, stop),
+=======
+        Progress(statistics, run_dir / "logs", joined=lambda: rank_zero.joined if rank_zero else 0),
+        RecordVideos(run_dir, run_dir / CONFIG_FILE, config.video.every, stop, tuple(config.tasks)),
+>>>>>>> b88b14fdf99d4e8d7974d6734922427ea44d01e8
         StopOnSignal(stop),  # last: at the end of training, a signal must not cut the others short
         *users,
         *map(BeginView, view),

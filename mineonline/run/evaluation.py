@@ -16,12 +16,14 @@ import torch
 from mineonline.envs.build import build_env, env_spec, prepare
 from mineonline.envs.contract import VectorEnv
 from mineonline.envs.settings import GymEnvConfig
+from mineonline.envs.task_mix import TASK
 from mineonline.errors import ConfigError
 from mineonline.fragment import Episode
 from mineonline.policies.build import build_policy
 from mineonline.policies.policy import Policy
 from mineonline.run.checkpoint import find_checkpoint, read_iteration, read_policy_state
-from mineonline.run.folder import read_config
+from mineonline.run.folder import read_config, saved_overrides
+from mineonline.run.tasks import on_each_task
 from mineonline.settings.arguments import EvaluateArguments
 from mineonline.settings.config import Config
 from mineonline.settings.devices import check_device
@@ -54,7 +56,22 @@ def evaluate(arguments: EvaluateArguments) -> None:
     check_device("device", arguments.device)
     if arguments.seed is not None:
         config = msgspec.structs.replace(config, seed=arguments.seed)
-    policy = build_policy(config, env_spec(config.env, config.task))
+    names = [name.strip() for name in arguments.tasks.strip("[]").split(",") if name.strip()]
+    others = set(names) - {task.name for task in config.all_tasks}
+    folders = [word for word in saved_overrides(checkpoint) if word.startswith("hydra.")] if others else []
+    configs = on_each_task(config, names, folders)
+    for task, each in configs.items():
+        if len(configs) > 1:
+            print(f"{task}:")
+        _evaluate_on(each, f"_{task}" if len(configs) > 1 else "", arguments, checkpoint, iteration)
+
+
+def _evaluate_on(config: Config, suffix: str, arguments: EvaluateArguments, checkpoint: Path, iteration: int) -> None:
+    """Play one task. `suffix`: of the names of files, which then hold this task alone."""
+    arguments = msgspec.structs.replace(
+        arguments, video=_with_suffix(arguments.video, suffix), json=_with_suffix(arguments.json, suffix)
+    )
+    policy = build_policy(config, env_spec(config.env, config.played))
     policy.load_state_dict(read_policy_state(checkpoint, policy))
     # as in a worker: with more threads on such small inputs, most of the time is spent waiting
     torch.set_num_threads(min(torch.get_num_threads(), config.collector.torch_threads))
@@ -114,6 +131,7 @@ def play(env: VectorEnv, policy: Policy, episodes: int, *, best: bool, watch: Wa
     waiting_N = env.waiting_N.copy()
     first_N = ~waiting_N
     done: list[Episode] = []
+    tasks = list(env.spec.tasks.values())
     while remaining_N.any():
         active_N = (remaining_N > 0) & ~waiting_N
         seen = {name: torch.from_numpy(array).unsqueeze(1).to(device) for name, array in observation.items()}
@@ -129,6 +147,8 @@ def play(env: VectorEnv, policy: Policy, episodes: int, *, best: bool, watch: Wa
         ended_N = active_N & (step.terminated_N | step.truncated_N)
         for n in np.flatnonzero(ended_N):
             statistics = dict(zip(env.spec.statistics, map(float, step.statistics_NK[n]), strict=True))
+            if tasks:
+                statistics = {name: statistics[name] for name in tasks[int(step.observation[TASK][n])]}
             done.append(Episode(float(return_N[n]), int(length_N[n]), "", statistics, bool(step.crashed_N[n])))
         return_N[ended_N], length_N[ended_N] = 0.0, 0
         remaining_N -= ended_N
@@ -154,6 +174,10 @@ def scores_of(episodes: list[Episode]) -> dict[str, Score]:
     }
 
 
+def _with_suffix(file: str | None, suffix: str) -> str | None:
+    return None if file is None else str(Path(file).with_stem(Path(file).stem + suffix))
+
+
 def _check_output(key: str, file: Path) -> None:
     """ConfigError, before anything is played, if `file` cannot be written."""
     try:
@@ -169,5 +193,5 @@ def _build_env(config: Config, *, num_envs: int, filmed: bool) -> VectorEnv:
     if isinstance(config.env, GymEnvConfig) and filmed:
         return FilmedGymEnv(config.env, num_envs=num_envs, seed=config.seed, first_index=FIRST_INDEX)
     return build_env(
-        config.env, config.task, seed=config.seed, num_envs=num_envs, first_index=FIRST_INDEX, stagger=False
+        config.env, config.played, seed=config.seed, num_envs=num_envs, first_index=FIRST_INDEX, stagger=False
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from mineonline.atomic import written_whole
@@ -9,6 +10,8 @@ from mineonline.run.folder import METRICS_FILE
 from mineonline.run.metrics import read_metrics
 
 _PANELS_A_ROW = 4
+_IS_TASK = re.compile("task/.+/return")
+"""The return of one of several tasks."""
 
 
 def print_summary(run_dir: Path, iteration: int, wall_s: float, *, stopped: bool, limit: str | None = None) -> None:
@@ -23,12 +26,13 @@ def print_summary(run_dir: Path, iteration: int, wall_s: float, *, stopped: bool
     if rows:
         last = rows[-1]
         print(f"  {float(last['env_steps']):,.0f} decisions in {float(last['episodes']):,.0f} episodes")
-        names = [column for column in last if column.startswith("episode/")]
-        width = max(len(name) for name in names) - len("episode/")
-        for name in names:
+        names = [column for column in last if column.startswith("episode/") or _IS_TASK.fullmatch(column)]
+        shown = [name.removeprefix("episode/").removeprefix("task/") for name in names]
+        width = max(map(len, shown))
+        for name, label in zip(names, shown, strict=True):
             known = [float(row[name]) for row in rows if row[name] not in ("", "nan")]
             if known:
-                print(f"  {name.removeprefix('episode/'):<{width}} first {known[0]:8.2f}   last {known[-1]:8.2f}")
+                print(f"  {label:<{width}} first {known[0]:8.2f}   last {known[-1]:8.2f}")
         if failures := int(float(last.get("env_failures") or 0)):  # files from earlier versions lack it
             print(f"  environments that failed and were replaced: {failures} (reasons: {run_dir / 'logs'})")
         draw_curve(rows, run_dir / "curve.png")
@@ -51,6 +55,7 @@ def draw_curve(rows: list[dict[str, str]], file: Path) -> None:
     from matplotlib import pyplot
 
     columns = [name for name in rows[-1] if name.startswith("episode/") and name != "episode/length"]
+    columns += [name for name in rows[-1] if _IS_TASK.fullmatch(name)]
     wide = min(_PANELS_A_ROW, len(columns))
     high = -(-len(columns) // wide)
     figure, axes = pyplot.subplots(high, wide, figsize=(5 * wide, 3.5 * high), squeeze=False)
@@ -60,7 +65,8 @@ def draw_curve(rows: list[dict[str, str]], file: Path) -> None:
         points = [(float(row["env_steps"]), float(row[name])) for row in rows if row[name] not in ("", "nan")]
         axis.plot([x for x, _ in points], [y for _, y in points])
         axis.set_xlabel("decisions")
-        axis.set_title(f"{name.removeprefix('episode/')} per episode (mean of the last 100)", fontsize=9)
+        label = name.removeprefix("episode/").removeprefix("task/")
+        axis.set_title(f"{label} per episode (mean of the last 100)", fontsize=9)
         axis.grid(alpha=0.3)
     figure.tight_layout()
     with written_whole(file) as partial:

@@ -7,8 +7,14 @@ import logging
 import os
 import re
 import sys
+<<<<<<< HEAD
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+=======
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import cache
+>>>>>>> b88b14fdf99d4e8d7974d6734922427ea44d01e8
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -16,6 +22,7 @@ import hydra
 import msgspec
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
@@ -129,6 +136,7 @@ def run_hydra(words: Sequence[str], run: Callable[[dict[str, Any], list[str]], O
     def start(composed: DictConfig) -> float | None:
         used = HydraConfig.get().overrides
         folders = [override for override in used.hydra if override.startswith("hydra.searchpath=")]
+<<<<<<< HEAD
         overrides = [*folders, *(word for word in used.task if not word.startswith(SEARCH))]
 
         def run_with(more: dict[str, Any]) -> Outcome | None:
@@ -143,6 +151,13 @@ def run_hydra(words: Sequence[str], run: Callable[[dict[str, Any], list[str]], O
         # Lightning starts other ranks with these words, and they must not start a sweep
         sys.argv[1:] = open_settings([f"run_dir={_quoted(str(folder))}", *overrides])
         return run_job(lambda: run_with({"run_dir": str(folder)}))  # errors are the sweeper's
+=======
+        overrides = [*folders, *used.task]
+        if HydraConfig.get().launcher["_target_"] == _LAUNCHES_HERE:
+            report_errors(lambda: run(settings_with_tasks(composed, overrides), overrides))
+        else:  # the launcher brings an error to the process that has submitted the job
+            run(settings_with_tasks(composed, overrides), overrides)
+>>>>>>> b88b14fdf99d4e8d7974d6734922427ea44d01e8
 
     sys.argv[1:] = open_settings(words)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or it would print errors itself, and a traceback of a job's error
@@ -150,7 +165,53 @@ def run_hydra(words: Sequence[str], run: Callable[[dict[str, Any], list[str]], O
         hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(start)()
 
 
+<<<<<<< HEAD
 def settings_of(composed: DictConfig, *, complete: bool = True) -> dict[str, Any]:
+=======
+def settings_with_tasks(composed: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+    """`settings_of`, with each of `tasks` in full: its file of the group `task`, changed by the overrides of `task.*`.
+
+    ConfigError if the overrides say twice what is played.
+    """
+    typed = {_key(override): override.partition("=")[2] for override in overrides}
+    chosen = typed.get("task", "")
+    if chosen.startswith("["):
+        raise ConfigError(
+            f"task={chosen}: this would merge the files into one task. To train on several, write tasks={chosen}, or "
+            "with weights 'tasks={hunt_cow: 2, chop_tree: 1}'."
+        )
+    settings = settings_of(composed)
+    named = settings["tasks"]
+    if not named:
+        return settings
+    if chosen:
+        raise ConfigError(f"task={chosen} and tasks={named} both say what is played. Give one of them (tasks=null).")
+    if not isinstance(named, list | dict) or not all(isinstance(name, str) for name in named):
+        raise ConfigError(f"tasks={named}: write tasks=[hunt_cow,chop_tree], or 'tasks={{hunt_cow: 2, chop_tree: 1}}'.")
+    weights = named if isinstance(named, dict) else dict.fromkeys(named, 1)
+    rest = tuple(open_settings([override for override in overrides if _key(override) != "tasks"]))
+    tasks: dict[str, Any] = {}
+    for file, weight in weights.items():
+        task = _compose_task(file, rest)
+        if task["name"] in tasks:
+            raise ConfigError(f"tasks.{file}: another of the tasks has its name, {task['name']}. Change one of them.")
+        tasks[task["name"]] = {"weight": weight, "task": task}
+    return {**settings, "task": None, "tasks": tasks}
+
+
+@cache  # a command line is checked before Hydra composes it again
+def _compose_task(file: str, overrides: tuple[str, ...]) -> Any:
+    there = GlobalHydra.instance().is_initialized()
+    with nullcontext() if there else initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        try:
+            return settings_of(compose("config", [*overrides, f"task={file}"]))["task"]
+        except HydraException as error:
+            text = _explain(error).replace("Write +task.", "Write ++task.")  # other tasks may have the key
+            raise ConfigError(f"tasks.{file}: {text}") from None
+
+
+def settings_of(composed: DictConfig) -> dict[str, Any]:
+>>>>>>> b88b14fdf99d4e8d7974d6734922427ea44d01e8
     """The composed configuration as plain dicts and lists. ConfigError names a missing value."""
     try:
         settings = OmegaConf.to_container(composed, resolve=True, throw_on_missing=complete)
@@ -173,6 +234,7 @@ def compose_settings(overrides: Sequence[str], *, complete: bool = True) -> dict
     """
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"), _explained():
         try:
+<<<<<<< HEAD
             return settings_of(compose("config", open_settings(overrides)), complete=complete)
         except HydraException:  # one of its classes is an OSError, too
             raise
@@ -223,6 +285,15 @@ def _explained() -> Iterator[None]:
 def _file_in(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     return str(mark.name if mark else getattr(error, "filename", None) or "a file of settings")
+=======
+            return settings_with_tasks(compose("config", open_settings(overrides)), overrides)
+        except HydraException as error:
+            raise ConfigError(_explain(error)) from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            mark = getattr(error, "problem_mark", None)
+            file = mark.name if mark else getattr(error, "filename", None) or "a file of settings"
+            raise ConfigError(f"{file}: cannot be read ({why_unreadable(error)}).") from None
+>>>>>>> b88b14fdf99d4e8d7974d6734922427ea44d01e8
 
 
 def merge_overrides(earlier: Sequence[str], later: Sequence[str]) -> list[str]:

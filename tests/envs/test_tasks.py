@@ -118,6 +118,22 @@ def test_a_task_may_be_paid_for_a_portal_alone(hunt_cow):
     assert parse_task(hunt_cow | {"rewards": [], "portal_reward": True}).rewards == ()
 
 
+def test_a_success_may_count_what_is_not_paid_for(hunt_cow):
+    goals = [{"kill_entity/pig": 2, "kill_entity/cow": 1}, {"kill_entity/sheep": 1}]
+    task = parse_task(hunt_cow | {"success": goals})
+    assert task.statistics() == ("kill_entity/cow", "damage_dealt/cow", "kill_entity/pig", "kill_entity/sheep")
+    counts = dict.fromkeys(task.statistics(), 0.0)
+    assert task.succeeded(counts | {"kill_entity/sheep": 1.0})
+    assert task.succeeded(counts | {"kill_entity/pig": 2.0, "kill_entity/cow": 3.0})
+    assert not task.succeeded(counts | {"kill_entity/pig": 2.0})
+    assert parse_task(hunt_cow | {"success": []}).succeeded(counts) is None
+    with pytest.raises(ConfigError, match=r"success\[0\].portal_score is 'portal_score', which is not a known event"):
+        parse_task(hunt_cow | {"success": [{"portal_score": 14}]})
+    assert parse_task(hunt_cow | {"success": [{"portal_score": 14}], "portal_reward": True}).succeeded(
+        {"portal_score": 14.6}
+    )
+
+
 def test_a_task_that_is_no_mapping_says_so():
     with pytest.raises(ConfigError, match="task is None"):
         parse_task(None)

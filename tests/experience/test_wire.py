@@ -71,6 +71,29 @@ def test_a_report_that_makes_no_sense_is_refused(report, message):
     assert message in refused(encode(header(report=report), tensors()))
 
 
+def test_an_episode_of_an_unknown_task_or_a_task_out_of_range_is_refused():
+    told = fragment_schema(EnvSpec({"task": TensorSpec((), "int64")}, {"action": 2}), {}, {}, length=3)
+
+    def sent(episode, task):
+        made = {field.name: torch.zeros(field.shape, dtype=getattr(torch, field.dtype)) for field in told}
+        made["observation.task"][-1] = task
+        report = Report(0, (Episode(1.0, 2, *episode),), 0, Timing(0, 0, 0, 0))
+        frames = encode(header(schema=told, report=report), made)
+        tasks = {"hunt": ("cows",), "chop": ("logs",)}
+        return decode(received(frames), run_id="run", schema=told, actions={"action": 2},
+                      statistics=("cows", "logs"), tasks=tasks)  # fmt: skip
+
+    assert sent(("chop", {"logs": 1.0}), 1)[0].episodes[0].task == "chop"
+    for episode, task, expected in (
+        (("fish", {"cows": 1.0}), 0, "its episodes are of another task"),
+        (("chop", {"cows": 1.0}), 0, "its episodes must report logs"),
+        (("chop", {"logs": 1.0}), 2, r"observation.task is outside 0\.\.1"),
+        (("chop", {"logs": 1.0}), -1, r"observation.task is outside 0\.\.1"),
+    ):
+        with pytest.raises(WireError, match=expected):
+            sent(episode, task)
+
+
 def test_a_decoded_fragment_equals_the_sent_one_through_a_real_socket(tmp_path):
     sent = tensors()
     with Network(None, tmp_path) as network:
@@ -370,11 +393,11 @@ def test_finished_episodes_are_reported_with_their_return_length_and_statistics_
         ((got, _),) = send(batch, 1)
         heard += got.episodes
     assert heard == [
-        Episode(2.0, 2, "hunt", {"kill_entity/cow": 1.0}, crashed=False),
-        Episode(12.0, 3, "hunt", {"kill_entity/cow": 4.0}, crashed=True),
+        Episode(2.0, 2, "hunt", {"kill_entity/cow": 1.0}, crashed=False, discounted_return=2.0),
+        Episode(12.0, 3, "hunt", {"kill_entity/cow": 4.0}, crashed=True, discounted_return=12.0),
         # started in the last row of the first fragment; the reward of a row without a decision is not counted
-        Episode(3.0, 3, "hunt", {"kill_entity/cow": 1.0}, crashed=False),
-        Episode(12.0, 3, "hunt", {"kill_entity/cow": 4.0}, crashed=True),
+        Episode(3.0, 3, "hunt", {"kill_entity/cow": 1.0}, crashed=False, discounted_return=3.0),
+        Episode(12.0, 3, "hunt", {"kill_entity/cow": 4.0}, crashed=True, discounted_return=12.0),
     ]
 
 

@@ -49,7 +49,10 @@ MISTAKES = [
     ("policy=null", "policy=null: a choice cannot be null. There are: mlp, nature, own, tiny, "),
     ("~seed", "seed: a value is missing."),
     ("env.size=[64,48]", "env.size: there is no such key. Did you mean env.image_size or env.video_size or env."),
-    ("logger.wandb=true", "logger has no keys of its own: it takes a list of csv, tensorboard, wandb."),
+    (
+        "logger.wandb=true",
+        "logger has no keys of its own: it takes a list of csv, tensorboard, wandb or {key: value, ...}.",
+    ),
     ("env=gym policy=mlp", "env.id: a value is missing. Give env.id=<value>."),
     ("policy=mlp", "policy=mlp reads vectors, but env=world shows pictures. Use policy=tiny."),
     # words
@@ -164,7 +167,7 @@ def test_every_value_of_a_sweep_is_checked_before_its_first_job():
 
 def test_a_launcher_that_is_not_installed_is_named_with_what_brings_it():
     assert answer(["-m", "hydra/sweeper=optuna"]) == (
-        "hydra/sweeper=optuna: not installed. Type  pip install 'hydra-optuna-sweeper'."
+        "hydra/sweeper=optuna: not installed. Type  pip install 'mineonline[sweeps]'."
     )
 
 

@@ -80,7 +80,7 @@ class Simulator:
         self._judges[-1].time_limit = order.time_limit
         observation, info = sim.reset()
         self._check_engine(info)
-        self._base = {pair: count_of(info, *pair) for pair in self._task.rewarded()}
+        self._base = {pair: count_of(info, *pair) for pair in self._task.counted()}
         self._deaths = deaths_of(info)
         return self._seen("after_reset", observation)
 

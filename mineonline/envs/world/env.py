@@ -61,7 +61,7 @@ class WorldEnv:
         self._task, self._seed, self._first_index, self._stagger = task, seed, first_index, stagger
         self._rules = rules_of(task)
         self._choice, self._last_choice = _choices_of(task)
-        self._statistics = np.array([COUNTERS[pair] for pair in task.rewarded()], np.int64)
+        self._statistics = np.array([COUNTERS[pair] for pair in task.counted()], np.int64)
         self._art = load_art()
         width, height = image_size
         self.world = new_world(num_envs, _most_mobs(task))
