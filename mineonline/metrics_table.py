@@ -43,6 +43,18 @@ SECTIONS = (
         Metric("episode/<event>", "per episode", "Mean count of an event, such as `episode/kill_entity/cow`, or mean "
                "of another statistic of the environment.", "the environment has it"),
     )),
+    Section("Tasks, each over its last 100 episodes (NaN before its first)", (
+        Metric("task/<name>/return", "reward", "Mean return of a task's episodes.", "tasks"),
+        Metric("task/<name>/discounted_return", "reward", "Mean return as seen at the start, discounted.", "tasks"),
+        Metric("task/<name>/length", "decisions", "Mean length of its episodes.", "tasks"),
+        Metric("task/<name>/success", _SHARE, "Share of its episodes that succeeded.", "tasks, and it has `success`"),
+        Metric("task/<name>/episodes", "episodes", "Its episodes that ended since the run began.", "tasks"),
+        Metric("task/<name>/share", _SHARE, "Its share of the iteration's decisions.", "tasks"),
+        Metric("task/<name>/<event>", "per episode", "Mean count of an event. Of events and of the return also "
+               "`..._std`, the standard deviation, and the quantiles `..._p10`, `..._p50` and `..._p90`.", "tasks"),
+        Metric("tasks/<mean>", "", "`return`, `discounted_return`, `length` or `success`: mean over the tasks, each of "
+               "which counts the same, once all have ended an episode.", "tasks"),
+    )),
     Section("Losses (means over the optimiser steps of the iteration; NaN if none was taken)", (
         Metric("loss/total", "", "What was minimised: all losses with their weights."),
         Metric("loss/policy", "", "The clipped surrogate, without its weight."),

@@ -246,7 +246,10 @@ class _History:
 
 
 def _score_names(metrics: Mapping[str, float]) -> list[str]:
-    """Of the scores that are known: the return, the environment's statistics, then the length."""
+    """Of the scores that are known: the return of each task, or the return and the statistics; then the length."""
+    names = [n for n in metrics if n.startswith("task/") and n.endswith("/return") and metrics[n] == metrics[n]]
+    if names:
+        return names
     names = [n for n in metrics if n.startswith("episode/") and n != "episode/length" and metrics[n] == metrics[n]]
     return [*names, "episode/length"] if names else []
 

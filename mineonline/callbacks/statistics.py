@@ -41,15 +41,8 @@ class Statistics(IterationCallback):
         self._totals = {"env_steps": 0, "episodes": 0, "env_failures": 0}
         self._last = time.perf_counter()
         self._taken = self._last
-<<<<<<< HEAD
         self.newest: Mapping[str, float] = {}
         """What was logged for the last iteration; replaced, never changed."""
-=======
-        self.bottleneck = ""
-        self.headlines = ["episode/return", *(f"episode/{name}" for name in names[:1])]
-        if tasks is not None:
-            self.headlines = tasks.headlines
->>>>>>> b88b14fdf99d4e8d7974d6734922427ea44d01e8
 
     def state_dict(self) -> dict[str, Any]:
         tasks = {} if self._tasks is None else {"tasks": self._tasks.state_dict()}
@@ -102,12 +95,9 @@ class Statistics(IterationCallback):
             "time/buffer_full": sums["full_s"] / trainer.world_size / elapsed,
             **{f"time/{name}": value for name, value in times.items()},
         }
-<<<<<<< HEAD
-        self.newest = metrics
-=======
         if self._tasks is not None:
             metrics |= self._tasks.metrics(batch, trainer.strategy.root_device)
->>>>>>> b88b14fdf99d4e8d7974d6734922427ea44d01e8
+        self.newest = metrics
         learner.log_dict(metrics, batch_size=1)
 
     def _sums(self, batch: Batch) -> dict[str, float]:

@@ -17,7 +17,6 @@ from mineonline.fragment import Episode
 from mineonline.learning.ranks import rows_of_all_ranks, sum_over_ranks
 
 WINDOW_EPISODES = 100
-_MOST_HEADLINES = 3
 _QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
 _ALWAYS = ("return", "discounted_return", "length", "success")
 _MEAN_ONLY = ("discounted_return", "length", "success")
@@ -42,7 +41,6 @@ class TaskStatistics:
         self._window: dict[str, deque[list[float]]] = {name: deque(maxlen=WINDOW_EPISODES) for name in tasks}
         """The columns of the last episodes."""
         self._episodes = dict.fromkeys(tasks, 0)
-        self.headlines = [f"task/{name}/return" for name in [*tasks][:_MOST_HEADLINES]]
 
     def state_dict(self) -> dict[str, Any]:
         return {"episodes": dict(self._episodes), "window": {name: list(rows) for name, rows in self._window.items()}}

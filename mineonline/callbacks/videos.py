@@ -144,13 +144,8 @@ class _Recorder:
 
     def __init__(self, run_dir: Path, config_file: Path, policy: Policy, iteration: int, task: str | None) -> None:
         self.log = run_dir / "logs" / "videos.log"
-<<<<<<< HEAD
-        self.video = run_dir / "videos" / f"{iteration:06d}.mp4"
+        self.video = run_dir / "videos" / f"{iteration:06d}{f'_{task}' if task else ''}.mp4"
         for folder in (self.log.parent, self.video.parent):
-=======
-        self._video = run_dir / "videos" / f"{iteration:06d}{f'_{task}' if task else ''}.mp4"
-        for folder in (self.log.parent, self._video.parent):
->>>>>>> b88b14fdf99d4e8d7974d6734922427ea44d01e8
             folder.mkdir(exist_ok=True)  # a run folder that is gone is not made again
         # a file without a name vanishes with its last reader, even if this process is killed
         with tempfile.TemporaryFile(dir=self.video.parent) as weights, self.log.open("ab") as output:
@@ -160,11 +155,7 @@ class _Recorder:
             self._process = subprocess.Popen(
                 [
                     sys.executable, "-m", "mineonline.evaluate", "checkpoint=/dev/stdin", "episodes=1",
-<<<<<<< HEAD
-                    f"config={config_file}", f"video={self.video}",
-=======
-                    f"config={config_file}", f"video={self._video}", *([f"tasks=[{task}]"] if task else []),
->>>>>>> b88b14fdf99d4e8d7974d6734922427ea44d01e8
+                    f"config={config_file}", f"video={self.video}", *([f"tasks=[{task}]"] if task else []),
                 ],
                 stdin=weights,
                 stdout=output,

@@ -203,27 +203,18 @@ def _callbacks(
         if rank_zero is not None:
             rank_zero.announce(addresses, receiver.largest_frame, iteration=learner.iteration)
 
-<<<<<<< HEAD
-    statistics = Statistics(spec.statistics, restarts=lambda: rank_zero.restarts if rank_zero else 0)
-    failures = EnvFailures(run_dir / "logs")
-    view = [stack.enter_context(LiveView(rank_zero.watched, statistics, failures, stop))] if rank_zero else []
-=======
     tasks = TaskStatistics(spec.tasks, config.all_tasks) if spec.tasks else None
     statistics = Statistics(spec.statistics, lambda: rank_zero.restarts if rank_zero else 0, tasks)
->>>>>>> b88b14fdf99d4e8d7974d6734922427ea44d01e8
+    failures = EnvFailures(run_dir / "logs")
+    view = [stack.enter_context(LiveView(rank_zero.watched, statistics, failures, stop))] if rank_zero else []
     return [
         statistics,
         failures,
         AnnounceRun(receiver.address, announce),
         checkpoints,  # before collectors are told that the run is complete
         *([PublishWeights(rank_zero.publisher, stop, getattr(torch, config.weights.dtype))] if rank_zero else []),
-<<<<<<< HEAD
         *view,
-        RecordVideos(run_dir, run_dir / CONFIG_FILE, config.video.every, stop),
-=======
-        Progress(statistics, run_dir / "logs", joined=lambda: rank_zero.joined if rank_zero else 0),
         RecordVideos(run_dir, run_dir / CONFIG_FILE, config.video.every, stop, tuple(config.tasks)),
->>>>>>> b88b14fdf99d4e8d7974d6734922427ea44d01e8
         StopOnSignal(stop),  # last: at the end of training, a signal must not cut the others short
         *users,
         *map(BeginView, view),

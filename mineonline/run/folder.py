@@ -62,12 +62,10 @@ def choose_run_dir(settings: Mapping[str, Any]) -> Path | None:
         return run_dir_of(Path(settings["checkpoint"]))
     if not is_rank_zero():
         return None
-<<<<<<< HEAD
     with explained(Path("runs").absolute()):
-        return new_folder(Path("runs", label_of(settings), time.strftime("%Y-%m-%d_%H-%M-%S")).absolute())
-=======
-    return Path("runs", label_of(settings)[:_LONGEST_LABEL], time.strftime("%Y-%m-%d_%H-%M-%S")).absolute()
->>>>>>> b88b14fdf99d4e8d7974d6734922427ea44d01e8
+        return new_folder(
+            Path("runs", label_of(settings)[:_LONGEST_LABEL], time.strftime("%Y-%m-%d_%H-%M-%S")).absolute()
+        )
 
 
 def label_of(settings: Mapping[str, Any]) -> str:

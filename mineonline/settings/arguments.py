@@ -15,20 +15,7 @@ RELAY_USAGE = """usage: python -m mineonline.relay run=<run folder>
            passes weights and fragments on for all collectors of this node, so that weights come to
            the node once; collectors of the run use it by themselves, now and later"""
 EVALUATE_USAGE = """usage: python -m mineonline.evaluate checkpoint=<file, run folder or latest> [key=value ...]
-<<<<<<< HEAD
            plays complete episodes and prints their scores"""
-=======
-           plays complete episodes and prints their scores
-       episodes=10       how many
-       tasks=[a,b]       on these tasks instead of the run's; also others than it was trained on
-       video=<file>.mp4  film the first one
-       json=<file>       write the scores to this file
-       seed=<number>     play other episodes, with other actions
-       best=true         always take the most probable action
-       device=cuda       where the policy runs
-       run_dir=<folder>  the run that checkpoint=latest means
-       config=<file>     settings to use instead of the run's config.yaml"""
->>>>>>> b88b14fdf99d4e8d7974d6734922427ea44d01e8
 EXPORT_USAGE = """usage: python -m mineonline.export checkpoint=<file> model=<new .model> weights=<new .weights>
            writes a policy=vpt as the two files that MineStudio's load_vpt_policy reads"""
 METRICS_USAGE = """usage: python -m mineonline.metrics [format=text or markdown]

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 import difflib
 import re
-from collections.abc import Callable, Mapping
-=======
-import operator
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
->>>>>>> b88b14fdf99d4e8d7974d6734922427ea44d01e8
 from typing import Any
 
 import msgspec
@@ -79,7 +73,7 @@ def check_config(config: Config) -> None:
     _check_sweep(config)
 
 
-<<<<<<< HEAD
+_LARGEST_WEIGHTS = 10_000
 _RANGES: tuple[tuple[str, Callable[[float], bool], tuple[str, ...]], ...] = (
     ("at least 1", lambda number: number >= 1, (
         "iterations", "collector.workers", "collector.envs_per_worker", "collector.torch_threads",
@@ -108,14 +102,6 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], tuple[str, ...]], ...] = (
     )),
     ("0 or more, and less than 1", lambda number: 0 <= number < 1, ("objective.value_decay",)),
     ("0 to 65535", lambda number: 0 <= number <= 65535, ("network.port",)),
-=======
-_LARGEST_WEIGHTS = 10_000
-_AT_LEAST_1 = (
-    "iterations", "collector.workers", "collector.envs_per_worker", "collector.torch_threads", "collector.max_failures",
-    "fragment.length", "buffer.fragments_per_iteration", "buffer.max_reuse", "optimizer.epochs",
-    "optimizer.minibatches", "optimizer.accumulate", "offline.fragments", "optimizer.max_bad_steps",
-    "checkpointing.every", "auxiliary.epochs",
->>>>>>> b88b14fdf99d4e8d7974d6734922427ea44d01e8
 )  # fmt: skip
 """(in words, as a function, the keys). Of `env` and `policy`, where the one that is chosen has the key."""
 

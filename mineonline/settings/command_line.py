@@ -7,14 +7,9 @@ import logging
 import os
 import re
 import sys
-<<<<<<< HEAD
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-=======
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import cache
->>>>>>> b88b14fdf99d4e8d7974d6734922427ea44d01e8
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -136,11 +131,10 @@ def run_hydra(words: Sequence[str], run: Callable[[dict[str, Any], list[str]], O
     def start(composed: DictConfig) -> float | None:
         used = HydraConfig.get().overrides
         folders = [override for override in used.hydra if override.startswith("hydra.searchpath=")]
-<<<<<<< HEAD
         overrides = [*folders, *(word for word in used.task if not word.startswith(SEARCH))]
 
         def run_with(more: dict[str, Any]) -> Outcome | None:
-            settings = settings_of(composed)
+            settings = settings_with_tasks(composed, overrides)
             given = {key: value for key, value in settings.items() if value is not None}
             return run({**settings, **more, **given}, overrides)
 
@@ -151,13 +145,6 @@ def run_hydra(words: Sequence[str], run: Callable[[dict[str, Any], list[str]], O
         # Lightning starts other ranks with these words, and they must not start a sweep
         sys.argv[1:] = open_settings([f"run_dir={_quoted(str(folder))}", *overrides])
         return run_job(lambda: run_with({"run_dir": str(folder)}))  # errors are the sweeper's
-=======
-        overrides = [*folders, *used.task]
-        if HydraConfig.get().launcher["_target_"] == _LAUNCHES_HERE:
-            report_errors(lambda: run(settings_with_tasks(composed, overrides), overrides))
-        else:  # the launcher brings an error to the process that has submitted the job
-            run(settings_with_tasks(composed, overrides), overrides)
->>>>>>> b88b14fdf99d4e8d7974d6734922427ea44d01e8
 
     sys.argv[1:] = open_settings(words)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or it would print errors itself, and a traceback of a job's error
@@ -165,10 +152,7 @@ def run_hydra(words: Sequence[str], run: Callable[[dict[str, Any], list[str]], O
         hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(start)()
 
 
-<<<<<<< HEAD
-def settings_of(composed: DictConfig, *, complete: bool = True) -> dict[str, Any]:
-=======
-def settings_with_tasks(composed: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+def settings_with_tasks(composed: DictConfig, overrides: Sequence[str], *, complete: bool = True) -> dict[str, Any]:
     """`settings_of`, with each of `tasks` in full: its file of the group `task`, changed by the overrides of `task.*`.
 
     ConfigError if the overrides say twice what is played.
@@ -180,7 +164,7 @@ def settings_with_tasks(composed: DictConfig, overrides: Sequence[str]) -> dict[
             f"task={chosen}: this would merge the files into one task. To train on several, write tasks={chosen}, or "
             "with weights 'tasks={hunt_cow: 2, chop_tree: 1}'."
         )
-    settings = settings_of(composed)
+    settings = settings_of(composed, complete=complete)
     named = settings["tasks"]
     if not named:
         return settings
@@ -210,8 +194,7 @@ def _compose_task(file: str, overrides: tuple[str, ...]) -> Any:
             raise ConfigError(f"tasks.{file}: {text}") from None
 
 
-def settings_of(composed: DictConfig) -> dict[str, Any]:
->>>>>>> b88b14fdf99d4e8d7974d6734922427ea44d01e8
+def settings_of(composed: DictConfig, *, complete: bool = True) -> dict[str, Any]:
     """The composed configuration as plain dicts and lists. ConfigError names a missing value."""
     try:
         settings = OmegaConf.to_container(composed, resolve=True, throw_on_missing=complete)
@@ -234,8 +217,7 @@ def compose_settings(overrides: Sequence[str], *, complete: bool = True) -> dict
     """
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"), _explained():
         try:
-<<<<<<< HEAD
-            return settings_of(compose("config", open_settings(overrides)), complete=complete)
+            return settings_with_tasks(compose("config", open_settings(overrides)), overrides, complete=complete)
         except HydraException:  # one of its classes is an OSError, too
             raise
         except (OSError, UnicodeDecodeError) as error:
@@ -285,15 +267,6 @@ def _explained() -> Iterator[None]:
 def _file_in(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     return str(mark.name if mark else getattr(error, "filename", None) or "a file of settings")
-=======
-            return settings_with_tasks(compose("config", open_settings(overrides)), overrides)
-        except HydraException as error:
-            raise ConfigError(_explain(error)) from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            mark = getattr(error, "problem_mark", None)
-            file = mark.name if mark else getattr(error, "filename", None) or "a file of settings"
-            raise ConfigError(f"{file}: cannot be read ({why_unreadable(error)}).") from None
->>>>>>> b88b14fdf99d4e8d7974d6734922427ea44d01e8
 
 
 def merge_overrides(earlier: Sequence[str], later: Sequence[str]) -> list[str]:

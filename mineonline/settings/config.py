@@ -394,13 +394,10 @@ class Config(Section, frozen=True):
     """Lightning callbacks of your own, each `{_target_: my_package.MyCallback, ...}`; they run after the built-in
     ones."""
     trainer: dict[str, Any]
-<<<<<<< HEAD
     """Keyword arguments of `lightning.Trainer`. `max_time` (days:hours:minutes:seconds of training, over all sessions)
     and `max_steps` (optimiser steps, of which an iteration has `optimizer.epochs` x `optimizer.minibatches`) end a run
     after the iteration in which they are reached: it is saved and can be continued. There are no epochs, see
     `iterations`."""
-=======
-    """Keyword arguments of `lightning.Trainer`."""
     tasks: dict[str, WeightedTask] = msgspec.field(default_factory=dict)
     """Several tasks in one run, by name. On the command line the names of their files, with weights that say how much
     of the run each gets (`{hunt_cow: 2, chop_tree: 1}`), or without (`[hunt_cow, chop_tree]`): all the same."""
@@ -442,7 +439,6 @@ def on_task(config: Config, task: Task) -> Config:
         )
     others = {name: WeightedTask(0, each.task) for name, each in config.tasks.items()}
     return msgspec.structs.replace(config, tasks={**others, task.name: WeightedTask(1, task)})
->>>>>>> b88b14fdf99d4e8d7974d6734922427ea44d01e8
 
 
 def trainer_threads(config: Config) -> int:
