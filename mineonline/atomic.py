@@ -8,13 +8,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def partial_file(file: Path, pid: int) -> Path:
+    """Where process `pid` writes a file before it is complete."""
+    return file.with_name(f".{file.name}.{pid}")
+
+
 @contextmanager
 def written_whole(file: Path) -> Iterator[Path]:
     """Gives a temporary path next to `file`: what is written there becomes `file` when the block ends.
 
     If anything fails, `file` stays as it was, and nothing is left behind. OSError if the disk does not take it all.
     """
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    partial = partial_file(file, os.getpid())
     try:
         yield partial
         # before the rename: after a power cut the new name could otherwise stand for a file without its content

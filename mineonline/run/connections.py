@@ -21,6 +21,7 @@ import torch
 
 from mineonline.callbacks.checkpoints import SaveCheckpoints
 from mineonline.callbacks.connections import AnnounceRun, PublishWeights
+from mineonline.callbacks.curve import DrawCurve
 from mineonline.callbacks.progress import Progress
 from mineonline.callbacks.statistics import Statistics
 from mineonline.callbacks.stopping import StopOnSignal
@@ -37,7 +38,7 @@ from mineonline.processes.join import JOIN_FILE, Admissions, JoinServer, Refusal
 from mineonline.processes.sockets import Network
 from mineonline.processes.stopping import StopRequest
 from mineonline.processes.supervisor import LocalCollectors
-from mineonline.run.folder import CONFIG_FILE, enter_run_dir
+from mineonline.run.folder import CONFIG_FILE, CURVE_FILE, enter_run_dir
 from mineonline.run.meeting import Place, Rendezvous, meet
 from mineonline.settings.config import Config
 from mineonline.weights.publisher import WeightsPublisher
@@ -247,6 +248,7 @@ def _callbacks(
         checkpoints,  # before collectors are told that the run is complete
         *([PublishWeights(rank_zero.publisher, stop, getattr(torch, config.weights.dtype))] if rank_zero else []),
         Progress(statistics, run_dir / "logs", joined=lambda: rank_zero.joined if rank_zero else 0),
+        DrawCurve(run_dir, run_dir / CURVE_FILE),
         RecordVideos(run_dir, run_dir / CONFIG_FILE, config.video.every, stop),
         StopOnSignal(stop),  # last: at the end of training, a signal must not cut the others short
     ]

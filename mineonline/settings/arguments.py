@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 COLLECT_USAGE = """usage: python -m mineonline.collect run=<run folder>
@@ -12,16 +14,39 @@ COLLECT_USAGE = """usage: python -m mineonline.collect run=<run folder>
 RELAY_USAGE = """usage: python -m mineonline.relay run=<run folder>
            passes weights and fragments on for all collectors of this node, so that weights come to the node once;
            collectors of the run use it by themselves, now and later"""
-EVALUATE_USAGE = """usage: python -m mineonline.evaluate checkpoint=<file, run folder or latest> [key=value ...]
-           plays complete episodes and prints their scores
-       episodes=10       how many
-       video=<file>.mp4  film the first one
+EVALUATE_USAGE = """usage: python -m mineonline.evaluate <checkpoint> ... [key=value ...]
+           plays complete episodes and prints their scores, of each checkpoint on each task in each environment
+       <checkpoint>      a file, a run folder, a published folder, latest, demo (a trained agent that comes with
+                         mineonline) or untrained (with the settings of the others); also checkpoint=[a,b]
+       tasks=[a,b]       play these tasks of conf/task instead of the run's; --config-dir <folder> adds your own
+       env=minestudio    play there instead, or in each of env=[world,minestudio]
+       env.<key>=<value> change a setting of the environment
+       episodes=10       how many of each
+       video=<file>.mp4  film the first episode of each, side by side if there are several
+       filmed=all        or this many episodes of each
        json=<file>       write the scores to this file
        seed=<number>     play other episodes, with other actions
        best=true         always take the most probable action
        device=cuda       where the policy runs
-       run_dir=<folder>  the run that checkpoint=latest means
+       processes=1       how many play at the same time; otherwise one for each core
+       run_dir=<folder>  the run that latest means
        config=<file>     settings to use instead of the run's config.yaml"""
+PLOT_USAGE = """usage: python -m mineonline.plot <run> ... [key=value ...]
+           draws the curves of runs; those that differ only in their seed as one, with a 95 % interval
+       <run>             a run folder, a folder of run folders, or a pattern such as 'runs/hunt_cow/2026-*'
+       metrics=[a,b]     columns of metrics.csv, or patterns; otherwise what episodes bring: 'episode/*'
+       x=hours           over the time of training instead of over its decisions
+       out=plot          writes plot.png, and plot.html with the videos; out=<file>.png writes only that
+       video_mb=20       how many megabytes of videos the page holds; it links the others"""
+PUBLISH_USAGE = """usage: python -m mineonline.publish checkpoint=<file or run folder> folder=<folder> [key=value ...]
+           writes weights (safetensors), settings, scores, film, curve and a model card
+       episodes=20       plays so many for the scores
+       scores=<json>     or takes them from what `evaluate json=<file>` wrote
+       film=false        without a film
+       name=<name>       in the model card; otherwise the folder's
+       license=<id>      of the weights, as the hub writes it, for example mit
+       repo=<user>/<name>  uploads the folder to the Hugging Face Hub; needs  pip install 'mineonline[hub]'
+       private=true      to a repository that only you can see"""
 EXPORT_USAGE = """usage: python -m mineonline.export checkpoint=<file> model=<new .model> weights=<new .weights>
            writes a policy=vpt as the two files that MineStudio's load_vpt_policy reads"""
 REPLAY_USAGE = """usage: python -m mineonline.replay file=<run folder>/bad_batch-<rank>.pt
@@ -63,26 +88,77 @@ class RecordArguments(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EvaluateArguments(msgspec.Struct, frozen=True, kw_only=True):
-    """Score a checkpoint."""
+    """Score checkpoints."""
 
-    checkpoint: str
-    """Checkpoint file, run folder, or `latest`. The run folder says what is played."""
+    checkpoint: tuple[str, ...]
+    """Each a checkpoint file, run folder, published folder, `latest`, `demo` or `untrained`. Its folder says what is
+    played."""
     run_dir: str | None = None
     """The run that `checkpoint=latest` means. None: the one under `runs/` that saved last."""
     config: str | None = None
     """Settings in the format of a run's config.yaml. None: the config.yaml of the checkpoint's run folder."""
+    tasks: tuple[str, ...] = ()
+    """Names of tasks, in `conf/task` or a folder of one's own. None: the run's."""
+    env: tuple[str, ...] = ()
+    """Names of environments in `conf/env`. None: the run's."""
+    env_settings: tuple[str, ...] = msgspec.field(name="env.", default=())
+    """Words `env.<key>=<value>`, for those environments that have the key."""
+    hydra_settings: tuple[str, ...] = msgspec.field(name="hydra.", default=())
+    """The word `hydra.searchpath=...` that `--config-dir` stands for."""
     episodes: int = 10
-    """Complete episodes to play."""
+    """Complete episodes to play, of each checkpoint on each task in each environment."""
     video: str | None = None
-    """Where to write a video (mp4) of the first episode."""
+    """Where to write a video (mp4) of the filmed episodes."""
+    filmed: int | Literal["all"] = 1
+    """How many of the episodes are filmed."""
     json: str | None = None
     """Where to write the scores."""
     seed: int | None = None
-    """Decides episodes and sampled actions. None: the run's seed."""
+    """Decides episodes and sampled actions. None: the seed of the first run."""
     best: bool = False
     """Always take the most probable action; otherwise sample, as in training."""
     device: str = "cpu"
     """Where the policy runs, for example `cuda`."""
+    processes: int | None = None
+    """That play at the same time. None: one for each core, if there is work for them; MineStudio's simulators have
+    processes of their own, and so one. The scores do not depend on it."""
+
+
+class PlotArguments(msgspec.Struct, frozen=True, kw_only=True):
+    """Draw runs."""
+
+    run: tuple[str, ...]
+    """Run folders, folders of run folders, or patterns of them."""
+    metrics: tuple[str, ...] = ()
+    """Columns of `metrics.csv`, or patterns of them. None: return and events per episode."""
+    x: Literal["env_steps", "hours"] = "env_steps"
+    """Decisions, or hours of training without breaks."""
+    out: str = "plot"
+    """File to write, a .png or an .html; without either, both."""
+    video_mb: float = 20.0
+    """Megabytes of videos that the page may hold."""
+
+
+class PublishArguments(msgspec.Struct, frozen=True, kw_only=True):
+    """Write a folder that others can use."""
+
+    checkpoint: str
+    """Checkpoint file, run folder, published folder, or `latest`."""
+    folder: str
+    """Where to write: a new or empty folder, or one that was published before."""
+    episodes: int = 20
+    """Complete episodes to play for the scores."""
+    scores: str | None = None
+    """JSON that `evaluate` has written for this checkpoint: nothing is played for the scores."""
+    film: bool = True
+    name: str | None = None
+    """None: the folder's."""
+    license: str | None = None
+    """Identifier of the hub's, for example `mit`. None: the card names none."""
+    repo: str | None = None
+    """Repository of the Hugging Face Hub to upload to; made if there is none. None: nothing is uploaded."""
+    private: bool = False
+    """Whether that repository is private when it is made."""
 
 
 class ExportArguments(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ import difflib
 import logging
 import os
 import sys
+import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -34,34 +35,49 @@ _LAUNCHES_HERE = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 Words = TypeVar("Words", bound=msgspec.Struct)
 
 
-def parse_words(words: Sequence[str], kind: type[Words], usage: str) -> Words:
+def parse_words(words: Sequence[str], kind: type[Words], usage: str, *, plain: str | None = None) -> Words:
     """A command line of key=value words as a struct. `usage` is what `--help` prints.
 
-    ConfigError says which word cannot be used, and what to type instead.
+    A tuple takes `key=value`, `key=[value,value]`, or the key several times. `plain`: the tuple that words without `=`,
+    and existing files, belong to. A field whose name ends with a dot, as in `env.`, takes all words that begin with it,
+    whole. ConfigError says which word cannot be used, and what to type instead.
     """
     if "--help" in words or "-h" in words:
         print(usage)
         raise SystemExit(0)
     known = [field.encode_name for field in msgspec.structs.fields(kind)]
-    values: dict[str, str] = {}
+    lists = [field.encode_name for field in msgspec.structs.fields(kind) if typing.get_origin(field.type) is tuple]
+    values: dict[str, str | list[str]] = {name: [] for name in lists}
     for word in words:
         key, equals, value = word.partition("=")
-        if not equals:
+        section = f"{key.partition('.')[0]}."
+        if plain is not None and (not equals or (key not in known and Path(word).exists())):
+            key, value = plain, word
+        elif not equals:
             raise ConfigError(f"{word}: arguments are key=value.\n{usage}")
-        if key not in known:
+        elif section in known:
+            key, value = section, word
+        elif key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f" Did you mean {close[0]}?" if close else f"\n{usage}"
             raise ConfigError(f"{key}: there is no such key.{hint}")
-        values[key] = value
+        earlier = values.get(key)
+        values[key] = [*earlier, *_listed(value)] if isinstance(earlier, list) else value
     for field in msgspec.structs.fields(kind):
         if field.required and not values.get(field.encode_name):
             raise ConfigError(f"{field.encode_name}: a value is missing.\n{usage}")
     try:
-        return msgspec.convert(values, kind, strict=False)
+        return msgspec.convert({name: value for name, value in values.items() if value != []}, kind, strict=False)
     except msgspec.ValidationError as error:
         text, _, path = str(error).partition(" - at ")
         key = path.strip("`$.")
         raise ConfigError(f"{key}={values[key]}: {text[0].lower()}{text[1:]}.") from None
+
+
+def _listed(value: str) -> list[str]:
+    """What `[a,b]` lists; any other text is one value."""
+    values = value[1:-1].split(",") if value.startswith("[") and value.endswith("]") else [value]
+    return [each.strip() for each in values if each.strip()]
 
 
 def with_config_dirs(words: Sequence[str]) -> list[str]:
