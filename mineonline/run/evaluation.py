@@ -67,12 +67,15 @@ def evaluate(arguments: EvaluateArguments) -> list[Result]:
         tiles = 0 if arguments.video is None else len(matches) * _filmed(arguments)
         if tiles > MOST_TILES:
             raise ConfigError(f"video={arguments.video}: {tiles} episodes do not fit side by side; {MOST_TILES} do.")
-        if tiles > 1:
-            matches = [_drawn_small(match, tile_width(tiles)) for match in matches]
+        width = tile_width(tiles, _filmed(arguments)) if tiles > 1 else None
+        if width is not None:
+            matches = [_drawn_small(match, width) for match in matches]
         parts = _parts(arguments, matches, Path(folder), tiles)
         results = [Result(match, []) for match in matches]
         films: list[Tile] = []
-        for part, episodes in zip(parts, _play_all(arguments, matches, parts, tiles), strict=True):
+        # a small picture, without what is drawn on larger ones
+        bare = width is not None and width < SMALLEST_WITH_OVERLAY
+        for part, episodes in zip(parts, _play_all(arguments, matches, parts, bare=bare), strict=True):
             result = results[part.match]
             if part.film is not None:
                 label = f"{_label(result.match, matches)}, episode {part.first + 1}: {episodes[0].episode_return:.2f}"
@@ -83,7 +86,7 @@ def evaluate(arguments: EvaluateArguments) -> list[Result]:
             write_json(results, Path(arguments.json), best=arguments.best)
         if arguments.video is not None:
             if tiles > 1:
-                compose(films, Path(arguments.video))
+                compose(films, Path(arguments.video), _filmed(arguments))
             print(f"video: {arguments.video}")
     return results
 
@@ -114,11 +117,9 @@ def _parts(arguments: EvaluateArguments, matches: list[Match], folder: Path, til
 
 
 def _play_all(
-    arguments: EvaluateArguments, matches: list[Match], parts: list[_Part], tiles: int
+    arguments: EvaluateArguments, matches: list[Match], parts: list[_Part], *, bare: bool
 ) -> Iterator[list[Episode]]:
     """The episodes of each part, in order. EnvError if a process that plays has died."""
-    # a small picture, without what is drawn on larger ones
-    bare = tiles > 1 and tile_width(tiles) < SMALLEST_WITH_OVERLAY
     play_one = functools.partial(_play_part, device=arguments.device, best=arguments.best, bare=bare)
     processes = arguments.processes
     if processes is None:

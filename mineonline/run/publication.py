@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +28,10 @@ from mineonline.run.folder import (
     METRICS_FILE,
     PUBLISHED_FILE,
     is_published,
-    label_of,
     read_config,
     run_dir_of,
 )
+from mineonline.run.model_card import model_card
 from mineonline.settings.arguments import EvaluateArguments, PublishArguments
 from mineonline.settings.config import Config, VptPolicyConfig
 
@@ -59,30 +58,37 @@ def publish(arguments: PublishArguments) -> None:
         facts = {"iteration": str(iteration), "mineonline": __version__}
         safetensors_files.write(new / PUBLISHED_FILE, policy.state_dict(), facts)
         (new / CONFIG_FILE).write_text(yaml.safe_dump(_settings(config), sort_keys=False))
-        film = new / FILM_FILE if arguments.film else None
-        if scores is None or film is not None:
-            evaluate(
-                EvaluateArguments(
-                    checkpoint=(temporary,),
-                    episodes=1 if scores is not None else arguments.episodes,
-                    video=None if film is None else str(film),
-                    json=None if scores is not None else str(new / SCORES_FILE),
-                )
-            )
-        if scores is None:
-            scores = json.loads((new / SCORES_FILE).read_text())
-        # what was played lay in the temporary folder
-        scores = {**scores, "checkpoint": PUBLISHED_FILE, "name": folder.absolute().name}
+        played = _play(checkpoint, arguments, new, wanted=scores is None)
+        scores = {**(scores or played), "checkpoint": PUBLISHED_FILE, "name": folder.absolute().name}
         (new / SCORES_FILE).write_text(json.dumps(scores, indent=2) + "\n")
         run_dir = run_dir_of(checkpoint)
         if not is_published(checkpoint) and (run_dir / METRICS_FILE).is_file():
             draw_curve(run_dir, new / CURVE_FILE)
-        (new / CARD_FILE).write_text(_card(arguments, config, scores, new, sum(p.numel() for p in policy.parameters())))
+        parameters = sum(parameter.numel() for parameter in policy.parameters())
+        name = arguments.name or folder.absolute().name
+        pictures = [file for file in (FILM_FILE, CURVE_FILE) if (new / file).exists()]
+        card = model_card(
+            config, scores, name=name, parameters=parameters, pictures=pictures,
+            repo=arguments.repo, licence=arguments.license,
+        )  # fmt: skip
+        (new / CARD_FILE).write_text(card)
         _move(new, folder)
     print(f"published: {folder}")
     print(f"try it:    python -m mineonline.evaluate {folder} video=film.mp4")
     if hub is not None:
         _upload(hub, arguments, folder)
+
+
+def _play(checkpoint: Path, arguments: PublishArguments, new: Path, *, wanted: bool) -> dict[str, Any]:
+    """Film an episode, if there is to be a film, and play the others if scores are `wanted`: then they are returned."""
+    film = str(new / FILM_FILE) if arguments.film else None
+    if not wanted and film is None:
+        return {}
+    episodes = arguments.episodes if wanted else 1
+    json_file = new / SCORES_FILE
+    evaluate(EvaluateArguments(checkpoint=(str(checkpoint),), episodes=episodes, video=film, json=str(json_file)))
+    scores: dict[str, Any] = json.loads(json_file.read_text())
+    return scores
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -104,6 +110,57 @@ def _read_scores(file: Path, iteration: int) -> dict[str, Any]:
     try:
         scores = json.loads(file.read_text())
         known = {"iteration", "episodes", "seed", "scores"} <= set(scores)
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"scores={file}: cannot be read ({error}).") from None
+    if not known:
+        raise ConfigError(f"scores={file}: must be what `evaluate json=<file>` has written about one checkpoint.")
+    if scores["iteration"] != iteration:
+        raise ConfigError(
+            f"scores={file}: is of iteration {scores['iteration']}, and the checkpoint of {iteration}. Evaluate it "
+            "again, or leave scores=... out."
+        )
+    assert isinstance(scores, dict)
+    return scores
+
+
+def _check_folder(folder: Path) -> None:
+    """ConfigError if the folder holds anything that is not a publication of ours, or cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = {file.name for file in folder.iterdir()}
+    except OSError as error:
+        raise ConfigError(f"folder={folder}: cannot be a folder ({error.strerror}).") from None
+    if names and PUBLISHED_FILE not in names:
+        raise ConfigError(f"folder={folder} is not empty. Give a new folder, or one that was published before.")
+
+
+def _move(new: Path, folder: Path) -> None:
+    """Put what is in `new` in place of what was published before; other files stay."""
+    for name in _FILES:
+        if (new / name).exists():
+            (new / name).replace(folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
+
+
+def _hub(repo: str) -> Any:
+    """The client of the hub. ConfigError if it is not installed."""
+    with contextlib.suppress(ImportError):
+        import huggingface_hub
+
+        return huggingface_hub
+    raise ConfigError(f"repo={repo}: needs a package that is not installed. Type  pip install 'mineonline[hub]'")
+
+
+def _upload(hub: Any, arguments: PublishArguments, folder: Path) -> None:
+    """ConfigError if the hub refuses, with what it says."""
+    api = hub.HfApi()
+    try:
+        url = api.create_repo(arguments.repo, private=arguments.private, exist_ok=True)
+        api.upload_folder(
+            repo_id=arguments.repo, folder_path=folder, allow_patterns=list(_FILES),
+            commit_message=f"Published by mineonline {__version__}",
+        )  # fmt: skip
     except (OSError, hub.errors.HFValidationError) as error:  # the hub's HTTP errors are OSErrors
         raise ConfigError(
             f"repo={arguments.repo}: cannot be uploaded ({str(error).splitlines()[0]}). {folder} is complete. Log in "

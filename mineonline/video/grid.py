@@ -34,29 +34,37 @@ class Tile(NamedTuple):
     label: str
 
 
-def layout(tiles: int) -> tuple[int, int]:
-    """Columns and rows for so many tiles: few places stay empty, and the picture is wide rather than high."""
+def layout(tiles: int, together: int = 1) -> tuple[int, int]:
+    """Columns and rows for so many tiles: few places stay empty, and the picture is wide rather than high.
+
+    `together`: tiles that belong together follow one another; if it can be, they fill whole rows, or parts of one.
+    """
     choices = [
         (columns, rows)
         for rows in range(1, tiles + 1)
         for columns in [-(-tiles // rows)]
         if rows <= columns <= _MOST_COLUMNS_A_ROW * rows
     ]
-    return min(choices, key=lambda choice: (choice[0] * choice[1] - tiles, choice[0] - choice[1]))
+
+    def drawbacks(choice: tuple[int, int]) -> tuple[int, bool, int]:
+        columns, rows = choice
+        return columns * rows - tiles, bool(together % columns and columns % together), columns - rows
+
+    return min(choices, key=drawbacks)
 
 
-def tile_width(tiles: int) -> int:
+def tile_width(tiles: int, together: int = 1) -> int:
     """Width in pixels of each of so many tiles."""
-    return min(_LARGEST_TILE, _WIDEST // layout(tiles)[0] // 2 * 2)
+    return min(_LARGEST_TILE, _WIDEST // layout(tiles, together)[0] // 2 * 2)
 
 
-def compose(tiles: Sequence[Tile], file: Path) -> None:
+def compose(tiles: Sequence[Tile], file: Path, together: int = 1) -> None:
     """Write one video of all tiles, as long as the longest. A video that has ended shows its last picture, darker.
 
     Tiles have the shape of the first video; others are scaled into it.
     """
-    columns, rows = layout(len(tiles))
-    width = tile_width(len(tiles))
+    columns, rows = layout(len(tiles), together)
+    width = tile_width(len(tiles), together)
     with ExitStack() as stack:
         films = [_Film(stack, tile.file) for tile in tiles]
         height = round(width * films[0].height / films[0].width / 2) * 2
