@@ -7,6 +7,7 @@ on one another nor on how many processes play them: a seed repeats the scores.
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
 import tempfile
 from collections.abc import Iterator
@@ -56,6 +57,14 @@ class _Part(NamedTuple):
     """Where the first of them is filmed."""
 
 
+class _Played(NamedTuple):
+    """What came of a part."""
+
+    episodes: list[Episode]
+    filmed_return: float
+    """Of the episode that was filmed; 0 without a film."""
+
+
 def evaluate(arguments: EvaluateArguments) -> list[Result]:
     """Play the episodes that `arguments` ask for, print their scores, and write the scores and the video."""
     matches = find_matches(arguments)
@@ -75,12 +84,12 @@ def evaluate(arguments: EvaluateArguments) -> list[Result]:
         films: list[Tile] = []
         # a small picture, without what is drawn on larger ones
         bare = width is not None and width < SMALLEST_WITH_OVERLAY
-        for part, episodes in zip(parts, _play_all(arguments, matches, parts, bare=bare), strict=True):
+        for part, played in zip(parts, _play_all(arguments, matches, parts, bare=bare), strict=True):
             result = results[part.match]
             if part.film is not None:
-                label = f"{_label(result.match, matches)}, episode {part.first + 1}: {episodes[0].episode_return:.2f}"
+                label = f"{_label(result.match, matches)}, episode {part.first + 1}: {played.filmed_return:.2f}"
                 films.append(Tile(part.film, label))
-            result.episodes.extend(episodes)
+            result.episodes.extend(played.episodes)
         print(report(results, best=arguments.best))
         if arguments.json is not None:
             write_json(results, Path(arguments.json), best=arguments.best)
@@ -118,8 +127,8 @@ def _parts(arguments: EvaluateArguments, matches: list[Match], folder: Path, til
 
 def _play_all(
     arguments: EvaluateArguments, matches: list[Match], parts: list[_Part], *, bare: bool
-) -> Iterator[list[Episode]]:
-    """The episodes of each part, in order. EnvError if a process that plays has died."""
+) -> Iterator[_Played]:
+    """What came of each part, in order. EnvError if a process that plays has died."""
     play_one = functools.partial(_play_part, device=arguments.device, best=arguments.best, bare=bare)
     processes = arguments.processes
     if processes is None:
@@ -136,15 +145,18 @@ def _play_all(
     with ProcessPoolExecutor(processes, initializer=fork_server.die_with_fork_server) as pool:
         try:
             yield from pool.map(play_one, played, parts)
-        except BrokenProcessPool:
-            raise EnvError(
-                "a process that played has died; perhaps memory was short. Fewer play at once with processes=1."
-            ) from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        except BaseException as error:
+            # the pool would wait until they have played to the end
+            for process in multiprocessing.active_children():
+                process.kill()
+            if isinstance(error, BrokenProcessPool):
+                raise EnvError(
+                    "a process that played has died; perhaps memory was short. Fewer play at once with processes=1."
+                ) from None
+            raise
 
 
-def _play_part(match: Match, part: _Part, *, device: str, best: bool, bare: bool) -> list[Episode]:
+def _play_part(match: Match, part: _Part, *, device: str, best: bool, bare: bool) -> _Played:
     config = match.config
     policy = build_policy(config, env_spec(config.env, config.task))
     if match.checkpoint is None:
@@ -160,11 +172,12 @@ def _play_part(match: Match, part: _Part, *, device: str, best: bool, bare: bool
             config, num_envs=part.episodes, first_index=FIRST_INDEX + part.first, filmed=part.film is not None
         )
         stack.callback(env.close)
-        watch = None
+        recording = None
         if part.film is not None:
             camera = camera_on(config, env)
-            watch = Recording(camera, stack.enter_context(VideoFile(part.film, camera.fps)), bare=bare).watch
-        return play(env, policy, part.episodes, best=best, watch=watch)
+            recording = Recording(camera, stack.enter_context(VideoFile(part.film, camera.fps)), bare=bare)
+        episodes = play(env, policy, part.episodes, best=best, watch=recording.watch if recording else None)
+        return _Played(episodes, recording.episode_return if recording else 0.0)
 
 
 def _drawn_small(match: Match, width: int) -> Match:

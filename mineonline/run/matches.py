@@ -78,6 +78,8 @@ def _play_elsewhere(config: Config, task: str | None, env: str | None, arguments
             settings["env"] = {**composed["env"], **{key: same[key] for key in same if key in composed["env"]}}
         if task is not None or settings["task"] is None:
             settings["task"] = composed["task"]
+    if task is not None and settings["env"]["kind"] not in ("world", "minestudio"):
+        raise ConfigError(f"tasks={task}: env={settings['env']['kind']} has a task of its own. Leave tasks=... out.")
     for word in arguments.env_settings:
         _set(settings["env"], word, skip=len(arguments.env) > 1)
     return parse_config(settings)

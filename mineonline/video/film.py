@@ -210,11 +210,13 @@ class Recording:
         self._bare = bare
         self._overlay = Overlay(camera.fps)
         self._running = True
+        self.episode_return = 0.0
 
     def watch(self, value_N: NDArray[np.float32], action: Action, step: Step) -> None:
         """Film one decision: what the policy predicted and did, and what that led to."""
         if not self._running:
             return
+        self.episode_return += float(step.reward_N[0])
         frames = self._camera.frames()
         controls = self._camera.controls(action)
         for i, frame in enumerate(frames):
