@@ -22,11 +22,16 @@ def main() -> None:
     parent = parent_trainer()
     if parent is not None:
         die_with_parent(parent, ORPHANED)
-    arguments = parse_words(sys.argv[1:], PlotArguments, PLOT_USAGE, plain="run")
+    arguments = parse_arguments(sys.argv[1:])
     # this import takes a second: report a misspelt key first
     from mineonline.run.page import plot
 
     plot(arguments)
+
+
+def parse_arguments(words: list[str]) -> PlotArguments:
+    """The arguments in `words`. ConfigError says which word is wrong, and what it may be."""
+    return parse_words(words, PlotArguments, PLOT_USAGE, plain="run")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import difflib
 import fnmatch
 import glob
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ if TYPE_CHECKING:  # takes a second to import
 
 XAxis = Literal["env_steps", "hours"]
 _LABELS = {"env_steps": "decisions", "hours": "hours of training"}
+_USUAL = re.compile("episode/(?!length).+|task/.+/return")
+"""Metrics that are drawn if no others are asked for."""
 _PANELS_A_ROW = 4
 _POINTS = 300
 """Of a line in a picture: more cannot be seen."""
@@ -115,7 +118,7 @@ def choose_metrics(runs: Sequence[Run], patterns: Sequence[str]) -> list[str]:
     """The metrics that match `patterns`; without any, what episodes bring. ConfigError if a pattern matches none."""
     known = list(dict.fromkeys(name for run in runs for name in run.columns))
     if not patterns:
-        return [name for name in known if name.startswith("episode/") and name != "episode/length"]
+        return [name for name in known if _USUAL.fullmatch(name)]
     chosen: dict[str, None] = {}
     for pattern in patterns:
         found = fnmatch.filter(known, pattern)
@@ -198,9 +201,9 @@ def _draw_group(panel: Axes, each: Group, metric: str, axis: XAxis, colour: str)
 
 
 def _explained(metric: str) -> str:
-    if metric.startswith("episode/"):
-        return f"{metric.removeprefix('episode/')} per episode (mean of the last 100)"
-    return metric
+    if not _USUAL.fullmatch(metric):
+        return metric
+    return f"{metric.removeprefix('episode/').removeprefix('task/')} per episode (mean of the last 100)"
 
 
 def _is_run(folder: Path) -> bool:

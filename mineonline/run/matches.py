@@ -1,4 +1,4 @@
-"""What `evaluate` plays: each checkpoint on each task in each environment."""
+"""What `evaluate` plays: each checkpoint in each environment on each task."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import yaml
 
 from mineonline.errors import ConfigError
 from mineonline.run.checkpoint import find_checkpoint, read_iteration
-from mineonline.run.folder import label_of, read_config, run_dir_of
+from mineonline.run.folder import label_of, read_config, run_dir_of, saved_overrides
+from mineonline.run.tasks import on_each_task
 from mineonline.settings.arguments import EvaluateArguments
 from mineonline.settings.command_line import compose_settings
 from mineonline.settings.config import Config
@@ -29,12 +30,9 @@ class Match(msgspec.Struct, frozen=True):
     name: str
     """Tells the checkpoint from the others."""
     iteration: int
+    task: str
+    """The name of the task, or of the environment if it has a task of its own."""
     config: Config
-
-    @property
-    def task(self) -> str:
-        """What is played."""
-        return label_of(msgspec.to_builtins(self.config))
 
     @property
     def env(self) -> str:
@@ -43,7 +41,7 @@ class Match(msgspec.Struct, frozen=True):
 
 
 def find_matches(arguments: EvaluateArguments) -> list[Match]:
-    """What `arguments` ask for: environments within tasks within checkpoints. MineonlineError if that cannot be."""
+    """What `arguments` ask for: tasks within environments within checkpoints. MineonlineError if that cannot be."""
     files = [
         None if given == UNTRAINED else find_checkpoint(given, arguments.run_dir) for given in arguments.checkpoint
     ]
@@ -55,31 +53,30 @@ def find_matches(arguments: EvaluateArguments) -> list[Match]:
     iterations = [0 if file is None else read_iteration(file) for file in files]
     names = _names(files, iterations)
     seed = usual.seed if arguments.seed is None else arguments.seed
-    return [
-        Match(file, name, iteration, msgspec.structs.replace(played, seed=seed))
-        for file, name, iteration, config in zip(files, names, iterations, configs, strict=True)
-        for task in arguments.tasks or [None]
-        for env in arguments.env or [None]
-        for played in [_play_elsewhere(config or usual, task, env, arguments)]
-    ]
+    matches = []
+    for file, name, iteration, config in zip(files, names, iterations, configs, strict=True):
+        # where the run's own tasks are
+        saved = saved_overrides(file) if file is not None and settings_file is None else []
+        folders = arguments.hydra_settings or [word for word in saved if word.startswith("hydra.")]
+        for env in arguments.env or (None,):
+            there = _in_env(config or usual, env, arguments)
+            for task, played in on_each_task(there, arguments.tasks, folders).items():
+                shown = task or label_of(msgspec.to_builtins(played))
+                matches.append(Match(file, name, iteration, shown, msgspec.structs.replace(played, seed=seed)))
+    return matches
 
 
-def _play_elsewhere(config: Config, task: str | None, env: str | None, arguments: EvaluateArguments) -> Config:
-    """The settings of a run, with another task or environment, or other settings of its environment."""
-    if task is None and env is None and not arguments.env_settings:
+def _in_env(config: Config, env: str | None, arguments: EvaluateArguments) -> Config:
+    """The settings of a run with another environment, or other settings of its own."""
+    if env is None and not arguments.env_settings:
         return config
     settings = msgspec.to_builtins(config)
-    if task is not None or env is not None:
-        words = [f"{group}={choice}" for group, choice in (("task", task), ("env", env)) if choice is not None]
-        composed = compose_settings([*arguments.hydra_settings, *words])
-        if env is not None:
-            # the policy was trained for pictures of this size
-            same = {key: settings["env"][key] for key in ("image_size",) if key in settings["env"]}
-            settings["env"] = {**composed["env"], **{key: same[key] for key in same if key in composed["env"]}}
-        if task is not None or settings["task"] is None:
-            settings["task"] = composed["task"]
-    if task is not None and settings["env"]["kind"] not in ("world", "minestudio"):
-        raise ConfigError(f"tasks={task}: env={settings['env']['kind']} has a task of its own. Leave tasks=... out.")
+    if env is not None:
+        composed = compose_settings([*arguments.hydra_settings, f"env={env}"])
+        # the policy was trained for pictures of this size
+        size = {"image_size": settings["env"].get("image_size")} if "image_size" in composed["env"] else {}
+        settings["env"] = {**composed["env"], **{key: value for key, value in size.items() if value is not None}}
+        settings["task"] = settings["task"] or composed["task"]
     for word in arguments.env_settings:
         _set(settings["env"], word, skip=len(arguments.env) > 1)
     return parse_config(settings)
@@ -100,9 +97,11 @@ def _set(section: dict[str, Any], word: str, *, skip: bool) -> None:
 
 
 def _names(files: Sequence[Path | None], iterations: Sequence[int]) -> list[str]:
-    """As short as tells them apart: the folder's name, with the folder above it, or with the iteration."""
+    """As short as tells them apart: the folder's name, with the iteration, or with the folder above it."""
     folders = [None if file is None else run_dir_of(file) for file in files]
-    short = [UNTRAINED if folder is None else folder.name for folder in folders]
+    short = [
+        UNTRAINED if folder is None else folder.name or str(file) for file, folder in zip(files, folders, strict=True)
+    ]
     long = [UNTRAINED if folder is None else f"{folder.parent.name}/{folder.name}" for folder in folders]
     for names in (short, [f"{name} @ {iteration}" for name, iteration in zip(short, iterations, strict=True)], long):
         if len(set(names)) == len(names):
