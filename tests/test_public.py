@@ -57,14 +57,8 @@ def imported_by(*arguments):
         ["-m", "mineonline.train", "iteration=5"],
         ["-m", "mineonline.train", "objective.discount=2"],
         ["-m", "mineonline.train", "checkpoint=absent.ckpt"],
-        *(
-            ["-m", f"mineonline.{command}", "--help"]
-            for command in ("collect", "evaluate", "plot", "publish", "replay", "export")
-        ),
-        *(
-            ["-m", f"mineonline.{command}", "chekpoint=x"]
-            for command in ("collect", "evaluate", "plot", "publish", "replay", "export")
-        ),
+        *(["-m", f"mineonline.{command}", "--help"] for command in WITH_WORDS),
+        *(["-m", f"mineonline.{command}", "chekpoint=x"] for command in WITH_WORDS),
         ["-m", "mineonline.doctor", "--help"],
         ["-m", "mineonline.relay", "--help"],
     ],
