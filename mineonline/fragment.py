@@ -169,6 +169,8 @@ class Episode(msgspec.Struct, frozen=True):
     """Totals of the events that the task counts, for example `{"kill_entity/cow": 2.0}`."""
     crashed: bool = False
     """Truncated because the environment failed."""
+    discounted_return: float = 0.0
+    """Sum of its rewards, each multiplied by `objective.discount` once for every decision before it."""
 
 
 class Timing(msgspec.Struct, frozen=True):

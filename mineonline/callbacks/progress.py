@@ -124,7 +124,7 @@ class Progress(IterationCallback):
     def _text(self, trainer: lightning.Trainer) -> str:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         episodes = [
-            f"{name.removeprefix('episode/')} {metrics[name]:.2f}"
+            f"{name.removeprefix('episode/').removeprefix('task/')} {metrics[name]:.2f}"
             for name in self._statistics.headlines
             if not math.isnan(metrics[name])
         ]

@@ -11,6 +11,7 @@ import lightning
 import torch
 
 from mineonline.callbacks.iteration import IterationCallback
+from mineonline.callbacks.task_statistics import TaskStatistics
 from mineonline.experience.buffer import Batch
 from mineonline.learning.module import PPO
 from mineonline.learning.ranks import sum_over_ranks
@@ -25,12 +26,16 @@ class Statistics(IterationCallback):
     is the fraction of time that each link waited or worked; the largest is the bottleneck. `idle_rows` is the fraction
     of rows without a decision: last observations of truncated episodes, and environments that wait for their next
     episode. `env_failures` counts environments that failed and were replaced, playing or not. The window of episodes,
-    and what is counted in env steps, episodes and failures, is part of a checkpoint.
+    and what is counted in env steps, episodes and failures, is part of a checkpoint. With several tasks, events are
+    counted for each task only, by `TaskStatistics`.
     """
 
-    def __init__(self, names: tuple[str, ...], restarts: Callable[[], int]) -> None:
+    def __init__(
+        self, names: tuple[str, ...], restarts: Callable[[], int], tasks: TaskStatistics | None = None
+    ) -> None:
         """`names`: the environment's statistics. `restarts`: returns how many collectors this rank has restarted."""
-        self._names = names
+        self._names = names if tasks is None else ()
+        self._tasks = tasks
         self._restarts = restarts
         self._window: deque[dict[str, float]] = deque()
         self._totals = {"env_steps": 0, "episodes": 0, "env_failures": 0}
@@ -38,13 +43,18 @@ class Statistics(IterationCallback):
         self._taken = self._last
         self.bottleneck = ""
         self.headlines = ["episode/return", *(f"episode/{name}" for name in names[:1])]
+        if tasks is not None:
+            self.headlines = tasks.headlines
 
     def state_dict(self) -> dict[str, Any]:
-        return {**self._totals, "window": list(self._window)}
+        tasks = {} if self._tasks is None else {"tasks": self._tasks.state_dict()}
+        return {**self._totals, "window": list(self._window), **tasks}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._window = deque(state_dict["window"])
         self._totals = {name: state_dict[name] for name in self._totals}
+        if self._tasks is not None:
+            self._tasks.load_state_dict(state_dict["tasks"])
 
     def started(self, trainer: lightning.Trainer, learner: PPO) -> None:
         self._last = time.perf_counter()
@@ -88,6 +98,8 @@ class Statistics(IterationCallback):
             "time/buffer_full": sums["full_s"] / trainer.world_size / elapsed,
             **{f"time/{name}": value for name, value in times.items()},
         }
+        if self._tasks is not None:
+            metrics |= self._tasks.metrics(batch, trainer.strategy.root_device)
         learner.log_dict(metrics, batch_size=1)
 
     def _sums(self, batch: Batch) -> dict[str, float]:

@@ -10,6 +10,7 @@ import logging
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning
@@ -32,16 +33,21 @@ LAST_VIDEO_LIMIT_S = 120.0
 class RecordVideos(IterationCallback):
     """Records an episode every `every` iterations and one at the end of training; 0 records none.
 
+    Of several tasks, each is filmed in turn.
+
     An iteration that is due while a recording still runs gets no video (`skipped` counts them). The end of training
     waits for the last video, at most LAST_VIDEO_LIMIT_S; when training fails or `stop` is requested, a recording is
     abandoned at once. `failures` counts the recorders that failed; only the first is reported.
     """
 
-    def __init__(self, run_dir: Path, config_file: Path, every: int, stop: StopRequest) -> None:
-        """`config_file`: the run's settings, which say what is played."""
+    def __init__(
+        self, run_dir: Path, config_file: Path, every: int, stop: StopRequest, tasks: Sequence[str] = ()
+    ) -> None:
+        """`config_file`: the run's settings, which say what is played. `tasks`: their names, if there are several."""
         self._run_dir = run_dir
         self._config_file = config_file
         self._every = every
+        self._tasks = tasks
         self._stop = stop
         self._recorder: _Recorder | None = None
         self._newest: int | None = None
@@ -83,7 +89,8 @@ class RecordVideos(IterationCallback):
             )  # fmt: skip
             return
         try:
-            self._recorder = _Recorder(self._run_dir, self._config_file, learner.policy, learner.iteration)
+            task = self._tasks[-(-learner.iteration // self._every) % len(self._tasks)] if self._tasks else None
+            self._recorder = _Recorder(self._run_dir, self._config_file, learner.policy, learner.iteration, task)
             self._newest = learner.iteration
         except (OSError, RuntimeError) as error:  # no space, no process; torch.save raises RuntimeError for a full disk
             self._report(str(error))
@@ -123,9 +130,9 @@ class RecordVideos(IterationCallback):
 class _Recorder:
     """A process that films one episode of `policy` as it is now. Make it as `background.start` says."""
 
-    def __init__(self, run_dir: Path, config_file: Path, policy: Policy, iteration: int) -> None:
+    def __init__(self, run_dir: Path, config_file: Path, policy: Policy, iteration: int, task: str | None) -> None:
         self.log = run_dir / "logs" / "videos.log"
-        self._video = run_dir / "videos" / f"{iteration:06d}.mp4"
+        self._video = run_dir / "videos" / f"{iteration:06d}{f'_{task}' if task else ''}.mp4"
         for folder in (self.log.parent, self._video.parent):
             folder.mkdir(exist_ok=True)  # a run folder that is gone is not made again
         # a file without a name vanishes with its last reader, even if this process is killed
@@ -134,6 +141,7 @@ class _Recorder:
             torch.save({"state_dict": state, "iteration": iteration}, weights)
             weights.flush()
             words = ["checkpoint=/dev/stdin", "episodes=1", f"config={config_file}", f"video={self._video}"]
+            words += [f"tasks=[{task}]"] if task else []
             self._process = background.start("mineonline.evaluate", words, run_dir, output, weights)
 
     def poll(self) -> int | None:

@@ -15,6 +15,7 @@ from mineonline.envs.settings import (
     SyntheticEnvConfig,
     WorldEnvConfig,
 )
+from mineonline.envs.task_mix import TaskMix
 from mineonline.envs.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ def prepare(env: EnvConfig) -> None:
 # Below, each kind of environment is imported where it is chosen: numba, gymnasium and Crafter take a second in all.
 
 
-def env_spec(env: EnvConfig, task: Task | None) -> EnvSpec:
+def env_spec(env: EnvConfig, task: Task | TaskMix | None) -> EnvSpec:
     """What a policy must fit. Leaves nothing running."""
     if isinstance(env, GymEnvConfig):
         from mineonline.envs.gym import gym_spec
@@ -66,8 +67,10 @@ def env_spec(env: EnvConfig, task: Task | None) -> EnvSpec:
         from mineonline.envs.minestudio.env import spec_of
 
         return spec_of(env, task)
-    from mineonline.envs.world import WorldEnv
+    from mineonline.envs.world import MixedWorlds, WorldEnv
 
+    if isinstance(task, TaskMix):
+        return MixedWorlds.spec_of(task, env.image_size)
     return WorldEnv.spec_of(task, env.image_size)
 
 
@@ -77,7 +80,7 @@ def can_stagger(env: EnvConfig) -> bool:
 
 
 def build_env(
-    env: EnvConfig, task: Task | None, *, seed: int, num_envs: int, first_index: int, stagger: bool = True,
+    env: EnvConfig, task: Task | TaskMix | None, *, seed: int, num_envs: int, first_index: int, stagger: bool = True,
     own_pace: bool = False,
 ) -> VectorEnv:  # fmt: skip
     """`num_envs` environments; their seeds follow from `first_index`, the global index of the first.
@@ -111,8 +114,12 @@ def build_env(
         from mineonline.envs.minestudio.env import MineStudioEnv
 
         return MineStudioEnv(env, task, num_envs=num_envs, seed=seed, first_index=first_index, stagger=stagger)
-    from mineonline.envs.world import WorldEnv
+    from mineonline.envs.world import MixedWorlds, WorldEnv
 
+    if isinstance(task, TaskMix):
+        return MixedWorlds(
+            task, num_envs=num_envs, image_size=env.image_size, seed=seed, first_index=first_index, stagger=stagger
+        )
     return WorldEnv(
         task, num_envs=num_envs, image_size=env.image_size, seed=seed, first_index=first_index, stagger=stagger
     )

@@ -47,6 +47,9 @@ class EnvSpec(msgspec.Struct, frozen=True):
     """For example `{"buttons": 8641, "camera": 121}`."""
     statistics: tuple[str, ...] = ()
     """Names of the columns of `Step.statistics_NK`, for example `("kill_entity/cow",)`."""
+    tasks: dict[str, tuple[str, ...]] = {}
+    """Where there are several tasks: the name of each -> those of `statistics` that it counts. The observation `task`,
+    an int64 of shape (), is then the index of the task that an environment plays; it changes at a reset only."""
 
 
 class Step(msgspec.Struct, frozen=True):

@@ -53,7 +53,7 @@ class GymPool(Pool):
             start_timeout_s=_START_S + config.step_timeout_s, step_timeout_s=config.step_timeout_s,
         )  # fmt: skip
 
-    def start(self) -> EnvProcess:
+    def start(self, n: int) -> EnvProcess:
         setup = GameSetup(self._config.id, self._config.kwargs, self.spec)
         return EnvProcess("mineonline.envs.gym_pool", setup, new_scratch(), {})
 

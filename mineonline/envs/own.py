@@ -6,6 +6,8 @@ index of its first environment) and those in `env.kwargs`. It has more than the 
 - `spec_of(**kwargs)`, a static or class method, returns its `EnvSpec` without starting anything.
 - `render(n)`, if there are to be videos, returns what environment n shows now, `[H, W, 3]` uint8. With it, a class may
   set `fps`, the pictures per second of these videos.
+
+One that plays several tasks names them in `EnvSpec.tasks`: metrics are then kept for each.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 from mineonline.envs.arrays import mismatch
 from mineonline.envs.contract import Action, EnvSpec, Observation, Step, TensorSpec
 from mineonline.envs.settings import DTYPES, OwnEnvConfig
+from mineonline.envs.task_mix import TASK
 from mineonline.errors import ConfigError, EnvError
 from mineonline.imports import check_arguments, import_target
 
@@ -72,6 +75,7 @@ class OwnEnv:
     def reset(self, which_N: NDArray[np.bool_]) -> Observation:
         observation: Observation = self.env.reset(which_N)
         self._check("the observation of reset", observation, self._shapes)
+        self._check_task(observation)
         return observation
 
     def step(self, action: Action, active_N: NDArray[np.bool_]) -> Step:
@@ -90,6 +94,12 @@ class OwnEnv:
                 f"(0 to {self.num_envs - 1}) -> text"
             )
         return step
+
+    def _check_task(self, observation: Observation) -> None:
+        if self.spec.tasks and not set(observation[TASK].tolist()) <= {*range(len(self.spec.tasks))}:
+            raise self._wrong(
+                f"the observation {TASK!r} is {observation[TASK]}, but must be 0 to {len(self.spec.tasks) - 1}"
+            )
 
     def _are_reasons(self, found: object) -> bool:
         return isinstance(found, dict) and all(
@@ -158,4 +168,9 @@ def _spec_of(made: Any, config: OwnEnvConfig) -> EnvSpec:
     for name, tensor in spec.observation.items():
         if tensor.dtype not in DTYPES:
             raise ConfigError(f"{named}: {name} is {tensor.dtype}, but an observation is one of {', '.join(DTYPES)}.")
+    if spec.tasks and spec.observation.get(TASK) != TensorSpec((), "int64"):
+        raise ConfigError(f"{named}: with several tasks, there must be an observation {TASK!r}, an int64 of shape ().")
+    for task, counted in spec.tasks.items():
+        if not set(counted) <= set(spec.statistics):
+            raise ConfigError(f"{named}: task {task!r} counts {counted}, which must all be in `statistics`.")
     return spec

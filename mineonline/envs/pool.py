@@ -65,6 +65,8 @@ class Pool(ABC):
             name: np.zeros((num_envs, *each.shape), each.dtype) for name, each in spec.observation.items()
         }
         self._statistics_NK = np.zeros((num_envs, len(spec.statistics)), np.float32)
+        self._columns: list[slice | list[int]] = [slice(None)] * num_envs
+        """Of `_statistics_NK`: those that each environment's process reports."""
         self._continuous = {name for name, action in spec.action.items() if isinstance(action, ContinuousAction)}
         self._stepping: set[int] = set()
         self._answers: dict[int, Outcome | None] = {}
@@ -74,8 +76,8 @@ class Pool(ABC):
         remove_orphans()
 
     @abstractmethod
-    def start(self) -> EnvProcess:
-        """A new process."""
+    def start(self, n: int) -> EnvProcess:
+        """A new process for environment n."""
 
     @abstractmethod
     def episode(self, n: int, slot: Slot) -> Begin:
@@ -151,7 +153,8 @@ class Pool(ABC):
             if outcome is None:
                 truncated_N[n] = True
             else:
-                reward_N[n], self._statistics_NK[n] = outcome.reward, outcome.statistics
+                reward_N[n] = outcome.reward
+                self._statistics_NK[n, self._columns[n]] = outcome.statistics
                 terminated_N[n], truncated_N[n] = outcome.terminated, outcome.truncated
         self._answers, self._begun = {}, 0
         reasons = self._failures.take()
@@ -192,7 +195,7 @@ class Pool(ABC):
             if slot.process is not None and self.is_old(n, slot.process):
                 self._leave(n)  # not killed: its callbacks may still have something to write
             if slot.process is None:
-                slot.process = self.start()
+                slot.process = self.start(n)
             self._expect(n, time.monotonic() + self._start_timeout_s)
             assert slot.order is not None
             try:
@@ -277,5 +280,6 @@ class Pool(ABC):
         return process
 
     def _show(self, n: int, observation: dict[str, bytes]) -> None:
-        for name, array in self._observation.items():
-            array[n] = np.frombuffer(observation[name], array.dtype).reshape(array.shape[1:])
+        for name, data in observation.items():
+            array = self._observation[name]
+            array[n] = np.frombuffer(data, array.dtype).reshape(array.shape[1:])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args, get_type_hints
 
 import msgspec
@@ -118,6 +118,12 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     callbacks: tuple[dict[str, Any], ...] = ()
     """MineStudio callbacks, each given by its `_target_` and arguments; they run after those of the keys above. For
     env=minestudio only: the embedded world refuses such a task."""
+    success: tuple[dict[str, float], ...] = ()
+    """What makes an episode a success, for example `[{kill_entity/cow: 1}]`: at its end, all statistics in one of these
+    have reached their numbers. Empty: the task has no notion of success."""
+    vector: tuple[float, ...] = ()
+    """What a policy sees of the task in a run of several, for example an embedding of `text`: as many numbers in every
+    task. Empty: only the task's index."""
 
     def rewarded(self) -> tuple[tuple[str, str], ...]:
         """(event, object) pairs that the rewards look at, each once, in order."""
@@ -127,6 +133,12 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Names of what is counted in an episode, for example `kill_entity/cow`."""
         portal = ("portal_score",) if self.portal_reward else ()
         return (*(f"{event}/{thing}" for event, thing in self.rewarded()), *portal)
+
+    def succeeded(self, statistics: Mapping[str, float]) -> bool | None:
+        """Whether an episode with these totals was a success; None if the task has no notion of it."""
+        if not self.success:
+            return None
+        return any(all(statistics[name] >= least for name, least in goal.items()) for goal in self.success)
 
 
 def parse_task(data: Any) -> Task:
@@ -163,6 +175,9 @@ def _check_names(task: Task) -> None:
         _known(f"rewards[{i}].event", rule.event, tuple(names.EVENTS), "event")
         for j, thing in enumerate(rule.objects):
             _known(f"rewards[{i}].objects[{j}]", thing, names.EVENTS[rule.event], f"object of {rule.event}")
+    for i, goal in enumerate(task.success):
+        for name in goal:
+            _known(f"success[{i}]", name, task.statistics(), "statistic of this task")
 
 
 def _check_words(task: Task) -> None:

@@ -27,6 +27,7 @@ from torch import Tensor
 from zmq.utils.monitor import recv_monitor_message
 
 from mineonline.envs.contract import ActionSpec
+from mineonline.envs.task_mix import TASK
 from mineonline.errors import DECODE_ERRORS, NotFiniteError, WireError
 from mineonline.experience.buffer import FragmentBuffer
 from mineonline.fragment import Fragments, Report, TensorField
@@ -74,11 +75,11 @@ def decode(
     schema: Sequence[TensorField],
     actions: Mapping[str, ActionSpec],
     statistics: Sequence[str],
+    tasks: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[Report, Fragments]:
     """The report and one fragment (B = 1), which views the frames' memory. WireError says why a message is refused.
 
-    `actions`: those of the environment, for example `{"buttons": 8641}`. `statistics`: names of the totals that
-    finished episodes must report.
+    `actions`, `statistics` (which finished episodes must report) and `tasks`: those of the environment's `EnvSpec`.
     """
     try:
         header = _decoder.decode(_view(frames[0]))
@@ -88,21 +89,27 @@ def decode(
         raise WireError("it belongs to another run")
     if header.schema != tuple(schema):
         raise WireError("its tensors do not match this run's schema")
-    if any(set(episode.statistics) != set(statistics) for episode in header.report.episodes):
-        raise WireError(f"its episodes must report {', '.join(statistics) or 'no statistics'}")
+    for episode in header.report.episodes:
+        expected = tasks.get(episode.task) if tasks else statistics
+        if expected is None:
+            raise WireError("its episodes are of another task")
+        if set(episode.statistics) != set(expected):
+            raise WireError(f"its episodes must report {', '.join(expected) or 'no statistics'}")
     _check_report(header.report)
     if len(frames) != len(schema) + 1:
         raise WireError(f"{len(frames)} frames, expected {len(schema) + 1}")
     tensors = {field.name: _tensor(_view(frame), field) for field, frame in zip(schema, frames[1:], strict=True)}
     fragment = Fragments.from_named_tensors(tensors)
     _check_values(fragment, actions)
+    if tasks:
+        _check_range(f"observation.{TASK}", fragment.observation[TASK], len(tasks))
     return header.report, fragment
 
 
 def _check_report(report: Report) -> None:
     numbers = [*msgspec.structs.astuple(report.timing)]
     for episode in report.episodes:
-        numbers += [episode.episode_return, *episode.statistics.values()]
+        numbers += [episode.episode_return, episode.discounted_return, *episode.statistics.values()]
     if not all(map(math.isfinite, numbers)):
         raise WireError("a number in its report is not finite")
     if min(report.env_failures, report.surplus, report.lost) < 0:
@@ -111,15 +118,19 @@ def _check_report(report: Report) -> None:
 
 def _check_values(fragment: Fragments, actions: Mapping[str, ActionSpec]) -> None:
     for name, classes in actions.items():
-        action = fragment.action[name]
-        if isinstance(classes, int) and (int(action.min()) < 0 or int(action.max()) >= classes):
-            raise WireError(f"action.{name} is outside 0..{classes - 1}")
+        if isinstance(classes, int):
+            _check_range(f"action.{name}", fragment.action[name], classes)
     for name, tensor in fragment.named_tensors():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise NotFiniteError(f"{name} is not finite")
         # torch reads any byte as a bool; one that is neither 0 nor 1 breaks its logic silently
         if tensor.dtype == torch.bool and int(tensor.view(torch.uint8).max()) > 1:
             raise WireError(f"{name} is not boolean")
+
+
+def _check_range(name: str, tensor: Tensor, count: int) -> None:
+    if int(tensor.min()) < 0 or int(tensor.max()) >= count:
+        raise WireError(f"{name} is outside 0..{count - 1}")
 
 
 def _bytes(tensor: Tensor) -> memoryview:
@@ -250,6 +261,7 @@ class Receiver:
         schema: tuple[TensorField, ...],
         actions: dict[str, ActionSpec],
         statistics: tuple[str, ...],
+        tasks: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.largest_frame = 2**20 + max(field.nbytes for field in schema)
         """Bytes. ZeroMQ cuts off who sends a larger one."""
@@ -261,6 +273,7 @@ class Receiver:
         self._schema = schema
         self._actions = actions
         self._statistics = statistics
+        self._tasks = tasks
         self._repeats = Repeats(log)
         self._stop = threading.Event()
         self._thread = ServiceThread(self._receive, "receiver")
@@ -283,8 +296,9 @@ class Receiver:
             sender, *frames = self._socket.recv_multipart(copy=False)
             try:
                 report, fragment = decode(
-                    frames, run_id=self._run_id, schema=self._schema, actions=self._actions, statistics=self._statistics
-                )
+                    frames, run_id=self._run_id, schema=self._schema, actions=self._actions,
+                    statistics=self._statistics, tasks=self._tasks,
+                )  # fmt: skip
             except WireError as error:
                 # numbers and what follows a colon come from the message: without them there are only a few kinds
                 kind, _, detail = str(error).partition(": ")

@@ -20,6 +20,21 @@ def mean_over_ranks(x: Tensor) -> Tensor:
     return sum_over_ranks(x) / ranks
 
 
+def rows_of_all_ranks(rows: Tensor) -> Tensor:
+    """The rows (N, K) of all ranks, rank 0's first; each rank may have another N. On the ranks' device."""
+    if not torch.distributed.is_initialized():
+        return rows
+    ranks = torch.distributed.get_world_size()
+    counts = torch.zeros(ranks, dtype=torch.int64, device=rows.device)
+    counts[torch.distributed.get_rank()] = len(rows)
+    torch.distributed.all_reduce(counts)
+    padded = rows.new_zeros(int(counts.max()), rows.shape[1])
+    padded[: len(rows)] = rows
+    parts = [torch.empty_like(padded) for _ in range(ranks)]
+    torch.distributed.all_gather(parts, padded)
+    return torch.cat([part[:count] for part, count in zip(parts, counts.tolist(), strict=True)])
+
+
 def from_rank_zero(message: bytes, device: torch.device) -> bytes:
     """Rank 0's `message`, in every rank; the others' do not count. As bytes: torch's broadcast of objects unpickles."""
     if not torch.distributed.is_initialized():

@@ -47,17 +47,20 @@ def build_policy(config: Config, spec: EnvSpec) -> Policy:
                 temperature=settings.temperature, zero_initial_value=settings.zero_initial_value,
             )  # fmt: skip
         head: Head
-        mask = config.task.actions if config.task else ActionMask()
+        masks = tuple(task.actions for task in config.all_tasks) or (ActionMask(),)
+        if len(set(masks)) == 1:
+            masks = masks[:1]
         if spec.action != NUM_CLASSES:
             head = head_for(config.policy.hidden_size, spec.action)
         elif config.policy.head == "factored":
-            head = FactoredHead(config.policy.hidden_size, mask)
+            head = FactoredHead(config.policy.hidden_size, *masks)
         else:
-            head = JointHead(config.policy.hidden_size, mask)
+            head = JointHead(config.policy.hidden_size, *masks)
         return TinyPolicy(
             spec.observation, head,
             channels=config.policy.channels, hidden_size=config.policy.hidden_size,
             recurrent=config.policy.memory == "gru", zero_initial_value=config.policy.zero_initial_value,
+            tasks=len(spec.tasks), task_embedding=config.policy.task_embedding,
         )  # fmt: skip
 
 

@@ -36,6 +36,9 @@ class Head(nn.Module):
     or float32 with them and the shape of a continuous action.
     """
 
+    by_task = False
+    """Whether `forward` also needs the index of each row's task, because what is possible differs."""
+
     def forward(self, features: Tensor) -> Tensor:
         """(..., D) -> logits (..., *)."""
         raise NotImplementedError
@@ -61,21 +64,31 @@ class Head(nn.Module):
         raise NotImplementedError
 
 
+def of_task(possible: Tensor, head: Head, task: Tensor | None) -> Tensor:
+    """What is possible in each row, given the index of its task (int64, the leading axes)."""
+    if not head.by_task:
+        return possible
+    assert task is not None, "the tasks' masks differ: call the head with observation['task']"
+    return possible[task]
+
+
 class GroupedHead(Head):
     """Independent categorical choices (groups G), each over its own number of classes, padded to a common K."""
 
     possible_GK: Tensor
+    """bool; where it differs between tasks, it has an axis more, in front: the task."""
 
     def __init__(self, features: int, possible_GK: Tensor, *, gain: float = 0.01) -> None:
         super().__init__()
-        self.groups, self.classes = possible_GK.shape
+        self.groups, self.classes = possible_GK.shape[-2:]
+        self.by_task = possible_GK.dim() == 3
         self.linear = FullPrecisionLinear(features, self.groups * self.classes)
         orthogonal_(self.linear, gain)
         self.register_buffer("possible_GK", possible_GK, persistent=False)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, task: Tensor | None = None) -> Tensor:
         logits = self.linear(features).unflatten(-1, (self.groups, self.classes))
-        masked: Tensor = logits.masked_fill(~self.possible_GK, IMPOSSIBLE)
+        masked: Tensor = logits.masked_fill(~of_task(self.possible_GK, self, task), IMPOSSIBLE)
         return masked.log_softmax(-1)
 
     def _choose(self, logits: Tensor, *, random: bool) -> Tensor:

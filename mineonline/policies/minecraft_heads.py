@@ -1,7 +1,8 @@
 """Heads for MineStudio's actions (`buttons` 8641 x `camera` 121).
 
 All produce the same actions. `FactoredHead` and `JointHead` apply the task's action mask, and count the camera only
-where the buttons say that it moves; VPT's weights were trained with `VptHead`. Axes: G groups, K choices per group.
+where the buttons say that it moves; VPT's weights were trained with `VptHead`. Given several masks, one for each task,
+they apply that of the row's task. Axes: G groups, K choices per group.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from mineonline.envs.actions import (
 )
 from mineonline.envs.tasks import ActionMask
 from mineonline.fragment import Tensors
-from mineonline.policies.heads import IMPOSSIBLE, GroupedHead, Head, orthogonal_
+from mineonline.policies.heads import IMPOSSIBLE, GroupedHead, Head, of_task, orthogonal_
 from mineonline.policies.precision import FullPrecisionLinear
 
 _CAMERA_BINS = 11
@@ -41,8 +42,8 @@ class FactoredHead(GroupedHead):
     table: Tensor
     strides: Tensor
 
-    def __init__(self, features: int, mask: ActionMask) -> None:
-        super().__init__(features, _possible(mask))
+    def __init__(self, features: int, mask: ActionMask, *others: ActionMask) -> None:
+        super().__init__(features, _of_all([_possible(each) for each in (mask, *others)]))
         self.register_buffer("table", torch.from_numpy(BUTTON_TABLE), persistent=False)
         sizes = [len(choices) for choices in GROUPS.values()][:_INVENTORY_GROUP]
         strides = torch.tensor(sizes).flip(0).cumprod(0).flip(0) // torch.tensor(sizes)
@@ -104,18 +105,21 @@ class JointHead(_FlatHead):
     possible: Tensor
     moves: Tensor
 
-    def __init__(self, features: int, mask: ActionMask, *, gain: float = 0.01) -> None:
+    def __init__(self, features: int, mask: ActionMask, *others: ActionMask, gain: float = 0.01) -> None:
         super().__init__()
+        self.by_task = len(others) > 0
         self.linear = FullPrecisionLinear(features, NUM_BUTTONS + NUM_CAMERA)
         orthogonal_(self.linear, gain)
-        possible = torch.from_numpy(legal_buttons(mask.forbid, mask.hold))
+        legal = [torch.from_numpy(legal_buttons(each.forbid, each.hold)) for each in (mask, *others)]
+        possible = _of_all(legal)
         moves = torch.from_numpy(BUTTON_TABLE[:, _CAMERA_GROUP] == 1)
         self.register_buffer("possible", possible, persistent=False)
         self.register_buffer("moves", moves, persistent=False)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, task: Tensor | None = None) -> Tensor:
         logits = self.linear(features)
-        buttons = logits[..., :NUM_BUTTONS].masked_fill(~self.possible, IMPOSSIBLE).log_softmax(-1)
+        possible = of_task(self.possible, self, task)
+        buttons = logits[..., :NUM_BUTTONS].masked_fill(~possible, IMPOSSIBLE).log_softmax(-1)
         return torch.cat([buttons, logits[..., NUM_BUTTONS:].log_softmax(-1)], -1)
 
     def log_prob(self, logits: Tensor, action: Tensors) -> Tensor:
@@ -179,6 +183,11 @@ def _chosen(logits: Tensor, action: Tensors) -> tuple[Tensor, Tensor]:
     buttons = logits.gather(-1, action["buttons"].unsqueeze(-1)).squeeze(-1)
     camera = logits.gather(-1, NUM_BUTTONS + action["camera"].unsqueeze(-1)).squeeze(-1)
     return buttons, camera
+
+
+def _of_all(possible: list[Tensor]) -> Tensor:
+    """Of one task, as it is; of several, along a first axis."""
+    return possible[0] if len(possible) == 1 else torch.stack(possible)
 
 
 def _possible(mask: ActionMask) -> Tensor:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mineonline.envs.contract import EnvSpec
+from mineonline.envs.task_mix import TASK
 from mineonline.errors import ConfigError
 from mineonline.policies.heads import head_for, orthogonal_
 from mineonline.policies.policy import Memory, Policy, PolicyOutput, picture_names
@@ -16,7 +18,10 @@ from mineonline.policies.value import ValueHead
 
 
 class MlpPolicy(Policy):
-    """Separate tanh towers for actor and critic, as in Schulman et al. 2017, section 6.1; no memory."""
+    """Separate tanh towers for actor and critic, as in Schulman et al. 2017, section 6.1; no memory.
+
+    Where there are several tasks, both read which one is played, as a vector with a single 1.
+    """
 
     def __init__(self, spec: EnvSpec, hidden_sizes: Sequence[int], *, zero_initial_value: bool) -> None:
         super().__init__()
@@ -25,13 +30,16 @@ class MlpPolicy(Policy):
             raise ConfigError(
                 f"policy=mlp reads vectors, but the environment shows a picture ({pictures[0]!r}). Use policy=tiny."
             )
-        size = sum(math.prod(s.shape) for s in spec.observation.values())
+        self._tasks = len(spec.tasks)
+        size = sum(math.prod(s.shape) for s in spec.observation.values()) + max(0, self._tasks - 1)
         self.actor = _tower(size, hidden_sizes)
         self.critic = _tower(size, hidden_sizes)
         self.head = head_for(hidden_sizes[-1], spec.action)
         self.value = ValueHead(hidden_sizes[-1], zero=zero_initial_value)
 
     def forward(self, observation: dict[str, Tensor], first_BT: Tensor, memory: Memory) -> PolicyOutput:
+        if self._tasks:
+            observation = {**observation, TASK: functional.one_hot(observation[TASK], self._tasks)}
         vector_BTD = torch.cat([part.flatten(2).float() for part in observation.values()], -1)
         return PolicyOutput(self.head(self.actor(vector_BTD)), self.value(self.critic(vector_BTD)), memory)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mineonline.envs.contract import TensorSpec
+from mineonline.envs.task_mix import TASK
 from mineonline.errors import ConfigError
 from mineonline.policies.heads import Head, orthogonal_
 from mineonline.policies.policy import Memory, Policy, PolicyOutput, picture_names, stretches
@@ -18,8 +19,9 @@ from mineonline.policies.value import ValueHead
 class TinyPolicy(Policy):
     """Three convolutions of `channels`, and a linear layer that also reads all vectors; then a GRU if `recurrent`.
 
-    `head` reads `hidden_size` features. ConfigError if `observation` does not hold exactly one picture, or one too
-    small for the convolutions (under 36 pixels).
+    `head` reads `hidden_size` features. If there are `tasks`, the linear layer reads `task_embedding` numbers of the
+    one being played. ConfigError if `observation` does not hold exactly one picture, or one too small for the
+    convolutions (under 36 pixels).
     """
 
     def __init__(
@@ -31,10 +33,13 @@ class TinyPolicy(Policy):
         hidden_size: int,
         recurrent: bool,
         zero_initial_value: bool,
+        tasks: int = 0,
+        task_embedding: int = 0,
     ) -> None:
         super().__init__({"gru": TensorSpec((hidden_size,), "float32")} if recurrent else None)
         self._picture = _only_picture(observation)
-        self._vectors = [name for name in observation if name != self._picture]
+        # the index of a task is not a quantity
+        self._vectors = [name for name in observation if name != self._picture and not (tasks and name == TASK)]
         height, width, colours = observation[self._picture].shape
         first, second, third = channels
         if min(height, width) < 36:
@@ -53,7 +58,8 @@ class TinyPolicy(Policy):
         with torch.no_grad():
             size = self.encoder(torch.zeros(1, colours, height, width)).numel()
         size += sum(math.prod(observation[name].shape) for name in self._vectors)
-        self.linear = nn.Linear(size, hidden_size)
+        self.embedding = _embedding(tasks, task_embedding) if task_embedding else None
+        self.linear = nn.Linear(size + task_embedding, hidden_size)
         orthogonal_(self.linear, math.sqrt(2))
         self.gru = nn.GRU(hidden_size, hidden_size, batch_first=True) if recurrent else None
         self.head = head
@@ -67,11 +73,23 @@ class TinyPolicy(Policy):
         seen = self.encoder(pixels).flatten(1)
         if self._vectors:
             seen = torch.cat([seen, *(observation[name].flatten(2).flatten(0, 1) for name in self._vectors)], -1)
+        if self.embedding is not None:
+            seen = torch.cat([seen, self.embedding(observation[TASK].flatten(0, 1))], -1)
         features = torch.relu(self.linear(seen)).view(*first_BT.shape, -1)
         if self.gru is not None:
             features, state_BD = _gru(self.gru, features, first_BT, memory["gru"])
             memory = {"gru": state_BD}
-        return PolicyOutput(self.head(features), self.value(features), memory)
+        logits = self.head(features, observation[TASK]) if self.head.by_task else self.head(features)
+        return PolicyOutput(logits, self.value(features), memory)
+
+
+def _embedding(tasks: int, size: int) -> nn.Embedding:
+    if not tasks:
+        raise ConfigError(
+            f"policy.task_embedding={size}: this run has one task. Give several, for example "
+            "'tasks={hunt_cow: 2, chop_tree: 1}', or policy.task_embedding=0."
+        )
+    return nn.Embedding(tasks, size)
 
 
 def _only_picture(observation: Mapping[str, TensorSpec]) -> str:

@@ -112,7 +112,7 @@ def _start_crew(stack: ExitStack, config: Config, collector_id: int) -> _Crew:
     collector = config.collector
     check_device("collector.device", collector.device)
     prepare(config.env)
-    spec = env_spec(config.env, config.task)
+    spec = env_spec(config.env, config.played)
     actor = build_actor(config, spec)
     environments = collector.workers * collector.envs_per_worker
     own_log = os.environ.get(LOG_VARIABLE)
@@ -122,7 +122,7 @@ def _start_crew(stack: ExitStack, config: Config, collector_id: int) -> _Crew:
     )  # fmt: skip
     log.info("starting %d environments", environments)
     build = partial(
-        build_env, config.env, config.task, seed=config.seed, own_pace=collector.mode == "async",
+        build_env, config.env, config.played, seed=config.seed, own_pace=collector.mode == "async",
     )  # fmt: skip
     workers = Workers(
         build, actor, settings, workers=collector.workers,
@@ -193,4 +193,6 @@ def episode_scores(config: Config, spec: EnvSpec) -> EpisodeScores:
         statistics=spec.statistics,
         task=config.task.name if config.task else "",
         staggered=can_stagger(config.env),
+        tasks=spec.tasks,
+        discount=config.objective.discount,
     )

@@ -25,6 +25,7 @@ from mineonline.callbacks.curve import DrawCurve
 from mineonline.callbacks.progress import Progress
 from mineonline.callbacks.statistics import Statistics
 from mineonline.callbacks.stopping import StopOnSignal
+from mineonline.callbacks.task_statistics import TaskStatistics
 from mineonline.callbacks.videos import RecordVideos
 from mineonline.envs.contract import EnvSpec
 from mineonline.experience.buffer import Batch, FragmentBuffer, MemoryStorage, check_silence
@@ -93,8 +94,9 @@ def _open_ends(
     schema = Actor(learner.policy, learner.reference).schema(spec, config.fragment.length)
     buffer = _build_buffer(config, run_dir, schema, fragments, rank)
     receiver = Receiver(
-        network, buffer, rank=rank, run_id=run_id, schema=schema, actions=dict(spec.action), statistics=spec.statistics
-    )
+        network, buffer, rank=rank, run_id=run_id, schema=schema, actions=dict(spec.action),
+        statistics=spec.statistics, tasks=spec.tasks,
+    )  # fmt: skip
     stack.callback(receiver.close)
     rank_zero = RankZero(stack, config, run_dir, network, run_id, buffer, stop) if rank == 0 else None
     saving = config.checkpointing
@@ -241,7 +243,8 @@ def _callbacks(
         if rank_zero is not None:
             rank_zero.announce(addresses, receiver.largest_frame, iteration=learner.iteration)
 
-    statistics = Statistics(spec.statistics, restarts=lambda: rank_zero.restarts if rank_zero else 0)
+    tasks = TaskStatistics(spec.tasks, config.all_tasks) if spec.tasks else None
+    statistics = Statistics(spec.statistics, lambda: rank_zero.restarts if rank_zero else 0, tasks)
     return [
         statistics,
         AnnounceRun(receiver.address, announce),
@@ -249,7 +252,7 @@ def _callbacks(
         *([PublishWeights(rank_zero.publisher, stop, getattr(torch, config.weights.dtype))] if rank_zero else []),
         Progress(statistics, run_dir / "logs", joined=lambda: rank_zero.joined if rank_zero else 0),
         DrawCurve(run_dir, run_dir / CURVE_FILE),
-        RecordVideos(run_dir, run_dir / CONFIG_FILE, config.video.every, stop),
+        RecordVideos(run_dir, run_dir / CONFIG_FILE, config.video.every, stop, tuple(config.tasks)),
         StopOnSignal(stop),  # last: at the end of training, a signal must not cut the others short
     ]
 

@@ -24,6 +24,7 @@ import torch
 from mineonline.envs.build import build_env, check_ready, env_spec
 from mineonline.envs.contract import VectorEnv
 from mineonline.envs.settings import GymEnvConfig, MineStudioEnvConfig
+from mineonline.envs.task_mix import TASK
 from mineonline.errors import ConfigError, EnvError
 from mineonline.fragment import Episode
 from mineonline.policies.build import build_policy, load_policy_weights
@@ -31,7 +32,7 @@ from mineonline.policies.policy import Policy
 from mineonline.processes import fork_server
 from mineonline.run.checkpoint import read_policy_state
 from mineonline.run.matches import Match, find_matches
-from mineonline.run.scores import Result, report, write_json
+from mineonline.run.scores import SUCCESS, Result, report, write_json
 from mineonline.settings.arguments import EvaluateArguments
 from mineonline.settings.config import Config
 from mineonline.settings.devices import check_device
@@ -158,7 +159,7 @@ def _play_all(
 
 def _play_part(match: Match, part: _Part, *, device: str, best: bool, bare: bool) -> _Played:
     config = match.config
-    policy = build_policy(config, env_spec(config.env, config.task))
+    policy = build_policy(config, env_spec(config.env, config.played))
     if match.checkpoint is None:
         load_policy_weights(policy, config)
     else:
@@ -177,7 +178,17 @@ def _play_part(match: Match, part: _Part, *, device: str, best: bool, bare: bool
             camera = camera_on(config, env)
             recording = Recording(camera, stack.enter_context(VideoFile(part.film, camera.fps)), bare=bare)
         episodes = play(env, policy, part.episodes, best=best, watch=recording.watch if recording else None)
+        episodes = [_with_success(episode, match) for episode in episodes]
         return _Played(episodes, recording.episode_return if recording else 0.0)
+
+
+def _with_success(episode: Episode, match: Match) -> Episode:
+    """With the statistic `success`, 0 or 1, if the task says what that is."""
+    for task in match.config.all_tasks:
+        if task.name == match.task and (succeeded := task.succeeded(episode.statistics)) is not None:
+            statistics = {**episode.statistics, SUCCESS: float(succeeded)}
+            return msgspec.structs.replace(episode, statistics=statistics)
+    return episode
 
 
 def _drawn_small(match: Match, width: int) -> Match:
@@ -211,6 +222,7 @@ def play(env: VectorEnv, policy: Policy, episodes: int, *, best: bool, watch: Wa
     waiting_N = env.waiting_N.copy()
     first_N = ~waiting_N
     done: list[Episode] = []
+    tasks = list(env.spec.tasks.values())
     while remaining_N.any():
         active_N = (remaining_N > 0) & ~waiting_N
         seen = {name: torch.from_numpy(array).unsqueeze(1).to(device) for name, array in observation.items()}
@@ -226,6 +238,8 @@ def play(env: VectorEnv, policy: Policy, episodes: int, *, best: bool, watch: Wa
         ended_N = active_N & (step.terminated_N | step.truncated_N)
         for n in np.flatnonzero(ended_N):
             statistics = dict(zip(env.spec.statistics, map(float, step.statistics_NK[n]), strict=True))
+            if tasks:
+                statistics = {name: statistics[name] for name in tasks[int(step.observation[TASK][n])]}
             done.append(Episode(float(return_N[n]), int(length_N[n]), "", statistics, bool(step.crashed_N[n])))
         return_N[ended_N], length_N[ended_N] = 0.0, 0
         remaining_N -= ended_N
@@ -251,5 +265,5 @@ def _build_env(config: Config, *, num_envs: int, first_index: int, filmed: bool)
     if isinstance(config.env, GymEnvConfig) and filmed:
         return FilmedGymEnv(config.env, num_envs=num_envs, seed=config.seed, first_index=first_index)
     return build_env(
-        config.env, config.task, seed=config.seed, num_envs=num_envs, first_index=first_index, stagger=False
+        config.env, config.played, seed=config.seed, num_envs=num_envs, first_index=first_index, stagger=False
     )

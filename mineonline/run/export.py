@@ -31,7 +31,7 @@ def export(arguments: ExportArguments) -> None:
     """Write both files. ConfigError if the checkpoint's policy is not MineStudio's VPT, or a file cannot be written."""
     checkpoint = find_checkpoint(arguments.checkpoint, None)
     config = read_config(checkpoint)
-    policy = build_policy(config, env_spec(config.env, config.task))
+    policy = build_policy(config, env_spec(config.env, config.played))
     if not isinstance(policy, VptPolicy):
         kind = msgspec.to_builtins(config.policy)["kind"]
         raise ConfigError(f"checkpoint={checkpoint} was trained with policy={kind}: MineStudio has no such network.")

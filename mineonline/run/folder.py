@@ -42,6 +42,8 @@ PUBLISHED_FILE = "model.safetensors"
 WANDB_ID_FILE = "wandb_id"
 LOCK_FILE = "lock"
 _LEASE_S = 120.0
+_LONGEST_LABEL = 100
+"""Characters of a folder's name."""
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
@@ -60,14 +62,14 @@ def choose_run_dir(settings: Mapping[str, Any]) -> Path | None:
         return run_dir_of(Path(settings["checkpoint"]))
     if not is_rank_zero():
         return None
-    return Path("runs", label_of(settings), time.strftime("%Y-%m-%d_%H-%M-%S")).absolute()
+    return Path("runs", label_of(settings)[:_LONGEST_LABEL], time.strftime("%Y-%m-%d_%H-%M-%S")).absolute()
 
 
 def label_of(settings: Mapping[str, Any]) -> str:
-    """What is played, in one word: the task, or the environment if it has a task of its own."""
+    """What is played, in one word: the task, or all tasks, or the environment if it has a task of its own."""
     env = settings["env"]
     if env["kind"] in ("world", "minestudio"):
-        return str(settings["task"]["name"])
+        return "+".join(sorted(settings["tasks"])) if settings.get("tasks") else str(settings["task"]["name"])
     return str(env["id"] if env["kind"] == "gym" else env["_target_"] if env["kind"] == "own" else env["kind"])
 
 

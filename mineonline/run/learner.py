@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from mineonline.envs.contract import EnvSpec
+from mineonline.errors import ConfigError
 from mineonline.experience.fragment_files import RecordedFragments
 from mineonline.learning.cloning import Cloning
 from mineonline.learning.module import PPO
 from mineonline.policies.build import build_policy, load_policy_weights
 from mineonline.policies.policy import Policy
 from mineonline.run.checkpoint import find_checkpoint, read_policy_state
+from mineonline.run.folder import label_of
 from mineonline.settings.config import Config
 
 
@@ -54,4 +58,10 @@ def _cloning(config: Config, spec: EnvSpec) -> Cloning | None:
         return None
     recorded = RecordedFragments(Path(config.offline.folder))
     recorded.check_fits(spec)
+    played = label_of(msgspec.to_builtins(config))
+    if config.tasks and recorded.envs != (played,):
+        raise ConfigError(
+            f"offline.folder={config.offline.folder}: recorded on {', '.join(recorded.envs)}, but this run plays "
+            f"{played}: an index would be another task there. Record new ones with a checkpoint of these tasks."
+        )
     return Cloning(recorded, coef=config.offline.coef, fragments=config.offline.fragments)

@@ -97,6 +97,7 @@ def _words(config: Config) -> str:
     """The words of a command line that choose the same task, environment and policy."""
     settings = msgspec.to_builtins(config)
     env, policy = settings["env"], settings["policy"]["kind"]
-    task = [] if config.task is None else [f"task={config.task.name}"]
+    tasks = [f"'tasks=[{','.join(config.tasks)}]'"] if config.tasks else []
+    task = tasks if config.task is None else [f"task={config.task.name}"]
     words = [f"env={env['kind']}", *([f"env.id={env['id']}"] if env["kind"] == "gym" else [])]
     return " ".join([*task, *words, f"policy={policy}"])

@@ -46,7 +46,7 @@ def publish(arguments: PublishArguments) -> None:
     """Write the folder, and upload it if asked to. MineonlineError for what the user can fix."""
     checkpoint = find_checkpoint(arguments.checkpoint, None)
     config = read_config(checkpoint)
-    policy = build_policy(config, env_spec(config.env, config.task))
+    policy = build_policy(config, env_spec(config.env, config.played))
     policy.load_state_dict(read_policy_state(checkpoint, policy))
     iteration = read_iteration(checkpoint)
     folder = Path(arguments.folder)

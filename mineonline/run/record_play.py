@@ -77,7 +77,7 @@ def record(arguments: RecordArguments) -> None:
             config, collector=msgspec.structs.replace(config.collector, device=arguments.device)
         )
     check_device("device" if arguments.device else "collector.device", config.collector.device)
-    spec = env_spec(config.env, config.task)
+    spec = env_spec(config.env, config.played)
     policy = build_policy(config, spec)
     policy.load_state_dict(read_policy_state(checkpoint, policy))
     written = _Written(_new_folder(Path(arguments.record)))
@@ -96,7 +96,7 @@ def _play(config: Config, spec: EnvSpec, actor: Actor, written: _Written, wanted
     settings = rollout_settings(config, spec, first_env=FIRST_ENV, collector_log=None, asynchronous=False)
     episodes = episode_scores(config, spec)
     names = [field.name for field in settings.schema(actor)]
-    build = partial(build_env, config.env, config.task, seed=config.seed)
+    build = partial(build_env, config.env, config.played, seed=config.seed)
     with Workers(
         build, actor, settings, workers=collector.workers,
         start_timeout_s=collector.start_timeout_s, batch_timeout_s=collector.batch_timeout_s,

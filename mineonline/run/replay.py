@@ -35,7 +35,9 @@ def replay(file: Path) -> None:
     offline = msgspec.structs.replace(config.offline, folder=None)
     config = msgspec.structs.replace(config, checkpoint=str(file), offline=offline)
     learner_class = user_class("learner", config.learner, PPO)
-    learner = build_learner(config, env_spec(config.env, config.task), bad_batch_file=file, learner_class=learner_class)
+    learner = build_learner(
+        config, env_spec(config.env, config.played), bad_batch_file=file, learner_class=learner_class
+    )
     learner.load_state_dict(saved["state_dict"])
     learner.iteration = saved["iteration"]
     fragments = Fragments.from_named_tensors(saved["fragments"])

@@ -105,17 +105,26 @@ def check_same_play(checkpoint: Path, config: Config) -> None:
         return
     # through YAML, as the saved ones: tuples become lists
     now = yaml.safe_load(yaml.safe_dump(msgspec.to_builtins(config)))
-    before, after = ({key: data.get(key) for key in ("env", "task")} for data in (saved, now))
+    before, after = (_play_of(data) for data in (saved, now))
     old, new = dict(flat(before)), dict(flat(after))
     # an earlier version of mineonline did not know every setting
     compared = {f"{section}.{name}" for section, data in before.items() for name in data or {}} - {*_MAY_CHANGE}
+    compared |= {section for section in after if section.startswith("tasks.") and section not in before}
     differ = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    keys = [key for key in differ if ".".join(key.split(".")[:2]) in compared]
-    keys.sort(key=lambda key: key != "task.name")  # which says most
+    keys = [key for key in differ if any(f"{key}.".startswith(f"{each}.") for each in compared)]
+    keys.sort(key=lambda key: not (key.startswith("task") and key.endswith(".name")))  # which says most
     if "env.kind" in keys:
         keys = ["env.kind"]  # each kind has other keys
     if keys:
         raise _other_play(checkpoint, keys, old, new)
+
+
+def _play_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run plays, in sections; each of several tasks is one."""
+    found = {key: settings.get(key) for key in ("env", "task")}
+    for name, entry in (settings.get("tasks") or {}).items():
+        found[f"tasks.{name}"] = {"weight": entry["weight"], "lasts": settings["task_lasts"], **entry["task"]}
+    return found
 
 
 def _other_play(checkpoint: Path, keys: Sequence[str], old: dict[str, Any], new: dict[str, Any]) -> CheckpointError:

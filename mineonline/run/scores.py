@@ -16,7 +16,7 @@ from mineonline.run.intervals import MANY_SEEDS, Interval, interquartile_mean, m
 from mineonline.run.matches import Match
 from mineonline.run.seeds import groups_of_seeds
 
-_SUCCESS = "success"
+SUCCESS = "success"
 """The statistic that is 1 in an episode that succeeded, where a task says what that is."""
 
 
@@ -59,12 +59,12 @@ def report(results: Sequence[Result], *, best: bool) -> str:
     lines = [f"{len(first.episodes)} episodes each, {actions}, seed {first.match.config.seed}"]
     lines += [_crashes(result) for result in results if _crashed(result)]
     scored = [scores_of(result.episodes) for result in results]
-    rates = any(_SUCCESS in scores for scores in scored)
-    headlines = [next((name for name in scores if name not in ("return", "length", _SUCCESS)), "") for scores in scored]
+    rates = any(SUCCESS in scores for scores in scored)
+    headlines = [next((name for name in scores if name not in ("return", "length", SUCCESS)), "") for scores in scored]
     rows = [["checkpoint", "task", "env", "return", "95 % interval", *(["success"] if rates else []), "", ""]]
     for result, scores, headline in zip(results, scored, headlines, strict=True):
         match, score = result.match, scores["return"]
-        success = f"{100 * scores[_SUCCESS].mean:.0f} %" if _SUCCESS in scores else ""
+        success = f"{100 * scores[SUCCESS].mean:.0f} %" if SUCCESS in scores else ""
         event = [f"{scores[headline].mean:.2f}", headline] if headline else ["", ""]
         rows.append(
             [match.name, match.task, match.env, f"{score.mean:.2f}", _range(score.low, score.high),
@@ -139,7 +139,7 @@ def write_json(results: Sequence[Result], file: Path, *, best: bool) -> None:
 
 def _score(name: str, column: list[float]) -> Score:
     spread = float(np.std(column, ddof=1)) if len(column) > 1 else 0.0
-    interval = rate_interval(round(sum(column)), len(column)) if name == _SUCCESS else mean_interval(column)
+    interval = rate_interval(round(sum(column)), len(column)) if name == SUCCESS else mean_interval(column)
     return Score(float(np.mean(column)), spread, min(column), max(column), interval.low, interval.high)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from mineonline.run.curves import draw_curve
 from mineonline.run.folder import CURVE_FILE, METRICS_FILE, read_metrics
+
+_IS_TASK = re.compile("task/.+/return")
+"""The return of one of several tasks."""
 
 
 def print_summary(run_dir: Path, iteration: int, wall_s: float, *, stopped: bool) -> None:
@@ -18,12 +22,13 @@ def print_summary(run_dir: Path, iteration: int, wall_s: float, *, stopped: bool
     if rows:
         last = rows[-1]
         print(f"  {float(last['env_steps']):,.0f} decisions in {float(last['episodes']):,.0f} episodes")
-        names = [column for column in last if column.startswith("episode/")]
-        width = max(len(name) for name in names) - len("episode/")
-        for name in names:
+        names = [column for column in last if column.startswith("episode/") or _IS_TASK.fullmatch(column)]
+        shown = [name.removeprefix("episode/").removeprefix("task/") for name in names]
+        width = max(map(len, shown))
+        for name, label in zip(names, shown, strict=True):
             known = [float(row[name]) for row in rows if row[name] not in ("", "nan")]
             if known:
-                print(f"  {name.removeprefix('episode/'):<{width}} first {known[0]:8.2f}   last {known[-1]:8.2f}")
+                print(f"  {label:<{width}} first {known[0]:8.2f}   last {known[-1]:8.2f}")
         if failures := int(float(last.get("env_failures") or 0)):  # files from earlier versions lack it
             print(f"  environments that failed and were replaced: {failures} (reasons: {run_dir / 'logs'})")
         draw_curve(run_dir, run_dir / CURVE_FILE)

@@ -64,7 +64,7 @@ def train(
         check_ready(config.env)
     if config.checkpoint is not None:
         check_same_play(Path(config.checkpoint), config)
-    spec = env_spec(config.env, config.task)
+    spec = env_spec(config.env, config.played)
     learner = build_learner(config, spec, bad_batch_file=Path("bad_batch.pt"), learner_class=learner_class)
     resume_at = _check_resume(config, learner)
     if resume_at >= config.iterations:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from mineonline.envs.settings import (
     OwnEnvConfig,
     SyntheticEnvConfig,
 )
+from mineonline.envs.task_mix import TASK, TASK_VECTOR, TaskMix
 from mineonline.envs.tasks import Task
 from mineonline.errors import ConfigError
 from mineonline.settings.config import (
@@ -44,6 +46,7 @@ def check_config(config: Config) -> None:
             f"optimizer.context_length={context} does not divide fragment.length={config.fragment.length}. "
             "Give a divisor, or 0 for the whole fragment."
         )
+    _check_tasks(config)
     _check_policy_fits(config)
     _check_gym(config)
     _check_minestudio(config)
@@ -53,6 +56,7 @@ def check_config(config: Config) -> None:
     _check_nodes(config)
 
 
+_LARGEST_WEIGHTS = 10_000
 _AT_LEAST_1 = (
     "iterations", "collector.workers", "collector.envs_per_worker", "collector.torch_threads", "collector.max_failures",
     "fragment.length", "buffer.fragments_per_iteration", "buffer.max_reuse", "optimizer.epochs",
@@ -133,12 +137,53 @@ def check_ranks(config: Config, ranks: int) -> None:
         )
 
 
+def _check_tasks(config: Config) -> None:
+    mix = config.played
+    if not isinstance(mix, TaskMix):
+        return
+    tasks = mix.tasks
+    if len(tasks) == 1:
+        raise ConfigError(f"tasks: there is only {tasks[0].name}. Give task={tasks[0].name}, or more tasks.")
+    for task in tasks[1:]:
+        for key, first, other in (
+            ("action_repeat", tasks[0].action_repeat, task.action_repeat),
+            ("numbers in vector", len(tasks[0].vector), len(task.vector)),
+        ):
+            if first != other:
+                raise ConfigError(
+                    f"tasks: {tasks[0].name} and {task.name} cannot be mixed, as their {key} are {first} and {other}: "
+                    "one policy plays both, at one pace. Make them equal, in their files or for all tasks on the "
+                    "command line (++task.action_repeat=...)."
+                )
+    if sum(mix.weights) > _LARGEST_WEIGHTS:
+        raise ConfigError(f"tasks: the weights add up to {sum(mix.weights)}; at most {_LARGEST_WEIGHTS} work.")
+    if mix.lasts == "episode":
+        if isinstance(config.env, MineStudioEnvConfig):
+            raise ConfigError(
+                "task_lasts=episode: a simulator of MineStudio is made for one task, and takes a minute to make. Give "
+                "task_lasts=run."
+            )
+        return
+    environments = config.collector.count * config.collector.workers * config.collector.envs_per_worker
+    if environments and (needed := max(_longest_gap(mix.turns, index) for index in range(len(tasks)))) > environments:
+        raise ConfigError(
+            f"tasks: with these weights it takes {needed} environments until each task has one, but there are "
+            f"{environments} (collector.count x workers x envs_per_worker). Give more, or task_lasts=episode."
+        )
+
+
+def _longest_gap(turns: Sequence[int], index: int) -> int:
+    """The fewest environments in a row, wherever they begin, that are sure to include task `index`."""
+    places = [place for place, turn in enumerate(turns) if turn == index]
+    return max(after - before for before, after in pairwise([*places, places[0] + len(turns)]))
+
+
 def _check_policy_fits(config: Config) -> None:
     if isinstance(config.policy, OwnPolicyConfig):
         return  # the class itself knows what it can play
     if isinstance(config.policy, VptPolicyConfig):
         _check_vpt(config.policy, config.init_from)
-        _check_pace(config.policy, config.task)
+        _check_pace(config.policy, config.all_tasks[0] if config.all_tasks else None)
         return
     sizes = config.policy.hidden_sizes if isinstance(config.policy, MlpPolicyConfig) else [config.policy.hidden_size]
     if not sizes or min(sizes) < 1:
@@ -150,6 +195,7 @@ def _check_policy_fits(config: Config) -> None:
         channels = config.policy.channels
         if len(channels) != 3 or min(channels) < 1:
             raise ConfigError(f"policy.channels={channels}: must be three numbers of at least 1.")
+        _require("policy.task_embedding", (size := config.policy.task_embedding) >= 0, size, "must be 0 or more")
 
 
 def _check_gym(config: Config) -> None:
@@ -179,6 +225,8 @@ def _check_minestudio(config: Config) -> None:
         key = f"env.observations.{name}"
         if name == "image":
             raise ConfigError(f"{key}: the picture is always there, of env.image_size. Give another name.")
+        if config.tasks and name in (TASK, TASK_VECTOR):
+            raise ConfigError(f"{key}: with several tasks, this says which one is played. Give another name.")
         if found.dtype not in DTYPES:
             raise ConfigError(f"{key}.dtype={found.dtype}: there is no such choice. There are: {', '.join(DTYPES)}.")
         if any(size < 1 for size in found.shape):

@@ -8,6 +8,7 @@ import os
 import sys
 import typing
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -15,6 +16,7 @@ import hydra
 import msgspec
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
@@ -126,10 +128,11 @@ def run_hydra(words: Sequence[str], run: Callable[[dict[str, Any], list[str]], N
     def start(composed: DictConfig) -> None:
         used = HydraConfig.get().overrides
         folders = [override for override in used.hydra if override.startswith("hydra.searchpath=")]
+        overrides = [*folders, *used.task]
         if HydraConfig.get().launcher["_target_"] == _LAUNCHES_HERE:
-            report_errors(lambda: run(settings_of(composed), [*folders, *used.task]))
+            report_errors(lambda: run(settings_with_tasks(composed, overrides), overrides))
         else:  # the launcher brings an error to the process that has submitted the job
-            run(settings_of(composed), [*folders, *used.task])
+            run(settings_with_tasks(composed, overrides), overrides)
 
     sys.argv[1:] = open_settings(words)
     if {"-m", "--multirun"} & {*words}:
@@ -138,6 +141,47 @@ def run_hydra(words: Sequence[str], run: Callable[[dict[str, Any], list[str]], N
         hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(start)()
     except HydraException as error:
         raise ConfigError(_explain(error)) from None
+
+
+def settings_with_tasks(composed: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+    """`settings_of`, with each of `tasks` in full: its file of the group `task`, changed by the overrides of `task.*`.
+
+    ConfigError if the overrides say twice what is played.
+    """
+    typed = {_key(override): override.partition("=")[2] for override in overrides}
+    chosen = typed.get("task", "")
+    if chosen.startswith("["):
+        raise ConfigError(
+            f"task={chosen}: this would merge the files into one task. To train on several, write tasks={chosen}, or "
+            "with weights 'tasks={hunt_cow: 2, chop_tree: 1}'."
+        )
+    settings = settings_of(composed)
+    named = settings["tasks"]
+    if not named:
+        return settings
+    if chosen:
+        raise ConfigError(f"task={chosen} and tasks={named} both say what is played. Give one of them (tasks=null).")
+    if not isinstance(named, list | dict) or not all(isinstance(name, str) for name in named):
+        raise ConfigError(f"tasks={named}: write tasks=[hunt_cow,chop_tree], or 'tasks={{hunt_cow: 2, chop_tree: 1}}'.")
+    weights = named if isinstance(named, dict) else dict.fromkeys(named, 1)
+    rest = open_settings([override for override in overrides if _key(override) != "tasks"])
+    tasks: dict[str, Any] = {}
+    for file, weight in weights.items():
+        task = _compose_task(file, rest)
+        if task["name"] in tasks:
+            raise ConfigError(f"tasks.{file}: another of the tasks has its name, {task['name']}. Change one of them.")
+        tasks[task["name"]] = {"weight": weight, "task": task}
+    return {**settings, "task": None, "tasks": tasks}
+
+
+def _compose_task(file: str, overrides: Sequence[str]) -> Any:
+    there = GlobalHydra.instance().is_initialized()
+    with nullcontext() if there else initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        try:
+            return settings_of(compose("config", [*overrides, f"task={file}"]))["task"]
+        except HydraException as error:
+            text = _explain(error).replace("Write +task.", "Write ++task.")  # other tasks may have the key
+            raise ConfigError(f"tasks.{file}: {text}") from None
 
 
 def settings_of(composed: DictConfig) -> dict[str, Any]:
@@ -160,7 +204,7 @@ def compose_settings(overrides: Sequence[str]) -> dict[str, Any]:
     """Compose `conf/` with overrides, as Hydra does. ConfigError says what to type instead."""
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         try:
-            return settings_of(compose("config", open_settings(overrides)))
+            return settings_with_tasks(compose("config", open_settings(overrides)), overrides)
         except HydraException as error:
             raise ConfigError(_explain(error)) from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -13,7 +13,9 @@ from typing import Any, Literal
 import msgspec
 
 from mineonline.envs.settings import EnvConfig, Section
+from mineonline.envs.task_mix import TaskMix, WeightedTask
 from mineonline.envs.tasks import Task
+from mineonline.errors import ConfigError
 
 
 class TinyPolicyConfig(Section, frozen=True, tag="tiny", tag_field="kind"):
@@ -30,6 +32,9 @@ class TinyPolicyConfig(Section, frozen=True, tag="tiny", tag_field="kind"):
     """Start with value 0 everywhere instead of small random values: for a policy that was trained before."""
     channels: list[int]
     """Channels of the three convolutions."""
+    task_embedding: int = 0
+    """In a run of several tasks: numbers that it learns for each of them, usually 8 to 64, and reads beside the
+    picture. 0: it must see from the picture, or from `task.vector`, what to do."""
 
 
 class MlpPolicyConfig(Section, frozen=True, tag="mlp", tag_field="kind"):
@@ -334,7 +339,8 @@ class Config(Section, frozen=True):
     """Checkpoint whose policy the run starts with; everything else starts from scratch."""
     env: EnvConfig
     task: Task | None
-    """None for environments with a task of their own (`env=gym`, `env=crafter`, `env=own`, `env=synthetic`)."""
+    """None for environments with a task of their own (`env=gym`, `env=crafter`, `env=own`, `env=synthetic`), and where
+    there are several `tasks`."""
     policy: PolicyConfig
     collector: CollectorConfig
     fragment: FragmentConfig
@@ -361,6 +367,41 @@ class Config(Section, frozen=True):
     ones."""
     trainer: dict[str, Any]
     """Keyword arguments of `lightning.Trainer`."""
+    tasks: dict[str, WeightedTask] = msgspec.field(default_factory=dict)
+    """Several tasks in one run, by name. On the command line the names of their files, with weights that say how much
+    of the run each gets (`{hunt_cow: 2, chop_tree: 1}`), or without (`[hunt_cow, chop_tree]`): all the same."""
+    task_lasts: Literal["run", "episode"] = "run"
+    """How long an environment keeps its task. `run`: for good; the shares of environments are exact as far as their
+    number divides. `episode`: a task is drawn for each episode, from the seed (not with `env=minestudio`)."""
+
+    @property
+    def all_tasks(self) -> tuple[Task, ...]:
+        """The task, or all of them; none for environments with a task of their own."""
+        return tuple(each.task for each in self.tasks.values()) if self.tasks else (self.task,) if self.task else ()
+
+    @property
+    def played(self) -> Task | TaskMix | None:
+        """What `env_spec` and `build_env` take."""
+        if not self.tasks:
+            return self.task
+        return TaskMix(self.all_tasks, tuple(each.weight for each in self.tasks.values()), self.task_lasts)
+
+
+def on_task(config: Config, task: Task) -> Config:
+    """The same settings, with nothing but `task` to play. A policy of several tasks is still told which one it is.
+
+    ConfigError if the policy knows its tasks by their indices, and this is none of them.
+    """
+    if not config.tasks:
+        return msgspec.structs.replace(config, task=task)
+    embeds = isinstance(config.policy, TinyPolicyConfig) and config.policy.task_embedding > 0
+    if embeds and task.name not in config.tasks:
+        raise ConfigError(
+            f"tasks: the policy has learnt numbers for each of its tasks (policy.task_embedding), and so has none for "
+            f"{task.name}. It knows: {', '.join(config.tasks)}."
+        )
+    others = {name: WeightedTask(0, each.task) for name, each in config.tasks.items()}
+    return msgspec.structs.replace(config, tasks={**others, task.name: WeightedTask(1, task)})
 
 
 def trainer_threads(config: Config) -> int:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
+from mineonline.envs.task_mix import WeightedTask
 from mineonline.envs.tasks import TICK_S, Task, parse_task
 from mineonline.errors import ConfigError
 from mineonline.settings.checks import check_config
@@ -22,17 +23,39 @@ def parse_config(data: Mapping[str, Any]) -> Config:
     values = dict(data)
     if isinstance(values.get("logger"), str):
         values["logger"] = [values["logger"]]
-    task = values.pop("task", None)
+    task, tasks = values.pop("task", None), values.pop("tasks", None)
     env_kind = (values.get("env") or {}).get("kind")
-    parsed_task = parse_task(task or {}) if env_kind in ("world", "minestudio") else None
-    values["objective"] = _with_discount(values.get("objective"), parsed_task)
+    has_tasks = env_kind in ("world", "minestudio")
+    if tasks and not has_tasks:
+        raise ConfigError(f"tasks: env={env_kind} has a task of its own. Leave tasks out, or give env=world.")
+    parsed_tasks = _parse_tasks(tasks or {})
+    parsed_task = parse_task(task or {}) if has_tasks and not tasks else None
+    first = next((each.task for each in parsed_tasks.values()), parsed_task)
+    values["objective"] = _with_discount(values.get("objective"), first)
     try:
         config = msgspec.convert({**values, "task": None}, Config, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(str(error), values)) from None
-    config = msgspec.structs.replace(config, task=parsed_task)
+    config = msgspec.structs.replace(config, task=parsed_task, tasks=parsed_tasks)
     check_config(config)
     return config
+
+
+def _parse_tasks(data: Any) -> dict[str, WeightedTask]:
+    """`tasks` in full: name -> `{weight: ..., task: {...}}`. By name, so that an index always means the same task."""
+    parsed = {}
+    for name, entry in sorted(data.items()):
+        weight = entry.get("weight")
+        if not isinstance(weight, int) or weight < 1:
+            raise ConfigError(
+                f"tasks.{name}={weight}: a weight is a whole number of at least 1, as in "
+                "'tasks={hunt_cow: 2, chop_tree: 1}'."
+            )
+        try:
+            parsed[name] = WeightedTask(weight, parse_task(entry.get("task")))
+        except ConfigError as error:
+            raise ConfigError(f"tasks.{name}: {error}") from None
+    return parsed
 
 
 def _with_discount(objective: Any, task: Task | None) -> Any:

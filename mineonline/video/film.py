@@ -16,6 +16,7 @@ from mineonline.envs.gym import GymEnv
 from mineonline.envs.minestudio.env import MineStudioEnv
 from mineonline.envs.own import OwnEnv
 from mineonline.envs.settings import CrafterEnvConfig, GymEnvConfig, WorldEnvConfig
+from mineonline.envs.task_mix import TaskMix
 from mineonline.envs.tasks import Task
 from mineonline.errors import EnvError
 from mineonline.settings.config import Config
@@ -24,7 +25,7 @@ from mineonline.video.overlay import Caption, Controls, Frame, Overlay, even
 
 if TYPE_CHECKING:  # they import numba: half a second that gym does not need
     from mineonline.envs.crafter import CrafterEnv
-    from mineonline.envs.world import WorldEnv
+    from mineonline.envs.world import MixedWorlds, WorldEnv
 
 WORLD_FPS = 20
 """Ticks of the game per second."""
@@ -233,13 +234,16 @@ class Recording:
 
 
 def camera_on(config: Config, env: VectorEnv) -> Camera:
-    """A camera on environment 0. EnvError if this kind of environment cannot be recorded."""
+    """A camera on environment 0, which plays one task. EnvError if this kind of environment cannot be recorded."""
     if isinstance(config.env, WorldEnvConfig):
-        assert config.task is not None
-        return WorldCamera(cast("WorldEnv", env), config.task, config.env.video_size)
+        task = config.played
+        if isinstance(task, TaskMix):
+            index = task.turns[0]
+            env, task = cast("MixedWorlds", env).parts[index], task.tasks[index]
+        assert task is not None
+        return WorldCamera(cast("WorldEnv", env), task, config.env.video_size)
     if isinstance(env, MineStudioEnv):
-        assert config.task is not None
-        return MineStudioCamera(env, config.task)
+        return MineStudioCamera(env, env.tasks[0])
     if isinstance(config.env, CrafterEnvConfig):
         return CrafterCamera(cast("CrafterEnv", env), config.env.video_size)
     if isinstance(env, FilmedGymEnv):

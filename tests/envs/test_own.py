@@ -12,6 +12,7 @@ from mineonline.envs.contract import EnvSpec, Step, TensorSpec
 from mineonline.envs.own import OwnEnv
 from mineonline.errors import ConfigError, EnvError
 from tests.helpers.settings import config_of
+from tests.helpers.two_tasks import TwoTasks
 
 ALL = np.ones(2, np.bool_)
 RIGHT = {"move": np.zeros(2, np.int64)}
@@ -52,6 +53,23 @@ class DoubleSpec(Walk):
 class NeedsMore(Walk):
     def __init__(self, num_envs, seed, first_index, size, colour):  # no default
         pass
+
+
+class TasksUntold(Walk):
+    @staticmethod
+    def spec_of(size=5):
+        return EnvSpec({"state": TensorSpec((4,), "float32")}, {"move": 4}, ("steps",), {"near": (), "far": ()})
+
+
+class TasksCountMore(Walk):
+    @staticmethod
+    def spec_of(size=5):
+        return msgspec.structs.replace(TwoTasks.spec_of(), tasks={"zero": ("zeros", "cows")})
+
+
+class PlaysAThird(TwoTasks):
+    def reset(self, which_N):
+        return {**super().reset(which_N), "task": np.array([0, 2])}
 
 
 class Forgets(Walk):
@@ -153,6 +171,8 @@ class NoText(Steps):
         ("NoSpec", "NoSpec: has no method spec_of. What it needs: mineonline/envs/own.py."),
         ("WrongSpec", "WrongSpec: spec_of returned {'state': (4,)}, but must return a mineonline.EnvSpec."),
         ("DoubleSpec", "spec_of: state is float64, but an observation is one of uint8, int64, float32, bool."),
+        ("TasksUntold", "with several tasks, there must be an observation 'task', an int64 of shape ()."),
+        ("TasksCountMore", "task 'zero' counts ('zeros', 'cows'), which must all be in `statistics`."),
         ("NeedsMore", "NeedsMore does not take them (missing a required argument: 'colour')."),
     ],
 )  # fmt: skip
@@ -180,6 +200,7 @@ def start(kind):
         ("Double", "Double: in the observation of reset, state is float64 [2, 4], but must be float32 [2, 4]."),
         ("Listed", "state is a list, but must be a numpy array."),
         ("Infinite", "state has numbers that are not finite."),
+        ("PlaysAThird", "PlaysAThird: the observation 'task' is [0 2], but must be 0 to 1."),
         ("Nothing", "Nothing: step returned None, but must return a mineonline.Step."),
         ("WholeRewards", "reward_N is int64 [2], but must be float32 [2]."),
         ("NoNumber", "reward_N has numbers that are not finite."),

@@ -71,6 +71,29 @@ def test_a_report_that_makes_no_sense_is_refused(report, message):
     assert message in refused(encode(header(report=report), tensors()))
 
 
+def test_an_episode_of_an_unknown_task_or_a_task_out_of_range_is_refused():
+    told = fragment_schema(EnvSpec({"task": TensorSpec((), "int64")}, {"action": 2}), {}, {}, length=3)
+
+    def sent(episode, task):
+        made = {field.name: torch.zeros(field.shape, dtype=getattr(torch, field.dtype)) for field in told}
+        made["observation.task"][-1] = task
+        report = Report(0, (Episode(1.0, 2, *episode),), 0, Timing(0, 0, 0, 0))
+        frames = encode(header(schema=told, report=report), made)
+        tasks = {"hunt": ("cows",), "chop": ("logs",)}
+        return decode(received(frames), run_id="run", schema=told, actions={"action": 2},
+                      statistics=("cows", "logs"), tasks=tasks)  # fmt: skip
+
+    assert sent(("chop", {"logs": 1.0}), 1)[0].episodes[0].task == "chop"
+    for episode, task, expected in (
+        (("fish", {"cows": 1.0}), 0, "its episodes are of another task"),
+        (("chop", {"cows": 1.0}), 0, "its episodes must report logs"),
+        (("chop", {"logs": 1.0}), 2, r"observation.task is outside 0\.\.1"),
+        (("chop", {"logs": 1.0}), -1, r"observation.task is outside 0\.\.1"),
+    ):
+        with pytest.raises(WireError, match=expected):
+            sent(episode, task)
+
+
 def test_a_decoded_fragment_equals_the_sent_one_through_a_real_socket(tmp_path):
     sent = tensors()
     with Network(None, tmp_path) as network:

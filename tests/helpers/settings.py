@@ -36,7 +36,7 @@ def config_of_experiment(name: str) -> Config:
 def checkpoint_of(run_dir, *overrides, version=0):
     """A run folder as training leaves it after `version` iterations, with untrained weights."""
     config = config_of(*overrides)
-    policy = build_policy(config, env_spec(config.env, config.task))
+    policy = build_policy(config, env_spec(config.env, config.played))
     policy.version.fill_(version)
     file = run_dir / "checkpoints" / "last.ckpt"
     file.parent.mkdir(parents=True)

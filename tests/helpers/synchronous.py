@@ -28,7 +28,7 @@ class Synchronous:
     """All workers of a run, one after the other, in this process."""
 
     def __init__(self, config: Config, *, lag: int = 0, learner_class: Callable[..., PPO] = PPO, folder: Path) -> None:
-        spec = env_spec(config.env, config.task)
+        spec = env_spec(config.env, config.played)
         per_worker = config.collector.envs_per_worker
         torch.set_num_threads(config.torch_threads or 1)
         lightning.seed_everything(config.seed, verbose=False)
@@ -50,7 +50,7 @@ class Synchronous:
                 seed=config.seed, device="cpu", precision=self._precision, torch_threads=1,
                 collector_log=None,
             )  # fmt: skip
-            env = build_env(config.env, config.task, seed=config.seed, num_envs=per_worker, first_index=first_env)
+            env = build_env(config.env, config.played, seed=config.seed, num_envs=per_worker, first_index=first_env)
             observation = env.reset(np.ones(per_worker, np.bool_))
             self._players.append(Player(env, observation, self._actor, settings, first_env=first_env))
             self._random.append(torch.get_rng_state())  # each worker has its own generator

@@ -8,6 +8,7 @@ from torch.distributions import Categorical, Normal, kl_divergence
 from mineonline.envs.actions import BUTTON_TABLE, GROUP_NAMES, INVENTORY, legal_buttons
 from mineonline.envs.contract import ContinuousAction, EnvSpec, TensorSpec
 from mineonline.envs.tasks import ActionMask
+from mineonline.errors import ConfigError
 from mineonline.policies.actor import Actor
 from mineonline.policies.build import build_policy
 from mineonline.policies.heads import CategoricalHead, GaussianHead
@@ -37,13 +38,26 @@ ALL_KINDS = EnvSpec(
         "wheel": ContinuousAction((), (0.0,), (None,)), "keys.0": 2,
     },
 )  # fmt: skip
+TWO_TASKS = ["tasks={hunt_cow: 1, chop_tree: 1}", "policy.task_embedding=5"]
+TOLD = EnvSpec(
+    observation={
+        **MINECRAFT.observation, "task": TensorSpec((), "int64"), "task_vector": TensorSpec((3,), "float32"),
+    },
+    action=MINECRAFT.action, tasks={"chop_tree": (), "hunt_cow": ()},
+)  # fmt: skip
 SPACES = ["env=gym", "env.id=Any-v0"]
 POLICIES = {
     "tiny": (["policy=tiny"], MINECRAFT),
     "tiny with a GRU": (["policy=tiny", "policy.memory=gru"], MINECRAFT),
     "tiny with the joint head": (["policy=tiny", "policy.head=joint"], MINECRAFT),
     "tiny with vectors": (["policy=tiny", "policy.memory=gru", *SPACES], ALL_KINDS),
+    "tiny with two tasks": (["policy=tiny", "policy.memory=gru", *TWO_TASKS], TOLD),
+    "tiny with two tasks and the joint head": (["policy=tiny", "policy.head=joint", *TWO_TASKS], TOLD),
     "mlp": (CARTPOLE, VECTOR),
+    "mlp with two tasks": (
+        CARTPOLE,
+        EnvSpec({**VECTOR.observation, "task": TensorSpec((), "int64")}, VECTOR.action, tasks={"a": (), "b": ()}),
+    ),
     "mlp with continuous actions": (CARTPOLE, EnvSpec(VECTOR.observation, ALL_KINDS.action)),
     "vpt": (SMALL_VPT, VPT_WORLD),
     "a MinePolicy": (
@@ -67,6 +81,7 @@ def case(request):
     observation = {
         name: (torch.randint(0, 256, (B, T, *s.shape), generator=g, dtype=torch.uint8) if s.dtype == "uint8"
                else torch.rand(B, T, *s.shape, generator=g) < 0.5 if s.dtype == "bool"
+               else torch.randint(0, 2, (B, T), generator=g) if s.dtype == "int64"
                else torch.randn(B, T, *s.shape, generator=g))
         for name, s in spec.observation.items()
     }  # fmt: skip
@@ -201,6 +216,55 @@ def test_the_probabilities_of_all_actions_sum_to_one(kind, mask):
         # where the camera stands still its class means nothing: count those actions once
         total += float(each[moves].sum()) + (float(each[~moves].sum()) if camera == 0 else 0.0)
     assert total == pytest.approx(1.0, abs=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("head", ["factored", "joint"])
+def test_each_rows_actions_are_those_that_its_task_allows(head):
+    config = config_of("tasks=[hunt_cow,chop_tree]", f"policy.head={head}")
+    policy = build_policy(config, TOLD)
+    tasks = config.all_tasks
+    legal_KC = np.stack([legal_buttons(task.actions.forbid, task.actions.hold) for task in tasks])
+    assert (legal_KC[0] != legal_KC[1]).any()
+    task_BT = torch.tensor([[0, 1, 1, 0], [1, 1, 0, 0]]).repeat(50, 1)
+    observation = {"image": torch.zeros(100, 4, 48, 64, 3, dtype=torch.uint8), "task": task_BT}
+    observation["task_vector"] = torch.zeros(100, 4, 3)
+    logits = policy(observation, torch.zeros(100, 4, dtype=torch.bool), {}).logits
+    action = policy.head.sample(logits)
+    assert legal_KC[task_BT.numpy(), action["buttons"].numpy()].all()
+    assert policy.head.log_prob(logits, action).isfinite().all()
+    # each row is as if its task were the only one
+    for index, task in enumerate(tasks):
+        alone = build_policy(config_of(f"task={task.name}", f"policy.head={head}"), MINECRAFT)
+        features = torch.randn(7, 256)
+        alone.head.load_state_dict(policy.head.state_dict())
+        one = policy.head(features, torch.full((7,), index))
+        assert torch.equal(one, alone.head(features))
+        assert torch.equal(policy.head.entropy(one), alone.head.entropy(one))
+
+
+def test_tasks_with_one_mask_need_no_mask_for_each():
+    policy = build_policy(config_of("tasks=[hunt_cow,chop_tree]", "++task.actions={forbid: [use], hold: []}"), TOLD)
+    assert not policy.head.by_task
+    assert policy.head.possible_GK.dim() == 2
+
+
+def test_numbers_for_each_task_need_several_tasks():
+    with pytest.raises(ConfigError, match=r"policy.task_embedding=5: this run has one task\. Give several"):
+        build_policy(config_of("policy.task_embedding=5"), MINECRAFT)
+
+
+@torch.no_grad()
+def test_only_a_policy_that_is_told_its_task_acts_by_it():
+    same_mask = "++task.actions={forbid: [use], hold: []}"
+    image = torch.randint(0, 256, (1, 1, 48, 64, 3), dtype=torch.uint8)
+    first = torch.zeros(1, 1, dtype=torch.bool)
+    for size, differs in ((0, False), (5, True)):
+        config = config_of("tasks=[hunt_cow,chop_tree]", same_mask, f"policy.task_embedding={size}")
+        policy = build_policy(config, EnvSpec({**MINECRAFT.observation, "task": TOLD.observation["task"]},
+                                              MINECRAFT.action, tasks=TOLD.tasks))  # fmt: skip
+        values = [policy({"image": image, "task": torch.tensor([[k]])}, first, {}).value_BT.item() for k in (0, 1)]
+        assert (values[0] != values[1]) == differs
 
 
 @torch.no_grad()

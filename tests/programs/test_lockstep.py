@@ -14,10 +14,13 @@ LOCKSTEP = [
 WORLD = ["policy.memory=gru", "env.image_size=[40,36]", "task.time_limit_ticks=40", "reference.kl_coef=0.1"]
 
 
+TASKS = [*WORLD, "tasks={hunt_cow: 2, chop_tree: 2}", "task_lasts=episode", "policy.task_embedding=4"]
 TWO_BATCHES = [*CARTPOLE, "buffer.fragments_per_iteration=8"]
 
 
-@pytest.mark.parametrize("task", [TWO_BATCHES, WORLD], ids=["CartPole", "world with memory and a reference"])
+@pytest.mark.parametrize(
+    "task", [TWO_BATCHES, WORLD, TASKS], ids=["CartPole", "world with memory and a reference", "two tasks, drawn"]
+)
 def test_a_distributed_run_without_lag_equals_synchronous_ppo_bit_for_bit(start, tmp_path, task):
     run = start(*LOCKSTEP, *task, f"run_dir={tmp_path / 'run'}")
     alone = Synchronous(config_of(*LOCKSTEP, *task), folder=tmp_path).run()

@@ -331,3 +331,22 @@ def test_all_episodes_are_filmed_side_by_side(tmp_path, capsys):
 def test_untrained_alone_says_what_is_missing():
     with pytest.raises(ConfigError, match="Name one beside it"):
         evaluate(parse_arguments(["untrained"]))
+
+
+def test_a_task_that_says_what_success_is_gets_a_success_rate(tmp_path, capsys):
+    checkpoint = checkpoint_of(tmp_path / "run", *SHORT_WORLD, "task.success=[{damage_dealt/cow: 0}]")
+    found = json_of(tmp_path / "s.json", str(checkpoint), "episodes=3")["scores"]["success"]
+    assert (found["mean"], found["high"]) == (1.0, 1.0)
+    assert 0.3 < found["low"] < 0.5  # Wilson's interval
+    assert "success" in capsys.readouterr().out
+
+
+def test_a_policy_of_several_tasks_is_scored_on_each(tmp_path):
+    short = ["tasks=[hunt_cow,chop_tree]", "task.time_limit_ticks=12", "env.video_size=[320,180]"]
+    checkpoint = checkpoint_of(tmp_path / "run", *short)
+    found = json_of(tmp_path / "s.json", str(checkpoint), "episodes=2")["results"]
+    assert [each["task"] for each in found] == ["chop_tree", "hunt_cow"]
+    assert all(each["scores"]["length"]["mean"] == 3 for each in found)
+    assert "kill_entity/cow" not in found[0]["scores"]
+    one = json_of(tmp_path / "one.json", str(checkpoint), "episodes=2", "tasks=[hunt_cow]")
+    assert one["scores"] == found[1]["scores"]

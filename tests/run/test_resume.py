@@ -11,6 +11,7 @@ from mineonline.run.resume import check_same_kind, check_same_play, with_saved_s
 from mineonline.settings.command_line import compose_settings
 from tests.helpers.settings import CARTPOLE, checkpoint_of, config_of
 
+TASKS = ["tasks={hunt_cow: 2, chop_tree: 1}"]
 MINESTUDIO = ["env=minestudio", "env.engine=world"]
 
 
@@ -37,6 +38,14 @@ def saved(tmp_path: Path, *overrides: str) -> Path:
         ([], ["task.actions.forbid=[use]"], "task.actions.forbid was ['hotbar', 'use', 'drop', 'inventory'], and is"),
         (["env.image_size=[64,36]"], ["env.image_size=[80,45]"], "env.image_size was [64, 36], and is now [80, 45]"),
         (MINESTUDIO, ["env=minestudio", "env.engine=minecraft"], "env.engine was world, and is now minecraft"),
+        (TASKS, ["tasks={hunt_cow: 1, chop_tree: 1}"], "tasks.hunt_cow.weight was 2, and is now 1"),
+        (TASKS, [*TASKS, "task_lasts=episode"], "tasks.chop_tree.lasts was run, and is now episode"),
+        (TASKS, [*TASKS, "task.time_limit_ticks=50"], "tasks.chop_tree.time_limit_ticks was 600, and is now 50"),
+        (TASKS, ["task=hunt_cow"], "task.name was not set, and is now hunt_cow"),
+        (["task=hunt_cow"], TASKS, "task.name was hunt_cow, and is now not set"),
+        (TASKS, ["tasks={hunt_cow: 2, gate: 1}", "++task.action_repeat=4"], "tasks.chop_tree.name was chop_tree, and"),
+        (TASKS, ["tasks={hunt_cow: 2, chop_tree: 1, gate: 1}", "++task.action_repeat=4"],
+         "tasks.gate.name was not set, and is now gate"),
         (["env=crafter"], ["env=crafter", "env.time_limit_steps=5"], "env.time_limit_steps was 10000, and is now 5"),
     ],
 )  # fmt: skip
@@ -69,6 +78,7 @@ def test_many_differences_are_counted(tmp_path):
     [
         (CARTPOLE, [*CARTPOLE, "seed=9", "optimizer.learning_rate=1", "collector.workers=7", "fragment.length=32"]),
         ([], ["env.video_size=[320,180]", "buffer.max_staleness=2"]),
+        (TASKS, ["tasks={chop_tree: 1, hunt_cow: 2}", "env.video_size=[320,180]"]),
         (
             MINESTUDIO,
             [*MINESTUDIO, "env.host_starts=7", "env.start_timeout_s=99", "env.step_timeout_s=9", "env.max_failures=77",

@@ -16,17 +16,18 @@ from mineonline.envs.opening import episode_seed, first_time_limit, mission_seed
 from mineonline.envs.pool import Pool, Slot
 from mineonline.envs.process import EnvProcess
 from mineonline.envs.settings import MineStudioEnvConfig
+from mineonline.envs.task_mix import TaskMix
 from mineonline.envs.tasks import Task
 
 
 class MineStudioEnv(Pool):
-    """N of MineStudio's simulators on one task."""
+    """N of MineStudio's simulators, on one task or each on one of several, which it keeps."""
 
     def __init__(
-        self, config: MineStudioEnvConfig, task: Task, *, num_envs: int, seed: int, first_index: int = 0,
+        self, config: MineStudioEnvConfig, task: Task | TaskMix, *, num_envs: int, seed: int, first_index: int = 0,
         stagger: bool = False,
     ) -> None:  # fmt: skip
-        self._config, self._task = config, task
+        self._config = config
         self._seed, self._first_index, self._stagger = seed, first_index, stagger
         failures = Failures(
             "the simulator of environment", first_index, most=config.max_failures,
@@ -36,9 +37,17 @@ class MineStudioEnv(Pool):
             spec_of(config, task), num_envs, failures,
             start_timeout_s=config.start_timeout_s, step_timeout_s=config.step_timeout_s,
         )  # fmt: skip
+        if isinstance(task, TaskMix):
+            index_N = np.array([task.index_of(seed, first_index + n, 0) for n in range(num_envs)])
+            self.tasks = [task.tasks[index] for index in index_N]
+            """What each environment plays."""
+            self._columns = [task.columns(index) for index in index_N]
+            self._observation.update(task.told(index_N))
+        else:
+            self.tasks = [task] * num_envs
 
-    def start(self) -> EnvProcess:
-        return start_simulator(self._config, self._task)
+    def start(self, n: int) -> EnvProcess:
+        return start_simulator(self._config, self.tasks[n])
 
     def send(self, action: Action, which_N: NDArray[np.bool_]) -> None:
         checked = {name: checked_classes(action[name], limit, name) for name, limit in NUM_CLASSES.items()}
@@ -46,10 +55,10 @@ class MineStudioEnv(Pool):
 
     def episode(self, n: int, slot: Slot) -> Begin:
         index = self._first_index + n
-        limit = self._task.time_limit_ticks
+        limit = self.tasks[n].time_limit_ticks
         if self._stagger and slot.episode == 0:
             limit = first_time_limit(self._seed, index, limit)
-        land = 0 if self._task.reset == "same_terrain" else slot.episode
+        land = 0 if self.tasks[n].reset == "same_terrain" else slot.episode
         most = self._config.max_fast_resets
         return Begin(
             episode_seed=episode_seed(self._seed, index, slot.episode),
@@ -68,8 +77,10 @@ class MineStudioEnv(Pool):
         return [np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in self.frames]
 
 
-def spec_of(config: MineStudioEnvConfig, task: Task) -> EnvSpec:
+def spec_of(config: MineStudioEnvConfig, task: Task | TaskMix) -> EnvSpec:
     """What a policy needs to be built; starts nothing."""
+    if isinstance(task, TaskMix):
+        return task.spec(spec_of(config, task.tasks[0]))
     width, height = config.image_size
     return EnvSpec(
         observation={"image": TensorSpec((height, width, 3), "uint8"), **config.declared()}, action=dict(NUM_CLASSES),

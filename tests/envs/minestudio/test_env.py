@@ -26,8 +26,9 @@ from mineonline.envs.minestudio.package import restore_numpy_names
 from mineonline.envs.minestudio.simulator import count_of, deaths_of
 from mineonline.envs.minestudio.starts import turn_to_start
 from mineonline.envs.settings import DeclaredObservation, MineStudioEnvConfig
+from mineonline.envs.task_mix import TaskMix
 from mineonline.envs.tasks import parse_task
-from mineonline.envs.world import WorldEnv
+from mineonline.envs.world import MixedWorlds, WorldEnv
 from mineonline.errors import ConfigError, EnvError
 from mineonline.experience.fragment_files import RecordedFragments
 from mineonline.run.metrics import read_metrics
@@ -115,6 +116,27 @@ def purposeful_action(world, random):
         choice[group] = int(random.random() < chance)
     camera = encode_camera(*(np.abs(CAMERA_BINS_DEGREES - turn).argmin() for turn in turns))
     return {"buttons": encode_buttons([list(choice.values())]), "camera": np.array([camera])}
+
+
+def test_simulators_with_different_tasks_play_as_the_embedded_world_does(open_env):
+    mix = TaskMix(tuple(task_of(name, time_limit_ticks=40) for name in ("chop_tree", "hunt_cow")), (1, 1), "run")
+    through = open_env(mix, num_envs=2, seed=3)
+    direct = MixedWorlds(mix, num_envs=2, image_size=(48, 40), seed=3)
+    assert through.spec == direct.spec
+    everyone = np.ones(2, np.bool_)
+    told = direct.reset(everyone)["task"]
+    wait_until_ready(through)
+    draw = np.random.default_rng(0)
+    for _ in range(10):
+        action = {"buttons": draw.integers(8641, size=2), "camera": draw.integers(121, size=2)}
+        pair = direct.step(action, everyone), step_all(through, action)
+        for name in ("image", "task"):
+            np.testing.assert_array_equal(*(step.observation[name] for step in pair))
+        np.testing.assert_array_equal(*(step.reward_N for step in pair))
+        np.testing.assert_array_equal(*(step.truncated_N for step in pair))
+        np.testing.assert_allclose(pair[0].statistics_NK, pair[1].statistics_NK, atol=1e-4)
+    assert pair[1].truncated_N.all()
+    assert told.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("name", ["hunt_cow", "shoot", "gate"])
