@@ -62,7 +62,7 @@ def _write_page(
 ) -> None:
     shown, linked = _choose_videos(groups, video_mb * 1e6)
     if linked:
-        print(f"{len(linked)} videos are only linked: the page holds {video_mb:g} MB of them. video_mb=<more> for all")
+        print(f"videos that the page only links: {len(linked)}; it holds {video_mb:g} MB of them (video_mb=<more>)")
     with tempfile.TemporaryDirectory() as folder:
         save(figure, Path(folder) / "curves.svg", "svg")
         curves = (Path(folder) / "curves.svg").read_text()

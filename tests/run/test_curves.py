@@ -127,7 +127,7 @@ def test_the_page_holds_curves_numbers_and_as_many_videos_as_it_may(tmp_path, ca
     page, picture = tmp_path / "new" / "both.html", tmp_path / "new" / "both.png"
     said = capsys.readouterr().out.splitlines()
     assert said[0::2] == [str(picture), str(page)]
-    assert said[1].startswith("1 videos are only linked: the page holds 1 MB of them.")
+    assert said[1].startswith("videos that the page only links: 1; it holds 1 MB")
     assert Image.open(picture).size[0] > 500
     text = page.read_text()
     curves = ElementTree.fromstring(text[text.index("<svg") : text.index("</svg>") + len("</svg>")])
