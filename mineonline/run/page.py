@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # takes a second to import
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 80rem; padding: 0 1rem; color: #222 }
-h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
+h2 { font-size: 1.1rem; margin-top: 2rem }
 svg { width: 100%; height: auto } table { border-collapse: collapse }
 th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ddd } .name { text-align: left }
 .scroll { overflow-x: auto } .videos { display: flex; flex-wrap: wrap; gap: 1rem }
@@ -43,7 +43,7 @@ def plot(arguments: PlotArguments) -> None:
     metrics = choose_metrics(runs, arguments.metrics)
     out = Path(arguments.out)
     files = [out] if out.suffix in (".png", ".html") else [Path(f"{out}.png"), Path(f"{out}.html")]
-    title = title_of(runs[0]) if len(runs) == 1 else f"{len(runs)} runs"
+    title = title_of(runs)
     figure = draw(groups, metrics, arguments.x, title)
     for file in files:
         try:
@@ -68,7 +68,6 @@ def _write_page(
         curves = (Path(folder) / "curves.svg").read_text()
     page = f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>
-<h1>{html.escape(title)}</h1>
 {curves[curves.index("<svg") :]}
 <h2>Where they are now</h2>
 {_scores(groups, metrics)}
@@ -85,22 +84,17 @@ def _scores(groups: Sequence[Group], metrics: Sequence[str]) -> str:
     """The newest value of each metric: over seeds its mean and interval, over many their interquartile mean too."""
     many = any(len(each.runs) >= MANY_SEEDS for each in groups)
     rows = []
-    for each in groups:
-        cells = []
-        for metric in metrics:
+    for metric in metrics:
+        for each in groups:
             values = [value for run in each.runs if not math.isnan(value := run.last(metric))]
-            cells.append(_number(mean_interval(values)) if values else "")
-            if many:
-                enough = len(values) >= MANY_SEEDS
-                cells.append(_number(interquartile_mean([[value] for value in values])) if enough else "")
-        rows.append([html.escape(each.name), str(len(each.runs)), *cells])
-    heads = [head for metric in metrics for head in [html.escape(metric), *(["interquartile mean"] if many else [])]]
+            mean = _number(mean_interval(values)) if values else ""
+            typical = _number(interquartile_mean([[v] for v in values])) if len(values) >= MANY_SEEDS else ""
+            rows.append([html.escape(metric), html.escape(each.name), str(len(values)), mean, *([typical] * many)])
+    heads = ["metric", "settings", "seeds", "mean", *(["interquartile mean"] * many)]
     note = "In brackets: 95 % interval of the mean over seeds (Student's t)."
     if many:
-        note += (
-            " Interquartile mean: the middle half of the seeds, with a 95 % bootstrap interval (Agarwal et al. 2021)."
-        )
-    return _table(["", "seeds", *heads], rows) + f'<p class="note">{note}</p>'
+        note += " Interquartile mean: of the middle half of the seeds, with a bootstrap interval (Agarwal et al. 2021)."
+    return _table(heads, rows) + f'<p class="note">{note}</p>'
 
 
 def _runs(groups: Sequence[Group]) -> str:
@@ -150,7 +144,7 @@ def _videos(shown: Sequence[_Video], linked: Sequence[_Video], file: Path) -> st
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     def line(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(
-            f'<{tag}{" class=name" if column == 0 else ""}>{cell}</{tag}>' for column, cell in enumerate(cells)
+            f'<{tag}{" class=name" if column < 2 else ""}>{cell}</{tag}>' for column, cell in enumerate(cells)
         ) + "</tr>"  # fmt: skip
 
     body = "\n".join(line(row, "td") for row in rows)

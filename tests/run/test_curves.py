@@ -105,7 +105,7 @@ def test_metrics_are_chosen_by_name_or_pattern(tmp_path):
 
 def test_a_curve_names_its_run_task_and_seed(tmp_path):
     run = read_run(run_of(tmp_path / "2026-01-01", *CARTPOLE, "seed=7"))
-    assert title_of(run) == "CartPole-v1, seed 7, 2026-01-01"
+    assert title_of([run]) == "CartPole-v1, seed 7, 2026-01-01"
 
 
 def test_a_row_that_is_half_written_is_left_out(tmp_path):
