@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mineonline.errors import ConfigError
-from mineonline.run.folder import CONFIG_FILE, METRICS_FILE, read_metrics, read_settings
+from mineonline.run.folder import CONFIG_FILE, METRICS_FILE, label_of, read_metrics, read_settings
 from mineonline.run.intervals import mean_interval
 from mineonline.run.seeds import groups_of_seeds
 
@@ -130,20 +130,23 @@ def choose_metrics(runs: Sequence[Run], patterns: Sequence[str]) -> list[str]:
     return list(chosen)
 
 
-def title_of(run: Run) -> str:
-    """Which run it is: task, seed and folder."""
-    (name,) = groups_of_seeds([run.settings])
-    return f"{name}, seed {run.settings['seed']}, {run.folder.name}"
+def title_of(runs: Sequence[Run]) -> str:
+    """Which run it is: task, seed and folder. Of several: what they play, and how many there are."""
+    played = " and ".join(dict.fromkeys(label_of(run.settings) for run in runs))
+    if len(runs) > 1:
+        return f"{played}: {len(runs)} runs"
+    return f"{played}, seed {runs[0].settings['seed']}, {runs[0].folder.name}"
 
 
 def draw(groups: Sequence[Group], metrics: Sequence[str], axis: XAxis, title: str) -> Figure:
     """A panel for each metric: a line for a single run; for several seeds their mean with its 95 % interval."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, MaxNLocator
 
     wide = min(_PANELS_A_ROW, len(metrics))
     high = -(-len(metrics) // wide)
     legend = len(groups) > 1 or len(groups[0].runs) > 1
-    size = max(5.0 * wide, 6.0), 3.4 * high + 0.5 + 0.25 * legend * len(groups)
+    size = max(5.0 * wide, 6.0), 3.4 * high + 0.4 + 0.22 * legend * (len(groups) + 1)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(high, wide, squeeze=False)
     for panel in panels.flat[len(metrics) :]:
@@ -152,14 +155,18 @@ def draw(groups: Sequence[Group], metrics: Sequence[str], axis: XAxis, title: st
         for number, each in enumerate(groups):
             _draw_group(panel, each, metric, axis, f"C{number % 10}")
         panel.set_xlabel(_LABELS[axis])
+        panel.xaxis.set_major_locator(MaxNLocator(6))
+        panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         panel.set_title(_explained(metric), fontsize=9)
         panel.grid(alpha=0.3)
     figure.suptitle(title, fontsize=11)
     if legend:
         handles, names = panels.flat[0].get_legend_handles_labels()
-        if any(len(each.runs) > 1 for each in groups):
-            names[-1] += "\nthick: mean of the seeds; shaded: its 95 % interval (Student's t)"
-        figure.legend(handles, names, loc="outside lower center", fontsize=9, frameon=False)
+        seeds = any(len(each.runs) > 1 for each in groups)
+        meaning = "thick: mean of the seeds; shaded: its 95 % interval (Student's t)" if seeds else None
+        figure.legend(
+            handles, names, title=meaning, loc="outside lower center", fontsize=9, title_fontsize=9, frameon=False
+        )
     return figure
 
 
@@ -177,7 +184,7 @@ def save(figure: Figure, file: Path, kind: Literal["png", "svg"]) -> None:
 def draw_curve(folder: Path, file: Path) -> None:
     """The curve of one run."""
     run = read_run(folder)
-    save(draw([Group("", [run])], choose_metrics([run], ()), "env_steps", title_of(run)), file, "png")
+    save(draw([Group("", [run])], choose_metrics([run], ()), "env_steps", title_of([run])), file, "png")
 
 
 def _draw_group(panel: Axes, each: Group, metric: str, axis: XAxis, colour: str) -> None:

@@ -45,12 +45,12 @@ def find_matches(arguments: EvaluateArguments) -> list[Match]:
     files = [
         None if given == UNTRAINED else find_checkpoint(given, arguments.run_dir) for given in arguments.checkpoint
     ]
+    iterations = [0 if file is None else read_iteration(file) for file in files]
     settings_file = Path(arguments.config) if arguments.config else None
     configs = [None if file is None else read_config(file, settings_file) for file in files]
     usual = next((config for config in configs if config is not None), None)
     if usual is None:
         raise ConfigError(f"{UNTRAINED}: plays with the settings of another checkpoint. Name one beside it, or `demo`.")
-    iterations = [0 if file is None else read_iteration(file) for file in files]
     names = _names(files, iterations)
     seed = usual.seed if arguments.seed is None else arguments.seed
     matches = []

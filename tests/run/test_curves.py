@@ -105,7 +105,7 @@ def test_metrics_are_chosen_by_name_or_pattern(tmp_path):
 
 def test_a_curve_names_its_run_task_and_seed(tmp_path):
     run = read_run(run_of(tmp_path / "2026-01-01", *CARTPOLE, "seed=7"))
-    assert title_of(run) == "CartPole-v1, seed 7, 2026-01-01"
+    assert title_of([run]) == "CartPole-v1, seed 7, 2026-01-01"
 
 
 def test_a_row_that_is_half_written_is_left_out(tmp_path):
@@ -125,7 +125,9 @@ def test_the_page_holds_curves_numbers_and_as_many_videos_as_it_may(tmp_path, ca
         run_of(tmp_path / "runs" / str(seed), *CARTPOLE, f"seed={seed}", level=2.0 + seed, video=bytes(600_000))
     plot(words(tmp_path / "runs", out=str(tmp_path / "new" / "both"), video_mb=1.0))
     page, picture = tmp_path / "new" / "both.html", tmp_path / "new" / "both.png"
-    assert capsys.readouterr().out.split() == [str(picture), str(page)]
+    said = capsys.readouterr().out.splitlines()
+    assert said[0::2] == [str(picture), str(page)]
+    assert said[1].startswith("videos that the page only links: 1; it holds 1 MB")
     assert Image.open(picture).size[0] > 500
     text = page.read_text()
     curves = ElementTree.fromstring(text[text.index("<svg") : text.index("</svg>") + len("</svg>")])
