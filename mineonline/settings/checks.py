@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -144,7 +145,12 @@ def _check_tasks(config: Config) -> None:
     tasks = mix.tasks
     if len(tasks) == 1:
         raise ConfigError(f"tasks: there is only {tasks[0].name}. Give task={tasks[0].name}, or more tasks.")
-    for task in tasks[1:]:
+    for task in tasks:
+        if not re.fullmatch(r"[\w.-]+", task.name):
+            raise ConfigError(
+                f"tasks: the name {task.name!r} would be part of metrics and of file names. Give it letters, digits, "
+                "and none but these: _ . -"
+            )
         for key, first, other in (
             ("action_repeat", tasks[0].action_repeat, task.action_repeat),
             ("numbers in vector", len(tasks[0].vector), len(task.vector)),

@@ -9,6 +9,7 @@ import sys
 import typing
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -164,7 +165,7 @@ def settings_with_tasks(composed: DictConfig, overrides: Sequence[str]) -> dict[
     if not isinstance(named, list | dict) or not all(isinstance(name, str) for name in named):
         raise ConfigError(f"tasks={named}: write tasks=[hunt_cow,chop_tree], or 'tasks={{hunt_cow: 2, chop_tree: 1}}'.")
     weights = named if isinstance(named, dict) else dict.fromkeys(named, 1)
-    rest = open_settings([override for override in overrides if _key(override) != "tasks"])
+    rest = tuple(open_settings([override for override in overrides if _key(override) != "tasks"]))
     tasks: dict[str, Any] = {}
     for file, weight in weights.items():
         task = _compose_task(file, rest)
@@ -174,7 +175,8 @@ def settings_with_tasks(composed: DictConfig, overrides: Sequence[str]) -> dict[
     return {**settings, "task": None, "tasks": tasks}
 
 
-def _compose_task(file: str, overrides: Sequence[str]) -> Any:
+@cache  # a command line is checked before Hydra composes it again
+def _compose_task(file: str, overrides: tuple[str, ...]) -> Any:
     there = GlobalHydra.instance().is_initialized()
     with nullcontext() if there else initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         try:

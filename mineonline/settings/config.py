@@ -390,7 +390,7 @@ class Config(Section, frozen=True):
 def on_task(config: Config, task: Task) -> Config:
     """The same settings, with nothing but `task` to play. A policy of several tasks is still told which one it is.
 
-    ConfigError if the policy knows its tasks by their indices, and this is none of them.
+    ConfigError if it could not be told, because this is none of the tasks that it was trained on.
     """
     if not config.tasks:
         return msgspec.structs.replace(config, task=task)
@@ -399,6 +399,12 @@ def on_task(config: Config, task: Task) -> Config:
         raise ConfigError(
             f"tasks: the policy has learnt numbers for each of its tasks (policy.task_embedding), and so has none for "
             f"{task.name}. It knows: {', '.join(config.tasks)}."
+        )
+    length = len(config.all_tasks[0].vector)
+    if length not in (0, len(task.vector)):
+        raise ConfigError(
+            f"tasks: the policy reads a vector of {length} numbers for each task, but that of {task.name} has "
+            f"{len(task.vector)}. Give its file a `vector`."
         )
     others = {name: WeightedTask(0, each.task) for name, each in config.tasks.items()}
     return msgspec.structs.replace(config, tasks={**others, task.name: WeightedTask(1, task)})

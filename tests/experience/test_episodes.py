@@ -27,12 +27,12 @@ def rollout(reward, *, ended=(), idle=(), task=None, totals=None):
 
 
 def test_a_return_is_discounted_by_decisions_across_fragments_and_idle_rows():
-    scores = EpisodeScores(1, statistics=(), task="hunt", staggered=False, discount=0.5)
+    scores = EpisodeScores(1, statistics=STATISTICS, task="hunt", staggered=False, discount=0.5)
     assert scores.finished(rollout([1.0, 9.0, 2.0], idle=[1]), 0, 0) == ()  # the idle row's 9 does not count
     first, second = scores.finished(rollout([4.0, 8.0, 3.0], ended=[0, 2]), 0, 0)
     assert (first.episode_return, first.length, first.discounted_return) == (7.0, 3, 1 + 0.5 * 2 + 0.25 * 4)
     assert (second.episode_return, second.length, second.discounted_return) == (11.0, 2, 8 + 0.5 * 3)
-    assert (first.task, first.statistics) == ("hunt", {})
+    assert (first.task, first.statistics) == ("hunt", {"cows": 0.0, "logs": 0.0})
 
 
 def test_an_episode_belongs_to_the_task_of_its_last_row_and_reports_that_tasks_events():

@@ -1,5 +1,8 @@
 """`tasks=...`, from the command line to typed settings and back."""
 
+import re
+import shlex
+
 import msgspec
 import pytest
 import yaml
@@ -11,7 +14,7 @@ from mineonline.run.tasks import on_each_task
 from mineonline.settings.command_line import CONF_DIR, compose_settings, with_config_dirs
 from mineonline.settings.config import Config, on_task
 from mineonline.settings.parsing import parse_config
-from tests.helpers.settings import CARTPOLE, config_of
+from tests.helpers.settings import CARTPOLE, ROOT, config_of
 
 BOTH = "tasks={hunt_cow: 2, chop_tree: 1}"
 
@@ -21,6 +24,16 @@ def complaint(*overrides):
         config_of(*overrides)
     assert "\n" not in str(error.value)
     return str(error.value)
+
+
+def test_the_commands_of_the_page_about_tasks_are_right():
+    page = (ROOT / "docs" / "tasks.md").read_text()
+    commands = re.findall(r"^python -m mineonline.train (.*)$", page, re.MULTILINE)
+    words = [shlex.split(command, comments=True) for command in commands if "my_" not in command]
+    assert len(words) >= 4
+    assert all(len(config_of(*each).all_tasks) == 2 for each in words)
+    for link in re.findall(r"\]\(([^)#]+)\)", page):
+        assert (ROOT / "docs" / link).exists(), link
 
 
 def test_names_stand_for_files_and_numbers_for_weights():
@@ -80,6 +93,7 @@ def test_tasks_may_lie_in_a_folder_of_ones_own(tmp_path):
         ([BOTH, "task.biome=plains", "task.mobs.0.number=3"], "tasks.chop_tree: task.mobs"),
         ([BOTH, "++task.biome=plain"], "task.biome is 'plain', which is not a known biome"),
         (["tasks=[hunt_cow,shoot]"], "hunt_cow and shoot cannot be mixed, as their action_repeat are 4 and 1"),
+        ([BOTH, "task.name=a/b"], "another of the tasks has its name, a/b. Change one of them."),
         ([BOTH, *CARTPOLE], "tasks: env=gym has a task of its own."),
         (["env=minestudio", BOTH, "task_lasts=episode"], "task_lasts=episode: a simulator of MineStudio is made for"),
         (["env=minestudio", BOTH, "+env.observations.task={shape: [], dtype: int64}"],
@@ -101,6 +115,14 @@ def test_vectors_must_be_of_one_length(tmp_path):
     words = with_config_dirs([f"--config-dir={tmp_path}", "tasks=[mine,chop_tree]"])
     assert "chop_tree and mine cannot be mixed, as their numbers in vector are 0 and 2" in complaint(*words)
     assert config_of(*words, "++task.vector=[0.0,1.0]").tasks["chop_tree"].task.vector == (0.0, 1.0)
+
+
+def test_a_name_must_fit_into_metrics_and_file_names(tmp_path):
+    (tmp_path / "task").mkdir()
+    mine = yaml.safe_load((CONF_DIR / "task" / "hunt_cow.yaml").read_text()) | {"name": "my/own"}
+    (tmp_path / "task" / "mine.yaml").write_text(yaml.safe_dump(mine))
+    words = with_config_dirs([f"--config-dir={tmp_path}", "tasks=[mine,chop_tree]"])
+    assert "the name 'my/own' would be part of metrics and of file names." in complaint(*words)
 
 
 def test_two_files_cannot_have_one_name(tmp_path):
@@ -131,3 +153,7 @@ def test_a_policy_with_numbers_for_its_tasks_cannot_be_scored_on_others():
     assert on_task(config, config.tasks["hunt_cow"].task).played.turns == (1,)
     with pytest.raises(ConfigError, match=r"has none for shoot. It knows: chop_tree, hunt_cow\."):
         on_task(config, config_of("task=shoot").task)
+    config = config_of(BOTH, "++task.vector=[1.0,2.0]")
+    with pytest.raises(ConfigError, match="reads a vector of 2 numbers for each task, but that of shoot has 0"):
+        on_task(config, config_of("task=shoot").task)
+    assert on_task(config, config_of("task=shoot", "++task.vector=[3.0,4.0]").task).played.turns == (2,)
