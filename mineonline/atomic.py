@@ -9,6 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def partial_file(file: Path, pid: int) -> Path:
+    """Where process `pid` writes a file before it is complete."""
+    return file.with_name(f".{file.name}.{pid}")
+
+
 @contextmanager
 def written_whole(file: Path, *, durable: bool = True) -> Iterator[Path]:
     """Gives a temporary path next to `file`: what is written there becomes `file` when the block ends.
@@ -16,7 +21,7 @@ def written_whole(file: Path, *, durable: bool = True) -> Iterator[Path]:
     If anything fails, `file` stays as it was, and nothing is left behind. OSError if the disk does not take it all.
     `durable` False: without waiting for the disk, for what is soon written again.
     """
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    partial = partial_file(file, os.getpid())
     try:
         yield partial
         if durable:

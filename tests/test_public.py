@@ -20,6 +20,7 @@ PUBLIC = {
     "errors", "__version__",
 }  # fmt: skip
 """A name that is taken away, or means something else, breaks somebody's program: say so in CHANGES.md."""
+WITH_WORDS = ("collect", "evaluate", "plot", "publish", "replay", "export")
 SLOW = ("torch", "lightning", "torchrl", "tensordict", "gymnasium", "numba", "wandb", "matplotlib", "av")
 
 
@@ -56,8 +57,8 @@ def imported_by(*arguments):
         ["-m", "mineonline.train", "iteration=5"],
         ["-m", "mineonline.train", "objective.discount=2"],
         ["-m", "mineonline.train", "checkpoint=absent.ckpt"],
-        *(["-m", f"mineonline.{command}", "--help"] for command in ("collect", "evaluate", "replay", "export")),
-        *(["-m", f"mineonline.{command}", "chekpoint=x"] for command in ("collect", "evaluate", "replay", "export")),
+        *(["-m", f"mineonline.{command}", "--help"] for command in WITH_WORDS),
+        *(["-m", f"mineonline.{command}", "chekpoint=x"] for command in WITH_WORDS),
         ["-m", "mineonline.doctor", "--help"],
         ["-m", "mineonline.relay", "--help"],
     ],

@@ -1,4 +1,4 @@
-"""The README's commands: those that train are composed here, and what it names exists."""
+"""The commands of README and pages: those that train are composed here, and what the README names exists."""
 
 import importlib.util
 import re
@@ -7,16 +7,18 @@ import subprocess
 
 import pytest
 
-from mineonline import collect, evaluate
+from mineonline import collect, evaluate, plot, publish
 from mineonline.settings.arguments import ExportArguments, MetricsArguments, RelayArguments, ReplayArguments
 from mineonline.settings.command_line import compose_settings, parse_words
 from mineonline.settings.parsing import parse_config
 from tests.helpers.settings import ROOT
 
 README = (ROOT / "README.md").read_text()
+PAGES = [README, *((ROOT / "docs" / name).read_text() for name in ("compare.md", "publish.md"))]
 COMMANDS = [
     shlex.split(re.sub(r"<[^>]*>", "x", re.split(r"\s{2,}", line.strip())[0]))
-    for block in re.findall(r"```\n(.*?)```", README, re.DOTALL)
+    for page in PAGES
+    for block in re.findall(r"```\n(.*?)```", page, re.DOTALL)
     for line in block.splitlines()
     if line.startswith("python -m ")
 ]
@@ -41,6 +43,8 @@ def test_every_command_names_a_program_and_settings_that_exist(command):
         collect.parse_arguments(words)
     elif program == "mineonline.evaluate":
         evaluate.parse_arguments(words)
+    elif program in ("mineonline.plot", "mineonline.publish"):
+        {"mineonline.plot": plot, "mineonline.publish": publish}[program].parse_arguments(words)
     elif program in STRUCTS:
         parse_words(words, STRUCTS[program], "")
 

@@ -7,8 +7,6 @@ at low priority. That process ends with the trainer, however the trainer ends.
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,21 +16,20 @@ from pathlib import Path
 import lightning
 import torch
 
+from mineonline.atomic import partial_file
+from mineonline.callbacks import background
 from mineonline.callbacks.iteration import IterationCallback
 from mineonline.experience.buffer import Batch
 from mineonline.learning.module import PPO
 from mineonline.policies.policy import Policy
-from mineonline.processes.lifetimes import PARENT_VARIABLE, RUN_DIR_VARIABLE
 from mineonline.processes.logs import tail
 from mineonline.processes.stopping import StopRequest
-from mineonline.video.file import partial_file
 
 log = logging.getLogger(__name__)
 
 METRIC = "video/episode"
 """Under which loggers show videos."""
 LAST_VIDEO_LIMIT_S = 120.0
-_NICER_BY = 10
 
 
 class RecordVideos(IterationCallback):
@@ -137,10 +134,7 @@ class RecordVideos(IterationCallback):
 
 
 class _Recorder:
-    """A process that films one episode of `policy` as it is now.
-
-    Make it in a thread that lives as long as the run: the kernel ends the process with the thread.
-    """
+    """A process that films one episode of `policy` as it is now. Make it as `background.start` says."""
 
     def __init__(self, run_dir: Path, config_file: Path, policy: Policy, iteration: int, task: str | None) -> None:
         self.log = run_dir / "logs" / "videos.log"
@@ -152,24 +146,9 @@ class _Recorder:
             state = {f"policy.{name}": tensor.detach().cpu() for name, tensor in policy.state_dict().items()}
             torch.save({"state_dict": state, "iteration": iteration}, weights)
             weights.flush()
-            self._process = subprocess.Popen(
-                [
-                    sys.executable, "-m", "mineonline.evaluate", "checkpoint=/dev/stdin", "episodes=1",
-                    f"config={config_file}", f"video={self.video}", *([f"tasks=[{task}]"] if task else []),
-                ],
-                stdin=weights,
-                stdout=output,
-                stderr=output,
-                env={
-                    **os.environ,
-                    RUN_DIR_VARIABLE: str(run_dir),
-                    PARENT_VARIABLE: str(os.getpid()),
-                    "OMP_NUM_THREADS": "1",
-                },
-                # Ctrl-C in the trainer's terminal is for the trainer, which ends the recorder
-                start_new_session=True,
-            )  # fmt: skip
-        os.setpriority(os.PRIO_PROCESS, self._process.pid, os.getpriority(os.PRIO_PROCESS, 0) + _NICER_BY)
+            words = ["checkpoint=/dev/stdin", "episodes=1", f"config={config_file}", f"video={self.video}"]
+            words += [f"tasks=[{task}]"] if task else []
+            self._process = background.start("mineonline.evaluate", words, run_dir, output, weights)
 
     def poll(self) -> int | None:
         """Its exit code; None while it runs."""

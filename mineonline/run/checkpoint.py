@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mineonline.errors import CheckpointError
+from mineonline.run import safetensors_files
+from mineonline.run.folder import PUBLISHED_FILE, is_published
 
 if TYPE_CHECKING:  # importing torch takes a second: a misspelt key should not wait for it
     from torch import Tensor, nn
@@ -20,6 +22,9 @@ log = logging.getLogger(__name__)
 
 LATEST = "latest"
 """Means the newest checkpoint, wherever a file can be given."""
+DEMO = "demo"
+"""Means the trained policy that comes with mineonline, wherever a file can be given."""
+DEMO_FOLDER = Path(__file__).parent.parent / "demo"
 RUNS = Path("runs")
 """Where runs without a `run_dir` go, relative to the working directory."""
 
@@ -55,7 +60,7 @@ def check_intact(file: Path, said: str) -> None:
     """CheckpointError if the content of a file that torch wrote is not what was written; `said` names the file.
 
     Such a file is a zip archive with a CRC-32 of each tensor, which torch itself does not check. Reads all of it, at
-    about 3 GB/s. A file of torch's older format, which has no checksums, passes.
+    about 3 GB/s. A file of torch's older format, which has no checksums, passes. A published policy has one of its own.
     """
     if not _is_intact(file, file.stat().st_size, file.stat().st_mtime_ns):
         raise CheckpointError(
@@ -66,6 +71,8 @@ def check_intact(file: Path, said: str) -> None:
 
 @functools.lru_cache(maxsize=32)  # a command reads the same checkpoint several times
 def _is_intact(file: Path, size: int, modified_ns: int) -> bool:
+    if is_published(file):
+        return safetensors_files.is_intact(file)
     try:
         if not zipfile.is_zipfile(file):
             return True
@@ -93,12 +100,14 @@ def check_resumes(file: Path, learner: nn.Module) -> None:
 def find_checkpoint(given: str, run_dir: str | None, key: str = "checkpoint") -> Path:
     """The file that `<key>=<given>` names.
 
-    A run folder stands for its newest checkpoint, the one with the most iterations. `latest` stands for the newest of
-    `run_dir`, or without `run_dir` for that of the run under `runs/` that saved last. Files that are broken are skipped
-    with a warning. Anything else is taken as a file, which is not opened here. CheckpointError says where none
-    was found.
+    A run folder stands for its newest checkpoint, the one with the most iterations, a published folder for its policy,
+    and `demo` for the one that comes with mineonline. `latest` stands for the newest of `run_dir`, or without `run_dir`
+    for that of the run under `runs/` that saved last. Files that are broken are skipped with a warning. Anything else
+    is taken as a file, which is not opened here. CheckpointError says where none was found.
     """
-    folder = Path(given)
+    folder = DEMO_FOLDER if given == DEMO else Path(given)
+    if (folder / PUBLISHED_FILE).is_file():
+        return folder / PUBLISHED_FILE
     if given == LATEST and run_dir is not None:
         folder = Path(run_dir)
     elif given != LATEST and not folder.is_dir():
@@ -160,6 +169,8 @@ def _open(file: Path, key: str = "checkpoint") -> dict[str, Any]:
     """Without a look at its checksums."""
     if not file.is_file():
         raise CheckpointError(f"{key}={file}: there is no such file.")
+    if is_published(file):
+        return _open_published(file, key)
     import torch
 
     try:
@@ -178,6 +189,14 @@ def _open(file: Path, key: str = "checkpoint") -> dict[str, Any]:
         raise CheckpointError(f"{key}={file}: cannot be read; it holds no policy, so mineonline did not write it.")
     assert isinstance(checkpoint, dict)
     return checkpoint
+
+
+def _open_published(file: Path, key: str) -> dict[str, Any]:
+    found = safetensors_files.read(file)
+    if found is None or not found.facts.get("iteration", "").isdecimal():
+        raise CheckpointError(f"{key}={file}: cannot be read; it is damaged, or mineonline.publish did not write it.")
+    state = {f"{_PREFIX}{name}": tensor for name, tensor in found.tensors.items()}
+    return {"state_dict": state, "iteration": int(found.facts["iteration"])}
 
 
 def _policy_state(file: Path, key: str) -> dict[str, Tensor]:

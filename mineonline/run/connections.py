@@ -19,6 +19,7 @@ import torch
 
 from mineonline.callbacks.checkpoints import SaveCheckpoints
 from mineonline.callbacks.connections import AnnounceRun, PublishWeights
+from mineonline.callbacks.curve import DrawCurve
 from mineonline.callbacks.env_failures import EnvFailures
 from mineonline.callbacks.live_view import BeginView, LiveView, Watched
 from mineonline.callbacks.statistics import Statistics
@@ -38,7 +39,7 @@ from mineonline.processes.sockets import Network
 from mineonline.processes.stopping import StopRequest
 from mineonline.processes.supervisor import LocalCollectors
 from mineonline.run.attendance import Attendance, Roster, command_to_add, how_to_add_one
-from mineonline.run.folder import CONFIG_FILE, enter_run_dir
+from mineonline.run.folder import CONFIG_FILE, CURVE_FILE, enter_run_dir
 from mineonline.run.meeting import Place, Rendezvous, meet
 from mineonline.settings.config import Config
 from mineonline.weights.publisher import WeightsPublisher
@@ -214,6 +215,7 @@ def _callbacks(
         checkpoints,  # before collectors are told that the run is complete
         *([PublishWeights(rank_zero.publisher, stop, getattr(torch, config.weights.dtype))] if rank_zero else []),
         *view,
+        DrawCurve(run_dir, run_dir / CURVE_FILE),
         RecordVideos(run_dir, run_dir / CONFIG_FILE, config.video.every, stop, tuple(config.tasks)),
         StopOnSignal(stop),  # last: at the end of training, a signal must not cut the others short
         *users,

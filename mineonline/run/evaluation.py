@@ -1,10 +1,19 @@
-"""Plays complete episodes with a checkpoint's policy: prints their scores, and films the first."""
+"""Plays complete episodes with checkpoints' policies: prints their scores, and films some.
+
+The episodes of a match are played in parts, each in one process with all its environments at once. Parts depend neither
+on one another nor on how many processes play them: a seed repeats the scores.
+"""
 
 from __future__ import annotations
 
-import json
+import functools
+import multiprocessing
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -13,108 +22,193 @@ import msgspec
 import numpy as np
 import torch
 
-from mineonline.envs.build import build_env, env_spec, prepare
+from mineonline.envs.build import build_env, check_ready, env_spec, prepare
 from mineonline.envs.contract import VectorEnv
-from mineonline.envs.settings import GymEnvConfig
+from mineonline.envs.settings import GymEnvConfig, MineStudioEnvConfig
 from mineonline.envs.task_mix import TASK
-from mineonline.errors import ConfigError
+from mineonline.errors import ConfigError, EnvError
 from mineonline.fragment import Episode
-from mineonline.policies.build import build_policy
+from mineonline.policies.build import build_policy, load_policy_weights
 from mineonline.policies.policy import Policy
-from mineonline.run.checkpoint import find_checkpoint, read_iteration, read_policy_state
-from mineonline.run.folder import read_config, saved_overrides
-from mineonline.run.tasks import on_each_task
+from mineonline.processes import fork_server
+from mineonline.run.checkpoint import read_policy_state
+from mineonline.run.matches import Match, find_matches
+from mineonline.run.scores import SUCCESS, Result, report, write_json
 from mineonline.settings.arguments import EvaluateArguments
 from mineonline.settings.config import Config
 from mineonline.settings.devices import check_device
 from mineonline.video.file import VideoFile
 from mineonline.video.film import FilmedGymEnv, Recording, Watch, camera_on
+from mineonline.video.grid import MOST_TILES, SMALLEST_WITH_OVERLAY, Tile, compose, tile_width
 
-MOST_ENVS = 8
 FIRST_INDEX = 1 << 40
 """Global index of the first environment: far from those of collectors, so that no episode was seen in training."""
+_MOST_ENVS = 32
+_MOST_SIMULATORS = 8
+"""Of MineStudio, each of which is a game of its own."""
 
 
-class Score(NamedTuple):
-    """One statistic, over all episodes."""
+class _Part(NamedTuple):
+    """Episodes of a match that are played together."""
 
-    mean: float
-    spread: float
-    """Standard deviation over episodes (n - 1 in the denominator); 0 for a single episode."""
-    min: float
-    max: float
+    match: int
+    first: int
+    """Position of its first episode among those of the match."""
+    episodes: int
+    film: Path | None
+    """Where the first of them is filmed."""
 
 
-def evaluate(arguments: EvaluateArguments) -> None:
+class _Played(NamedTuple):
+    """What came of a part."""
+
+    episodes: list[Episode]
+    filmed_return: float
+    """Of the episode that was filmed; 0 without a film."""
+
+
+def evaluate(arguments: EvaluateArguments) -> list[Result]:
     """Play the episodes that `arguments` ask for, print their scores, and write the scores and the video."""
-    checkpoint = find_checkpoint(arguments.checkpoint, arguments.run_dir)
-    iteration = read_iteration(checkpoint)
+    matches = find_matches(arguments)
     for key, file in {"video": arguments.video, "json": arguments.json}.items():
         if file is not None:
             _check_output(key, Path(file))
-    config = read_config(checkpoint, Path(arguments.config) if arguments.config else None)
     check_device("device", arguments.device)
-    if arguments.seed is not None:
-        config = msgspec.structs.replace(config, seed=arguments.seed)
-    names = [name.strip() for name in arguments.tasks.strip("[]").split(",") if name.strip()]
-    others = set(names) - {task.name for task in config.all_tasks}
-    folders = [word for word in saved_overrides(checkpoint) if word.startswith("hydra.")] if others else []
-    configs = on_each_task(config, names, folders)
-    for task, each in configs.items():
-        if len(configs) > 1:
-            print(f"{task}:")
-        _evaluate_on(each, f"_{task}" if len(configs) > 1 else "", arguments, checkpoint, iteration)
+    with tempfile.TemporaryDirectory(prefix="mineonline-films-") as folder:
+        tiles = 0 if arguments.video is None else len(matches) * _filmed(arguments)
+        if tiles > MOST_TILES:
+            raise ConfigError(f"video={arguments.video}: {tiles} episodes do not fit side by side; {MOST_TILES} do.")
+        width = tile_width(tiles, _filmed(arguments)) if tiles > 1 else None
+        if width is not None:
+            matches = [_drawn_small(match, width) for match in matches]
+        parts = _parts(arguments, matches, Path(folder), tiles)
+        results = [Result(match, []) for match in matches]
+        films: list[Tile] = []
+        # a small picture, without what is drawn on larger ones
+        bare = width is not None and width < SMALLEST_WITH_OVERLAY
+        for part, played in zip(parts, _play_all(arguments, matches, parts, bare=bare), strict=True):
+            result = results[part.match]
+            if part.film is not None:
+                label = f"{_label(result.match, matches)}, episode {part.first + 1}: {played.filmed_return:.2f}"
+                films.append(Tile(part.film, label))
+            result.episodes.extend(played.episodes)
+        print(report(results, best=arguments.best))
+        if arguments.json is not None:
+            write_json(results, Path(arguments.json), best=arguments.best)
+        if arguments.video is not None:
+            if tiles > 1:
+                compose(films, Path(arguments.video), _filmed(arguments))
+            print(f"video: {arguments.video}")
+    return results
 
 
-def _evaluate_on(config: Config, suffix: str, arguments: EvaluateArguments, checkpoint: Path, iteration: int) -> None:
-    """Play one task. `suffix`: of the names of files, which then hold this task alone."""
-    arguments = msgspec.structs.replace(
-        arguments, video=_with_suffix(arguments.video, suffix), json=_with_suffix(arguments.json, suffix)
-    )
+def _filmed(arguments: EvaluateArguments) -> int:
+    return arguments.episodes if arguments.filmed == "all" else min(arguments.filmed, arguments.episodes)
+
+
+def _parts(arguments: EvaluateArguments, matches: list[Match], folder: Path, tiles: int) -> list[_Part]:
+    """The parts of all matches, in order. A film shows one environment, so each filmed episode is a part."""
+    parts: list[_Part] = []
+    for index, match in enumerate(matches):
+        most = _MOST_SIMULATORS if isinstance(match.config.env, MineStudioEnvConfig) else _MOST_ENVS
+        filmed = _filmed(arguments) if tiles else 0
+        alone = filmed if filmed > 1 else 0
+        sizes = [1] * alone
+        rest = arguments.episodes - alone
+        sizes += [len(each) for each in np.array_split(np.arange(rest), -(-rest // most))] if rest else []
+        first = 0
+        for number, size in enumerate(sizes):
+            film = folder / f"{index}-{number}.mp4" if number < filmed else None
+            if film is not None and tiles == 1:
+                assert arguments.video is not None
+                film = Path(arguments.video)
+            parts.append(_Part(index, first, size, film))
+            first += size
+    return parts
+
+
+def _play_all(
+    arguments: EvaluateArguments, matches: list[Match], parts: list[_Part], *, bare: bool
+) -> Iterator[_Played]:
+    """What came of each part, in order. EnvError if a process that plays has died."""
+    play_one = functools.partial(_play_part, device=arguments.device, best=arguments.best, bare=bare)
+    for match in matches:
+        prepare(match.config.env, say=lambda text: print(text, file=sys.stderr, flush=True))
+    processes = arguments.processes
+    if processes is None:
+        for match in matches:
+            check_ready(match.config.env)
+        simulators = any(isinstance(match.config.env, MineStudioEnvConfig) for match in matches)
+        processes = 1 if simulators else len(os.sched_getaffinity(0))
+    processes = min(processes, len(parts))
+    played = [matches[part.match] for part in parts]
+    if processes == 1:
+        yield from map(play_one, played, parts)
+        return
+    fork_server.start(["mineonline.run.evaluation"])
+    with ProcessPoolExecutor(processes, initializer=fork_server.die_with_fork_server) as pool:
+        try:
+            yield from pool.map(play_one, played, parts)
+        except BaseException as error:
+            # the pool would wait until they have played to the end
+            for process in multiprocessing.active_children():
+                process.kill()
+            if isinstance(error, BrokenProcessPool):
+                raise EnvError(
+                    "a process that played has died; perhaps memory was short. Fewer play at once with processes=1."
+                ) from None
+            raise
+
+
+def _play_part(match: Match, part: _Part, *, device: str, best: bool, bare: bool) -> _Played:
+    config = match.config
     policy = build_policy(config, env_spec(config.env, config.played))
-    policy.load_state_dict(read_policy_state(checkpoint, policy))
+    if match.checkpoint is None:
+        load_policy_weights(policy, config)
+    else:
+        policy.load_state_dict(read_policy_state(match.checkpoint, policy))
     # as in a worker: with more threads on such small inputs, most of the time is spent waiting
     torch.set_num_threads(min(torch.get_num_threads(), config.collector.torch_threads))
-    torch.manual_seed(config.seed)
-    policy.eval().to(arguments.device)
-    prepare(config.env, say=lambda text: print(text, file=sys.stderr, flush=True))
-    num_envs = min(arguments.episodes, MOST_ENVS)
+    torch.manual_seed(config.seed + part.first)
+    policy.eval().to(device)
     with ExitStack() as stack:
-        env = _build_env(config, num_envs=num_envs, filmed=arguments.video is not None)
+        env = _build_env(
+            config, num_envs=part.episodes, first_index=FIRST_INDEX + part.first, filmed=part.film is not None
+        )
         stack.callback(env.close)
-        watch = None
-        if arguments.video is not None:
+        recording = None
+        if part.film is not None:
             camera = camera_on(config, env)
-            watch = Recording(camera, stack.enter_context(VideoFile(Path(arguments.video), camera.fps))).watch
-        episodes = play(env, policy, arguments.episodes, best=arguments.best, watch=watch)
-    report(arguments, checkpoint, config.seed, iteration, episodes)
+            recording = Recording(camera, stack.enter_context(VideoFile(part.film, camera.fps)), bare=bare)
+        episodes = play(env, policy, part.episodes, best=best, watch=recording.watch if recording else None)
+        episodes = [_with_success(episode, match) for episode in episodes]
+        return _Played(episodes, recording.episode_return if recording else 0.0)
 
 
-def report(arguments: EvaluateArguments, checkpoint: Path, seed: int, iteration: int, episodes: list[Episode]) -> None:
-    """Print the scores as a table, and write them to `arguments.json`."""
-    scores = scores_of(episodes)
-    crashed = sum(episode.crashed for episode in episodes)
-    actions = "the most probable actions" if arguments.best else "sampled actions"
-    print(f"{checkpoint}: iteration {iteration}, {len(episodes)} episodes, {actions}, seed {seed}")
-    if crashed:
-        print(f"{crashed} of them were truncated because their environment failed")
-    width = max(len(name) for name in scores) + 2
-    print(" " * width + "".join(f"{column:>10}" for column in Score._fields))
-    for name, score in scores.items():
-        print(f"{name:<{width}}" + "".join(f"{number:10.2f}" for number in score))
-    if arguments.json is not None:
-        results = {
-            "checkpoint": str(checkpoint),
-            "iteration": iteration,
-            "seed": seed,
-            "best": arguments.best,
-            "episodes": len(episodes),
-            "crashed": crashed,
-            "scores": {name: score._asdict() for name, score in scores.items()},
-        }
-        Path(arguments.json).write_text(json.dumps(results, indent=2) + "\n")
-    if arguments.video is not None:
-        print(f"video: {arguments.video}")
+def _with_success(episode: Episode, match: Match) -> Episode:
+    """With the statistic `success`, 0 or 1, if the task says what that is."""
+    for task in match.config.all_tasks:
+        if task.name == match.task and (succeeded := task.succeeded(episode.statistics)) is not None:
+            statistics = {**episode.statistics, SUCCESS: float(succeeded)}
+            return msgspec.structs.replace(episode, statistics=statistics)
+    return episode
+
+
+def _drawn_small(match: Match, width: int) -> Match:
+    """The match with pictures for a video that are no wider than a tile, where their size can be chosen."""
+    env = match.config.env
+    size = getattr(env, "video_size", None)
+    if size is None or size[0] <= width:
+        return match
+    height = round(size[1] * width / size[0] / 2) * 2
+    env = msgspec.structs.replace(env, video_size=(width, height))
+    return msgspec.structs.replace(match, config=msgspec.structs.replace(match.config, env=env))
+
+
+def _label(match: Match, matches: list[Match]) -> str:
+    """The checkpoint, and where the matches differ, task and environment."""
+    words = [match.name, *([match.task] if len({each.task for each in matches}) > 1 else [])]
+    return " ".join([*words, *([match.env] if len({each.env for each in matches}) > 1 else [])])
 
 
 @torch.inference_mode()
@@ -159,25 +253,6 @@ def play(env: VectorEnv, policy: Policy, episodes: int, *, best: bool, watch: Wa
     return done
 
 
-def scores_of(episodes: list[Episode]) -> dict[str, Score]:
-    """Return, length and each statistic, over the episodes (at least one)."""
-    columns = {
-        "return": [episode.episode_return for episode in episodes],
-        "length": [float(episode.length) for episode in episodes],
-        **{name: [episode.statistics[name] for episode in episodes] for name in episodes[0].statistics},
-    }
-    return {
-        name: Score(
-            float(np.mean(column)), float(np.std(column, ddof=1)) if len(column) > 1 else 0.0, min(column), max(column)
-        )
-        for name, column in columns.items()
-    }
-
-
-def _with_suffix(file: str | None, suffix: str) -> str | None:
-    return None if file is None else str(Path(file).with_stem(Path(file).stem + suffix))
-
-
 def _check_output(key: str, file: Path) -> None:
     """ConfigError, before anything is played, if `file` cannot be written."""
     try:
@@ -188,10 +263,10 @@ def _check_output(key: str, file: Path) -> None:
         raise ConfigError(f"{key}={file}: cannot be written. Give a file in a folder that you may write to.")
 
 
-def _build_env(config: Config, *, num_envs: int, filmed: bool) -> VectorEnv:
+def _build_env(config: Config, *, num_envs: int, first_index: int, filmed: bool) -> VectorEnv:
     """As in training, but every episode has the full time limit."""
     if isinstance(config.env, GymEnvConfig) and filmed:
-        return FilmedGymEnv(config.env, num_envs=num_envs, seed=config.seed, first_index=FIRST_INDEX)
+        return FilmedGymEnv(config.env, num_envs=num_envs, seed=config.seed, first_index=first_index)
     return build_env(
-        config.env, config.played, seed=config.seed, num_envs=num_envs, first_index=FIRST_INDEX, stagger=False
+        config.env, config.played, seed=config.seed, num_envs=num_envs, first_index=first_index, stagger=False
     )

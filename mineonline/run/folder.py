@@ -1,11 +1,12 @@
 """The folder that holds everything a run writes.
 
-config.yaml  overrides.yaml  code.yaml  metrics.csv  status.json  checkpoints/last.ckpt  logs/<process>.log  videos/
-join  relays/  keys.json  done  lock  loggers.yaml  wandb_id
+config.yaml  overrides.yaml  code.yaml  metrics.csv  curve.png  status.json  checkpoints/last.ckpt
+logs/<process>.log  videos/  join  relays/  keys.json  done  lock  loggers.yaml  wandb_id
 """
 
 from __future__ import annotations
 
+import csv
 import errno
 import fcntl
 import logging
@@ -39,6 +40,9 @@ OVERRIDES_FILE = "overrides.yaml"
 METRICS_FILE = "metrics.csv"
 CODE_FILE = "code.yaml"
 LOGGERS_FILE = "loggers.yaml"
+CURVE_FILE = "curve.png"
+PUBLISHED_FILE = "model.safetensors"
+"""The weights in a folder that `mineonline.publish` has written; its settings are in `config.yaml`."""
 WANDB_ID_FILE = "wandb_id"
 LOCK_FILE = "lock"
 _LEASE_S = 120.0
@@ -77,10 +81,15 @@ def label_of(settings: Mapping[str, Any]) -> str:
 
 
 def run_dir_of(checkpoint: Path) -> Path:
-    """The run folder that a checkpoint is in. CheckpointError if there is no such file."""
+    """The run folder, or published folder, that a checkpoint is in. CheckpointError if there is no such file."""
     if not checkpoint.is_file():
         raise CheckpointError(f"checkpoint={checkpoint}: there is no such file.")
-    return checkpoint.absolute().parent.parent
+    return checkpoint.absolute().parent if is_published(checkpoint) else checkpoint.absolute().parent.parent
+
+
+def is_published(checkpoint: Path) -> bool:
+    """Whether the file holds a policy as `mineonline.publish` writes it, and not all that a run goes on from."""
+    return checkpoint.suffix == Path(PUBLISHED_FILE).suffix
 
 
 def read_config(checkpoint: Path, file: Path | None = None) -> Config:
@@ -90,7 +99,7 @@ def read_config(checkpoint: Path, file: Path | None = None) -> Config:
         if not file.is_file():
             raise ConfigError(f"checkpoint={checkpoint}: there is no {file} to say what is played. Give config=<file>.")
     try:
-        return parse_config(_read_settings(file))
+        return parse_config(read_settings(file))
     except ConfigError as error:
         raise ConfigError(
             f"{file}: {error} Perhaps another version of mineonline has written it. Change the file, or install that "
@@ -104,7 +113,7 @@ def saved_settings(checkpoint: Path) -> dict[str, Any] | None:
     ConfigError if that cannot be read.
     """
     file = run_dir_of(checkpoint) / CONFIG_FILE
-    return _read_settings(file) if file.is_file() else None
+    return read_settings(file) if file.is_file() else None
 
 
 def saved_overrides(checkpoint: Path) -> list[str]:
@@ -120,7 +129,14 @@ def saved_overrides(checkpoint: Path) -> list[str]:
     return [override for override in saved if not override.startswith(("run_dir=", "checkpoint="))]
 
 
-def _read_settings(file: Path) -> dict[str, Any]:
+def read_metrics(file: Path) -> list[dict[str, str]]:
+    """The rows of a metrics file: column -> text."""
+    with file.open(newline="") as source:
+        return list(csv.DictReader(source))
+
+
+def read_settings(file: Path) -> dict[str, Any]:
+    """What a `config.yaml` holds, unchecked. ConfigError if it cannot be read."""
     data = _read_yaml(file)
     if not isinstance(data, dict):
         raise ConfigError(f"{file}: holds no settings.")

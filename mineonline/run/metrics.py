@@ -18,6 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from mineonline.atomic import written_whole
 from mineonline.errors import ConfigError
+from mineonline.run.folder import read_metrics
 
 log = logging.getLogger(__name__)
 
@@ -121,9 +122,3 @@ def mean_of_last(file: Path, name: str, last: int) -> float:
         raise ConfigError(f"sweep.metric={name}: this run has not logged it.{hint} There are: {', '.join(columns)}.")
     values = [float(row[name]) for row in rows[-last:] if row[name] not in ("", "nan")]
     return statistics.fmean(values) if values else math.nan
-
-
-def read_metrics(file: Path) -> list[dict[str, str]]:
-    """The rows of a metrics file: column -> text."""
-    with file.open(newline="") as source:
-        return list(csv.DictReader(source))

@@ -14,7 +14,8 @@ import yaml
 
 from mineonline.errors import CheckpointError, ConfigError
 from mineonline.run.checkpoint import find_checkpoint
-from mineonline.run.folder import CONFIG_FILE, OVERRIDES_FILE, run_dir_of, saved_overrides, saved_settings
+from mineonline.run.folder import CONFIG_FILE, OVERRIDES_FILE, is_published, run_dir_of, saved_overrides, saved_settings
+from mineonline.run.seeds import flat
 from mineonline.settings.command_line import merge_overrides, overrides_in, with_overrides
 from mineonline.settings.config import Config
 
@@ -34,6 +35,12 @@ def with_saved_settings(words: Sequence[str]) -> list[str]:
     if not typed["checkpoint"]:
         raise ConfigError("checkpoint=: give a checkpoint file, a run folder, or latest.")
     checkpoint = find_checkpoint(typed["checkpoint"], typed.get("run_dir"))
+    if is_published(checkpoint):
+        given = typed["checkpoint"]
+        raise CheckpointError(
+            f"checkpoint={given}: a published policy lacks what a run goes on from. Start a new run from it with "
+            f"init_from={given}."
+        )
     merged = merge_overrides(overrides, [f"checkpoint={checkpoint}"])
     saved = saved_overrides(checkpoint)
     before = dict(word.lstrip("+~").partition("=")[::2] for word in saved)
@@ -99,7 +106,7 @@ def check_same_play(checkpoint: Path, config: Config) -> None:
     # through YAML, as the saved ones: tuples become lists
     now = yaml.safe_load(yaml.safe_dump(msgspec.to_builtins(config)))
     before, after = (_play_of(data) for data in (saved, now))
-    old, new = dict(_flat(before)), dict(_flat(after))
+    old, new = dict(flat(before)), dict(flat(after))
     # an earlier version of mineonline did not know every setting
     compared = {f"{section}.{name}" for section, data in before.items() for name in data or {}} - {*_MAY_CHANGE}
     compared |= {section for section in after if section.startswith("tasks.") and section not in before}
@@ -130,15 +137,6 @@ def _other_play(checkpoint: Path, keys: Sequence[str], old: dict[str, Any], new:
         f"checkpoint={checkpoint} continues a run, which must play the same as before: {'; '.join(changes)}{more}. "
         f"Leave these as they were, or start a new run{anew}."
     )
-
-
-def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """(key, value) of everything below `value` that is not a mapping."""
-    if not isinstance(value, dict):
-        yield key, value
-        return
-    for name, below in value.items():
-        yield from _flat(below, f"{key}.{name}".removeprefix("."))
 
 
 def _short(values: dict[str, Any], key: str) -> str:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mineonline.atomic import written_whole
-from mineonline.run.folder import METRICS_FILE
-from mineonline.run.metrics import read_metrics
+from mineonline.run.curves import draw_curve
+from mineonline.run.folder import CURVE_FILE, METRICS_FILE, read_metrics
 
-_PANELS_A_ROW = 4
 _IS_TASK = re.compile("task/.+/return")
 """The return of one of several tasks."""
 
@@ -35,8 +33,8 @@ def print_summary(run_dir: Path, iteration: int, wall_s: float, *, stopped: bool
                 print(f"  {label:<{width}} first {known[0]:8.2f}   last {known[-1]:8.2f}")
         if failures := int(float(last.get("env_failures") or 0)):  # files from earlier versions lack it
             print(f"  environments that failed and were replaced: {failures} (reasons: {run_dir / 'logs'})")
-        draw_curve(rows, run_dir / "curve.png")
-        print(f"  learning curve  {run_dir / 'curve.png'}")
+        draw_curve(run_dir, run_dir / CURVE_FILE)
+        print(f"  learning curve  {run_dir / CURVE_FILE}")
     print(f"  metrics         {file}")
     print(f"  checkpoint      {run_dir / 'checkpoints' / 'last.ckpt'}")
     videos = sorted((run_dir / "videos").glob("*.mp4"))
@@ -45,33 +43,6 @@ def print_summary(run_dir: Path, iteration: int, wall_s: float, *, stopped: bool
     if stopped or limit:
         more = f" {limit}=<more>" if limit else ""
         print(f"continue with: python -m mineonline.train checkpoint={run_dir / 'checkpoints' / 'last.ckpt'}{more}")
-
-
-def draw_curve(rows: list[dict[str, str]], file: Path) -> None:
-    """Return and throughput over the decisions of a run, as a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    columns = [name for name in rows[-1] if name.startswith("episode/") and name != "episode/length"]
-    columns += [name for name in rows[-1] if _IS_TASK.fullmatch(name)]
-    wide = min(_PANELS_A_ROW, len(columns))
-    high = -(-len(columns) // wide)
-    figure, axes = pyplot.subplots(high, wide, figsize=(5 * wide, 3.5 * high), squeeze=False)
-    for axis in axes.flat[len(columns) :]:
-        axis.set_axis_off()
-    for axis, name in zip(axes.flat, columns, strict=False):
-        points = [(float(row["env_steps"]), float(row[name])) for row in rows if row[name] not in ("", "nan")]
-        axis.plot([x for x, _ in points], [y for _, y in points])
-        axis.set_xlabel("decisions")
-        label = name.removeprefix("episode/").removeprefix("task/")
-        axis.set_title(f"{label} per episode (mean of the last 100)", fontsize=9)
-        axis.grid(alpha=0.3)
-    figure.tight_layout()
-    with written_whole(file) as partial:
-        figure.savefig(partial, dpi=110, format="png")
-    pyplot.close(figure)
 
 
 def _duration(seconds: float) -> str:

@@ -14,8 +14,16 @@ COLLECT_USAGE = """usage: python -m mineonline.collect run=<run folder>
 RELAY_USAGE = """usage: python -m mineonline.relay run=<run folder>
            passes weights and fragments on for all collectors of this node, so that weights come to
            the node once; collectors of the run use it by themselves, now and later"""
-EVALUATE_USAGE = """usage: python -m mineonline.evaluate checkpoint=<file, run folder or latest> [key=value ...]
-           plays complete episodes and prints their scores"""
+EVALUATE_USAGE = """usage: python -m mineonline.evaluate <checkpoint> ... [key=value ...]
+           plays complete episodes and prints their scores, of each checkpoint on each task in each
+           environment
+       <checkpoint>      a file, a run folder, a published folder, latest, demo (a trained agent that
+                         comes with mineonline) or untrained (with the settings of the others)"""
+PLOT_USAGE = """usage: python -m mineonline.plot <run> ... [key=value ...]
+           draws the curves of runs; those that differ only in their seed as one, with a 95 % interval
+       <run>             a run folder, a folder of run folders, or a pattern such as 'runs/hunt_cow/2026-*'"""
+PUBLISH_USAGE = """usage: python -m mineonline.publish checkpoint=<file or run folder> folder=<folder> [key=value ...]
+           writes weights (safetensors), settings, scores, film, curve and a model card"""
 EXPORT_USAGE = """usage: python -m mineonline.export checkpoint=<file> model=<new .model> weights=<new .weights>
            writes a policy=vpt as the two files that MineStudio's load_vpt_policy reads"""
 METRICS_USAGE = """usage: python -m mineonline.metrics [format=text or markdown]
@@ -60,29 +68,78 @@ class RecordArguments(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EvaluateArguments(msgspec.Struct, frozen=True, kw_only=True):
-    """Score a checkpoint."""
+    """Score checkpoints."""
 
-    checkpoint: str
-    """Checkpoint file, run folder, or `latest`. The run folder says what is played."""
+    checkpoint: tuple[str, ...]
+    """Each a checkpoint file, run folder, published folder, `latest`, `demo` or `untrained`. Its folder says what is
+    played."""
     run_dir: str | None = None
     """The run that `checkpoint=latest` means. None: the one under `runs/` that saved last."""
     config: str | None = None
     """Settings in the format of a run's config.yaml. None: the config.yaml of the checkpoint's run folder."""
-    tasks: str = ""
-    """Names of tasks, `[a,b]`: those of the run, or files of `conf/task` or of the run's `--config-dir`. Empty: the
-    run's."""
+    tasks: tuple[str, ...] = ()
+    """Names of tasks, in `conf/task` or a folder of one's own. None: the run's."""
+    env: tuple[str, ...] = ()
+    """Names of environments in `conf/env`. None: the run's."""
+    env_settings: tuple[str, ...] = msgspec.field(name="env.", default=())
+    """Words `env.<key>=<value>`, for those environments that have the key."""
+    hydra_settings: tuple[str, ...] = msgspec.field(name="hydra.", default=())
+    """The word `hydra.searchpath=...` that `--config-dir` stands for."""
     episodes: int = 10
-    """Complete episodes to play."""
+    """Complete episodes to play, of each checkpoint on each task in each environment."""
     video: str | None = None
-    """Where to write a video (mp4) of the first episode."""
+    """Where to write a video (mp4) of the filmed episodes."""
+    filmed: int | Literal["all"] = 1
+    """How many of the episodes are filmed."""
     json: str | None = None
     """Where to write the scores."""
     seed: int | None = None
-    """Decides episodes and sampled actions. None: the run's seed."""
+    """Decides episodes and sampled actions. None: the seed of the first run."""
     best: bool = False
     """Always take the most probable action; otherwise sample, as in training."""
     device: str = "cpu"
     """Where the policy runs, for example `cuda`."""
+    processes: int | None = None
+    """That play at the same time. None: one for each core, if there is work for them; MineStudio's simulators have
+    processes of their own, and so one. The scores do not depend on it."""
+
+
+class PlotArguments(msgspec.Struct, frozen=True, kw_only=True):
+    """Draw runs."""
+
+    run: tuple[str, ...]
+    """Run folders, folders of run folders, or patterns of them."""
+    metrics: tuple[str, ...] = ()
+    """Columns of `metrics.csv`, or patterns of them. None: return and events per episode."""
+    x: Literal["env_steps", "hours"] = "env_steps"
+    """Decisions, or hours of training without breaks."""
+    out: str = "plot"
+    """File to write, a .png or an .html; without either, both."""
+    video_mb: float = 20.0
+    """Megabytes of videos that the page may hold."""
+
+
+class PublishArguments(msgspec.Struct, frozen=True, kw_only=True):
+    """Write a folder that others can use."""
+
+    checkpoint: str
+    """Checkpoint file, run folder, published folder, or `latest`."""
+    folder: str
+    """Where to write: a new or empty folder, or one that was published before."""
+    episodes: int = 20
+    """Complete episodes to play for the scores."""
+    scores: str | None = None
+    """JSON that `evaluate` has written for this checkpoint: nothing is played for the scores."""
+    film: bool = True
+    """Film one of the episodes."""
+    name: str | None = None
+    """None: the folder's."""
+    license: str | None = None
+    """Identifier of the hub's, for example `mit`. None: the card names none."""
+    repo: str | None = None
+    """Repository of the Hugging Face Hub to upload to; made if there is none. None: nothing is uploaded."""
+    private: bool = False
+    """Whether that repository is private when it is made."""
 
 
 class ExportArguments(msgspec.Struct, frozen=True):

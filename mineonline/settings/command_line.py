@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cache
@@ -52,37 +53,52 @@ def show_help_if_asked(words: Sequence[str], usage: str, *kinds: type[msgspec.St
         raise SystemExit(0)
 
 
-def parse_words(words: Sequence[str], kind: type[Words], usage: str) -> Words:
+def parse_words(words: Sequence[str], kind: type[Words], usage: str, *, plain: str | None = None) -> Words:
     """A command line of key=value words as a struct. `usage` opens what `--help` prints.
 
-    ConfigError says which word cannot be used, and what to type instead.
+    A tuple takes `key=value`, `key=[value,value]`, or the key several times. `plain`: the tuple that words without `=`,
+    and existing files, belong to. A field whose name ends with a dot, as in `env.`, takes all words that begin with it,
+    whole. ConfigError says which word cannot be used, and what to type instead.
     """
     show_help_if_asked(words, usage, kind)
     known = [field.encode_name for field in msgspec.structs.fields(kind)]
-    values: dict[str, str] = {}
+    lists = [field.encode_name for field in msgspec.structs.fields(kind) if typing.get_origin(field.type) is tuple]
+    values: dict[str, str | list[str]] = {name: [] for name in lists}
     for word in words:
         key, equals, value = word.partition("=")
+        section = f"{key.partition('.')[0]}."
         if key.startswith("-") and key.lstrip("-") in known:
             raise ConfigError(f"{word}: write it without dashes: {key.lstrip('-')}={value or '<value>'}.")
-        if not equals:
+        if plain is not None and (not equals or (key not in known and Path(word).exists())):
+            key, value = plain, word
+        elif not equals:
             only = f" Did you mean {known[0]}={word}?" if Path(word).exists() else ""
             raise ConfigError(f"{word}: arguments are key=value.{only} There are: {', '.join(known)}.")
-        if key not in known:
+        elif section in known:
+            key, value = section, word
+        elif key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f" Did you mean {close[0]}?" if close else f" There are: {', '.join(known)}."
             raise ConfigError(f"{key}: there is no such key.{hint}")
-        values[key] = value
+        earlier = values.get(key)
+        values[key] = [*earlier, *_listed(value)] if isinstance(earlier, list) else value
     for field in msgspec.structs.fields(kind):
         if field.required and not values.get(field.encode_name):
             name = field.encode_name
             raise ConfigError(f"{name}: a value is missing. Give {name}=<value>; --help shows all arguments.")
     try:
-        return msgspec.convert(values, kind, strict=False)
+        return msgspec.convert({name: value for name, value in values.items() if value != []}, kind, strict=False)
     except msgspec.ValidationError as error:
         path = str(error).partition(" - at ")[2]
         key = path.strip("`$.")
         hint = next(field.type for field in msgspec.structs.fields(kind) if field.encode_name == key)
         raise ConfigError(f"{key}={values[key]}: must be {with_article(words_for(hint))}.") from None
+
+
+def _listed(value: str) -> list[str]:
+    """What `[a,b]` lists; any other text is one value."""
+    values = value[1:-1].split(",") if value.startswith("[") and value.endswith("]") else [value]
+    return [each.strip() for each in values if each.strip()]
 
 
 def with_config_dirs(words: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 
+from mineonline.atomic import partial_file
 from mineonline.video.overlay import Frame
 
 
@@ -62,8 +63,3 @@ class VideoFile:
         self._stream.options = {"preset": "veryfast", "crf": "23"}
         # a recording made during a training run must not take all its cores
         self._stream.codec_context.thread_count = 1
-
-
-def partial_file(file: Path, pid: int) -> Path:
-    """Where process `pid` writes a video before it is complete."""
-    return file.with_name(f".{file.name}.{pid}")

@@ -21,7 +21,7 @@ from mineonline.envs.tasks import Task
 from mineonline.errors import EnvError
 from mineonline.settings.config import Config
 from mineonline.video.file import VideoFile
-from mineonline.video.overlay import Caption, Controls, Frame, Overlay
+from mineonline.video.overlay import Caption, Controls, Frame, Overlay, even
 
 if TYPE_CHECKING:  # they import numba: half a second that gym does not need
     from mineonline.envs.crafter import CrafterEnv
@@ -203,24 +203,30 @@ class OwnCamera:
 
 
 class Recording:
-    """Records the first episode of environment 0 as a video."""
+    """Records the first episode of environment 0 as a video. `bare`: without what `overlay` draws."""
 
-    def __init__(self, camera: Camera, video: VideoFile) -> None:
+    def __init__(self, camera: Camera, video: VideoFile, *, bare: bool = False) -> None:
         self._camera = camera
         self._video = video
+        self._bare = bare
         self._overlay = Overlay(camera.fps)
         self._running = True
+        self.episode_return = 0.0
 
     def watch(self, value_N: NDArray[np.float32], action: Action, step: Step) -> None:
         """Film one decision: what the policy predicted and did, and what that led to."""
         if not self._running:
             return
+        self.episode_return += float(step.reward_N[0])
         frames = self._camera.frames()
         controls = self._camera.controls(action)
         for i, frame in enumerate(frames):
             # the reward of a decision is known, and shown, at its last tick
             reward = float(step.reward_N[0]) if i == len(frames) - 1 else 0.0
             time_s = (self._video.frames + 1) / self._camera.fps
+            if self._bare:
+                self._video.write(even(frame))
+                continue
             self._video.write(self._overlay.draw(frame, Caption(time_s, float(value_N[0]), reward, controls)))
         if step.terminated_N[0] or step.truncated_N[0]:
             self._running = False

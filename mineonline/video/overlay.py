@@ -86,7 +86,7 @@ class Overlay:
         Width and height are even, as H.264 requires. Call it once per frame, in order.
         """
         self._take(caption)
-        picture = _even(_enlarged(frame))
+        picture = even(_enlarged(frame))
         canvas = _Canvas(picture)
         self._draw_value(canvas, caption.value)
         self._draw_return(canvas, caption.time_s)
@@ -172,7 +172,7 @@ class _Canvas:
 
     def text(self, x: float, y: float, text: str, size: float, colour: _Colour, anchor: str) -> None:
         """`anchor` as PIL's: l, m or r for x, then m for the middle in y."""
-        self._draw.text((x * self._scale, y * self._scale), text, colour, _font(round(size * self._scale)), anchor)
+        self._draw.text((x * self._scale, y * self._scale), text, colour, font(round(size * self._scale)), anchor)
 
     def pixels(self) -> Frame:
         return np.asarray(self._image)
@@ -220,7 +220,7 @@ def _draw_camera(canvas: _Canvas, x: float, y: float, controls: Controls) -> Non
 
 
 @cache
-def _font(pixels: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(pixels: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """PIL's own font, which needs no file on the machine."""
     return ImageFont.load_default(pixels)
 
@@ -235,6 +235,7 @@ def _enlarged(frame: Frame) -> Frame:
     return frame if factor <= 1 else frame.repeat(factor, 0).repeat(factor, 1)
 
 
-def _even(frame: Frame) -> Frame:
+def even(frame: Frame) -> Frame:
+    """With a row or a column repeated at the edge where their number is odd, which H.264 does not take."""
     height, width = frame.shape[:2]
     return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), "edge") if height % 2 or width % 2 else frame

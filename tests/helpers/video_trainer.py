@@ -33,11 +33,17 @@ class Counting(PPO):
 
 def train(run_dir: Path, *, iterations: int, every: int, on_iteration, stop: StopRequest | None = None) -> RecordVideos:
     """Run all iterations; returns the callback."""
-    config = read_config(run_dir / "config.yaml", run_dir / "config.yaml")
     videos = RecordVideos(run_dir, run_dir / "config.yaml", every, stop or StopRequest())
+    fit(run_dir, videos, iterations=iterations, on_iteration=on_iteration)
+    return videos
+
+
+def fit(run_dir: Path, callback: lightning.Callback, *, iterations: int, on_iteration) -> None:
+    """Run all iterations with one callback."""
+    config = read_config(run_dir / "config.yaml", run_dir / "config.yaml")
     trainer = lightning.Trainer(
         max_epochs=1, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, callbacks=[videos],
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[callback],
     )  # fmt: skip
     learner = build_learner(
         msgspec.structs.replace(config, iterations=iterations), env_spec(config.env, config.task),
@@ -45,7 +51,6 @@ def train(run_dir: Path, *, iterations: int, every: int, on_iteration, stop: Sto
         learner_class=partial(Counting, on_iteration=on_iteration),
     )  # fmt: skip
     trainer.fit(learner, train_dataloaders=range(iterations))
-    return videos
 
 
 if __name__ == "__main__":

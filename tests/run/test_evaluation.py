@@ -18,7 +18,8 @@ from mineonline.policies.build import build_policy
 from mineonline.policies.heads import CategoricalHead
 from mineonline.policies.policy import Policy, PolicyOutput
 from mineonline.run.checkpoint import read_policy_state
-from mineonline.run.evaluation import evaluate, play, scores_of
+from mineonline.run.evaluation import evaluate, play
+from mineonline.run.scores import scores_of
 from mineonline.video.file import VideoFile
 from mineonline.video.overlay import Caption, Controls, Overlay
 from tests.helpers.settings import CARTPOLE, ROOT, checkpoint_of, config_of
@@ -77,7 +78,9 @@ def test_scores_are_printed_and_written_and_a_seed_repeats_them(start, tmp_path)
     assert 8 <= score["min"] < score["mean"] < score["max"]
     assert score["spread"] > 0
     line = next(line for line in runs[0].output.splitlines() if line.startswith("return"))
-    assert line.split()[1:] == [f"{score[name]:.2f}" for name in ("mean", "spread", "min", "max")]
+    numbers = [f"{score[name]:.2f}" for name in ("mean", "spread", "min", "max", "low", "high")]
+    assert line.split()[1:] == [*numbers[:5], "to", numbers[5]]
+    assert score["low"] < score["mean"] < score["high"]
     assert "iteration 0, 5 episodes, sampled actions, seed 3" in runs[0].output
 
 
@@ -180,7 +183,10 @@ def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_1(start, tmp_pa
     ("words", "message"),
     [
         ([], "checkpoint: a value is missing"),
-        (["last.ckpt"], "last.ckpt: arguments are key=value"),
+        (["demo", "filmed=0"], "filmed=0: must be at least 1, or all"),
+        (["demo", "filmed=most"], "filmed=most: "),
+        (["demo", "processes=0"], "processes=0: must be at least 1"),
+        (["demo", "task=chop_tree"], "task: there is no such key. Did you mean tasks?"),
         (["checkpoint=x", "episodes=ten"], "episodes=ten: expected `int`"),
         (["checkpoint=x", "episodes=0"], "episodes=0: must be at least 1"),
         (["checkpoint=x", "best=maybe"], "best=maybe: expected `bool`"),
@@ -239,3 +245,108 @@ def test_a_checkpoint_gives_the_very_weights(tmp_path):
     policy = build_policy(config, env_spec(config.env, config.task))
     state = read_policy_state(checkpoint_of(tmp_path / "run", *CARTPOLE), policy)
     assert all(torch.equal(state[name], tensor) for name, tensor in policy.state_dict().items())
+
+
+def json_of(file, *words):
+    evaluate(parse_arguments([*words, f"json={file}"]))
+    return json.loads(file.read_text())
+
+
+def test_several_checkpoints_are_a_table_with_a_line_each(tmp_path, capsys):
+    small = [checkpoint_of(tmp_path / f"small-{seed}", *CARTPOLE, f"seed={seed}") for seed in range(3)]
+    wide = checkpoint_of(tmp_path / "wide", *CARTPOLE, "policy.hidden_sizes=[128]", version=7)
+    found = json_of(tmp_path / "s.json", *map(str, small), f"checkpoint=[{wide},untrained]", "episodes=4", "seed=3")
+    assert [(each["name"], each["iteration"]) for each in found["results"]] == [
+        ("small-0", 0), ("small-1", 0), ("small-2", 0), ("wide", 7), ("untrained", 0),
+    ]  # fmt: skip
+    assert {each["seed"] for each in found["results"]} == {3}
+    # the first checkpoint is as it was before any training
+    assert found["results"][4]["scores"] == found["results"][0]["scores"]
+    means = [each["scores"]["return"]["mean"] for each in found["results"]]
+    (group,) = found["groups"]
+    assert (group["seeds"], group["task"]) == (3, "CartPole-v1")
+    assert group["return"]["mean"] == pytest.approx(np.mean(means[:3]))
+    lines = capsys.readouterr().out.splitlines()
+    for name, mean in zip(["small-0", "small-1", "small-2", "wide", "untrained"], means, strict=True):
+        (line,) = (line for line in lines if line.startswith(f"{name} "))
+        assert line.split()[1:4] == ["CartPole-v1", "gym", f"{mean:.2f}"]
+    assert any("Student's t" in line for line in lines)
+
+
+def test_scores_do_not_depend_on_how_many_processes_play(tmp_path):
+    checkpoint = checkpoint_of(tmp_path / "run", *CARTPOLE)
+    words = [str(checkpoint), "episodes=70"]
+    assert json_of(tmp_path / "1.json", *words, "processes=1") == json_of(tmp_path / "3.json", *words, "processes=3")
+
+
+def test_a_policy_is_scored_on_other_tasks_than_it_was_trained_on(tmp_path, capsys):
+    checkpoint = checkpoint_of(tmp_path / "run", *SHORT_WORLD)
+    own = tmp_path / "conf" / "task"
+    own.mkdir(parents=True)
+    for name, ticks in (("short", 24), ("shorter", 12)):
+        task = (ROOT / "conf/task/chop_tree.yaml").read_text()
+        task = task.replace("name: chop_tree", f"name: {name}").replace("ticks: 600", f"ticks: {ticks}")
+        (own / f"{name}.yaml").write_text(task)
+    words = [str(checkpoint), "tasks=[short,shorter]", "episodes=2", "--config-dir", str(own.parent)]
+    found = json_of(tmp_path / "tasks.json", *words)["results"]
+    assert [(each["task"], each["scores"]["length"]["mean"]) for each in found] == [("short", 6), ("shorter", 3)]
+    assert "mine_block/oak_log" in found[0]["scores"]
+    with pytest.raises(ConfigError, match=r"task=chop_tre: there is no such task\. Did you mean chop_tree\?"):
+        evaluate(parse_arguments([str(checkpoint), "tasks=[chop_tre]"]))
+
+
+def test_a_policy_of_the_world_plays_in_minestudios_simulator(tmp_path):
+    checkpoint = checkpoint_of(tmp_path / "run", *SHORT_WORLD)
+    found = json_of(tmp_path / "s.json", str(checkpoint), "env=[world,minestudio]", "env.engine=world", "episodes=1")[
+        "results"
+    ]
+    assert [(each["env"], each["crashed"]) for each in found] == [("world", 0), ("minestudio", 0)]
+    assert found[0]["scores"]["length"] == found[1]["scores"]["length"]
+
+
+def test_settings_of_the_environment_are_changed_by_words(tmp_path):
+    checkpoint = checkpoint_of(tmp_path / "run", *DRAWN, "+env.kwargs.length=25")
+    found = json_of(tmp_path / "s.json", str(checkpoint), "env.kwargs.length=9", "episodes=2")
+    assert found["scores"]["length"]["mean"] == 9
+    with pytest.raises(ConfigError, match=r"env\.lenght: there is no such key"):
+        evaluate(parse_arguments([str(checkpoint), "env.lenght=9"]))
+
+
+def test_all_episodes_are_filmed_side_by_side(tmp_path, capsys):
+    one = checkpoint_of(tmp_path / "one", *DRAWN, "+env.kwargs.length=10")
+    two = checkpoint_of(tmp_path / "two", *DRAWN, "+env.kwargs.length=25", "seed=1")
+    video = tmp_path / "all.mp4"
+    evaluate(parse_arguments([str(one), str(two), "episodes=3", "filmed=all", f"video={video}"]))
+    frames, rate = frames_of(video)
+    assert (len(frames), rate) == (25, 30)
+    tile = frames[0].shape[1] // 3
+    assert frames[0].shape[1] == 3 * tile
+    rows = np.split(frames[-1], 2)
+    # those of the first row have ended after 10 steps, and are darker
+    assert rows[0][24:].mean() < 0.7 * rows[1][24:].mean()
+    assert f"video: {video}" in capsys.readouterr().out
+    assert sorted(file.name for file in tmp_path.glob("*.mp4*")) == ["all.mp4"]
+
+
+def test_untrained_alone_says_what_is_missing():
+    with pytest.raises(ConfigError, match="Name one beside it"):
+        evaluate(parse_arguments(["untrained"]))
+
+
+def test_a_task_that_says_what_success_is_gets_a_success_rate(tmp_path, capsys):
+    checkpoint = checkpoint_of(tmp_path / "run", *SHORT_WORLD, "task.success=[{damage_dealt/cow: 0}]")
+    found = json_of(tmp_path / "s.json", str(checkpoint), "episodes=3")["scores"]["success"]
+    assert (found["mean"], found["high"]) == (1.0, 1.0)
+    assert 0.3 < found["low"] < 0.5  # Wilson's interval
+    assert "success" in capsys.readouterr().out
+
+
+def test_a_policy_of_several_tasks_is_scored_on_each(tmp_path):
+    short = ["tasks=[hunt_cow,chop_tree]", "task.time_limit_ticks=12", "env.video_size=[320,180]"]
+    checkpoint = checkpoint_of(tmp_path / "run", *short)
+    found = json_of(tmp_path / "s.json", str(checkpoint), "episodes=2")["results"]
+    assert [each["task"] for each in found] == ["chop_tree", "hunt_cow"]
+    assert all(each["scores"]["length"]["mean"] == 3 for each in found)
+    assert "kill_entity/cow" not in found[0]["scores"]
+    one = json_of(tmp_path / "one.json", str(checkpoint), "episodes=2", "tasks=[hunt_cow]")
+    assert one["scores"] == found[1]["scores"]
