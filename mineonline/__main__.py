@@ -14,6 +14,7 @@ COMMANDS = {
     "collect": "add a collector to a run, or record what a checkpoint plays",
     "relay": "pass both paths on for the collectors of a node",
     "evaluate": "score and film a checkpoint",
+    "play": "play in the browser, against an agent, and look at a run",
     "replay": "look at fragments that broke learning",
     "export": "write a VPT policy as MineStudio's files",
     "doctor": "show what this machine can run, and what to type for the rest",

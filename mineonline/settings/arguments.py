@@ -22,6 +22,17 @@ EVALUATE_USAGE = """usage: python -m mineonline.evaluate checkpoint=<file, run f
        device=cuda       where the policy runs
        run_dir=<folder>  the run that checkpoint=latest means
        config=<file>     settings to use instead of the run's config.yaml"""
+PLAY_USAGE = """usage: python -m mineonline.play [task=<task>] [key=value ...]
+       python -m mineonline.play checkpoint=<file, run folder or latest> [key=value ...]
+       python -m mineonline.play run=<run folder> [key=value ...]
+           serves a page on which you play the embedded world with keyboard and mouse; `checkpoint` plays too, when you
+           hand it the controls; `run` shows the run as it goes, and its newest checkpoint plays
+       record=<folder>   where your play is written, for offline.folder (played/<time>; none: nowhere)
+       seed=<number>     play these episodes (otherwise new ones each time)
+       port=8765         where to listen; 0: any port that is free
+       host=<address>    listen beyond this machine, unencrypted: ssh -L <port>:127.0.0.1:<port> <machine> is safer
+       device=cuda       where the agent runs
+       With task=..., all keys of task.* and env.*, fragment.length and --config-dir as for mineonline.train."""
 EXPORT_USAGE = """usage: python -m mineonline.export checkpoint=<file> model=<new .model> weights=<new .weights>
            writes a policy=vpt as the two files that MineStudio's load_vpt_policy reads"""
 REPLAY_USAGE = """usage: python -m mineonline.replay file=<run folder>/bad_batch-<rank>.pt
@@ -83,6 +94,25 @@ class EvaluateArguments(msgspec.Struct, frozen=True, kw_only=True):
     """Always take the most probable action; otherwise sample, as in training."""
     device: str = "cpu"
     """Where the policy runs, for example `cuda`."""
+
+
+class PlayArguments(msgspec.Struct, frozen=True, kw_only=True):
+    """Play in the browser."""
+
+    checkpoint: str | None = None
+    """Checkpoint file, run folder, or `latest`: the agent. Its run folder says what is played."""
+    run: str | None = None
+    """Run folder to show; it says what is played, and its newest checkpoint is the agent."""
+    record: str | None = None
+    """Folder for the person's fragments; must be absent or empty. None: played/<time>; `none`: they are not kept."""
+    seed: int | None = None
+    """Decides episodes and the agent's sampled actions. None: others each time."""
+    host: str | None = None
+    """Address to listen on. None: loopback."""
+    port: int = 8765
+    """0: any that is free."""
+    device: str = "cpu"
+    """Where the agent runs, for example `cuda`."""
 
 
 class ExportArguments(msgspec.Struct, frozen=True):

@@ -1,0 +1,186 @@
+// Shows a run: asks the server every two seconds what the files of its folder say (mineonline/web/run_view.py).
+
+import { draw } from "./curve.js";
+
+const EVERY_MS = 2000;
+const SILENT_S = 120; // a run that has written nothing for so long probably does not run
+const SHARES = {
+  "time/environments": "environments",
+  "time/inference": "policy decides",
+  "time/sending": "sending, or waiting for room",
+  "time/learner": "learner learns",
+  "time/learner_waits": "learner waits",
+};
+
+const $ = (id) => document.getElementById(id);
+let visible = true;
+let newest = null;
+let chosenMetric = "";
+
+export function startRun() {
+  $("metric").addEventListener("change", (event) => {
+    chosenMetric = event.target.value;
+    show(newest);
+  });
+  addEventListener("resize", () => newest && show(newest));
+  ask();
+  setInterval(ask, EVERY_MS);
+  return {
+    shown(now) {
+      visible = now;
+      if (now) ask();
+    },
+  };
+}
+
+async function ask() {
+  if (!visible || document.hidden) return;
+  try {
+    newest = await (await fetch("run.json")).json();
+  } catch {
+    $("run-state").textContent = "The server cannot be reached.";
+    return;
+  }
+  show(newest);
+}
+
+function show(run) {
+  if (document.getElementById("play").hidden) $("title").textContent = run.name;
+  document.body.dataset.iterations = String(run.iterations);
+  const latest = run.latest;
+  const status = run.status ?? {};
+  const total = status.iterations ?? run.total;
+  $("run-state").textContent = state(run);
+  $("run-words").textContent = words(run);
+  $("run-bar").firstElementChild.style.width = total ? `${(100 * run.iterations) / total}%` : "0";
+  fill($("run-facts"), [
+    ["iteration", total ? `${count(run.iterations)} of ${count(total)}` : count(run.iterations)],
+    ["decisions", count(latest.env_steps)],
+    ["decisions/s", count(latest.env_steps_per_s)],
+    ["episodes", count(latest.episodes)],
+    ["collectors", count(latest.collectors)],
+    ["lag", latest.lag_versions === undefined ? "–" : `${latest.lag_versions.toFixed(2)} versions`],
+  ]);
+  showShares(latest);
+  showCurves(run);
+  showVideos(run.videos);
+  $("run-folder").textContent = run.folder;
+}
+
+function state(run) {
+  if (run.done) return "The run is complete";
+  if (!run.iterations) return "No iteration has ended yet";
+  if (run.age_s > SILENT_S) return `Nothing new for ${minutes(run.age_s)}`;
+  return "Running";
+}
+
+function words(run) {
+  const name = run.status?.bottleneck ?? bottleneck(run.latest);
+  return name ? `Bottleneck: ${name}` : "";
+}
+
+// as callbacks/statistics.py names it
+function bottleneck(latest) {
+  if (latest["time/learner_waits"] === undefined) return "";
+  if (latest["time/learner_waits"] < 0.1) return "learner";
+  const names = ["environments", "inference", "sending"];
+  return names.reduce((a, b) => (latest[`time/${b}`] > latest[`time/${a}`] ? b : a));
+}
+
+function showShares(latest) {
+  const known = Object.entries(SHARES).filter(([name]) => latest[name] !== undefined);
+  const widest = Math.max(...known.map(([name]) => latest[name]));
+  $("shares").replaceChildren(
+    ...known.flatMap(([name, text]) => {
+      const line = [document.createElement("dt"), document.createElement("dd")];
+      line[0].textContent = text;
+      const bar = document.createElement("div");
+      bar.style.width = `${Math.min(100, 100 * latest[name])}%`;
+      const percent = Object.assign(document.createElement("span"), { textContent: `${(100 * latest[name]).toFixed(0)} %` });
+      line[1].append(bar, percent);
+      line[1].classList.toggle("widest", latest[name] === widest);
+      return line;
+    }),
+  );
+}
+
+function showCurves(run) {
+  const names = Object.keys(run.curves);
+  const chosen = [
+    "episode/return",
+    ...names.filter((name) => name.startsWith("episode/") && !["episode/return", "episode/length"].includes(name)),
+    "episode/length",
+    "env_steps_per_s",
+    "lag_versions",
+    "loss/entropy",
+    "loss/value",
+  ].filter((name) => run.curves[name]?.length);
+  for (const name of chosen) {
+    const card = curveCard(name);
+    card.querySelector("b").textContent = short(run.latest[name]);
+    draw(card.querySelector("canvas"), run.curves[name]);
+  }
+  for (const card of [...$("curves").children]) if (!chosen.includes(card.dataset.name)) card.remove();
+  const others = names.filter((name) => run.curves[name].length);
+  const listed = [...$("metric").options].map((option) => option.value);
+  if (others.join() !== listed.join()) {
+    $("metric").replaceChildren(...others.map((name) => new Option(name)));
+    chosenMetric = others.includes(chosenMetric) ? chosenMetric : others[0];
+    $("metric").value = chosenMetric;
+  }
+  $("any-curve").hidden = !others.length;
+  if (!$("any-curve").querySelector("canvas")) $("any-curve").append(document.createElement("canvas"));
+  if (chosenMetric) draw($("any-curve").querySelector("canvas"), run.curves[chosenMetric]);
+}
+
+function curveCard(name) {
+  const found = [...$("curves").children].find((card) => card.dataset.name === name);
+  if (found) return found;
+  const card = Object.assign(document.createElement("section"), { className: "card curve" });
+  card.dataset.name = name;
+  const title = document.createElement("h2");
+  title.append(name.replace("episode/", "").replaceAll("_", " "), document.createElement("b"));
+  card.append(title, document.createElement("canvas"));
+  $("curves").append(card);
+  return card;
+}
+
+function showVideos(videos) {
+  const shown = [...$("videos").children].map((figure) => figure.dataset.name);
+  if (videos.map((video) => video.name).join() === shown.join()) return;
+  $("videos").replaceChildren(
+    ...videos.map((video) => {
+      const figure = document.createElement("figure");
+      figure.dataset.name = video.name;
+      const film = Object.assign(document.createElement("video"), {
+        src: `videos/${video.name}`, controls: true, muted: true, loop: true, preload: "metadata",
+      });
+      const caption = document.createElement("figcaption");
+      caption.textContent = `iteration ${count(video.iteration)}`;
+      figure.append(film, caption);
+      return figure;
+    }),
+  );
+}
+
+function fill(list, lines) {
+  list.replaceChildren(
+    ...lines.flatMap(([name, value]) => [
+      Object.assign(document.createElement("dt"), { textContent: name }),
+      Object.assign(document.createElement("dd"), { textContent: value }),
+    ]),
+  );
+}
+
+function count(value) {
+  return value === undefined || value === null ? "–" : Math.round(value).toLocaleString("en");
+}
+
+function short(value) {
+  if (value === undefined) return "–";
+  return Math.abs(value) >= 1000 ? count(value) : String(Number(value.toPrecision(3)));
+}
+
+function minutes(seconds) {
+  return seconds < 7200 ? `${Math.round(seconds / 60)} minutes` : `${Math.round(seconds / 3600)} hours`;
+}
