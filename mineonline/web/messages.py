@@ -117,8 +117,6 @@ class Opened(_Message, frozen=True):
 
     task: str
     text: str
-    size: tuple[int, int]
-    """Width and height of the pictures."""
     keys: list[Key]
     turns: bool
     """Whether the task lets the view turn."""

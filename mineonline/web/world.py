@@ -95,7 +95,7 @@ class _World:
         self._newest = 0
         """Number of the newest input."""
         self._opened = Opened(
-            task.name, task.text, self._config.env.video_size, keys_of(task.actions), self._game.controls.turns,
+            task.name, task.text, keys_of(task.actions), self._game.controls.turns,
             task.action_repeat,
         )  # fmt: skip
 

@@ -74,7 +74,6 @@ function told(news) {
   } else if (news.kind === "opened") {
     opened = news;
     newestPicture = 0;
-    [canvas.width, canvas.height] = news.size;
     $("title").textContent = news.text || news.task;
     showKeys();
   } else if (news.kind === "situation") {
@@ -90,6 +89,9 @@ async function see(data) {
   send({ kind: "seen", picture: number });
   if (number < newestPicture) return; // a later one was decoded first
   newestPicture = number;
+  if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
+    [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
+  }
   context.drawImage(bitmap, 0, 0);
   bitmap.close();
   const now = performance.now();
