@@ -56,8 +56,11 @@ def imported_by(*arguments):
         ["-m", "mineonline.train", "iteration=5"],
         ["-m", "mineonline.train", "objective.discount=2"],
         ["-m", "mineonline.train", "checkpoint=absent.ckpt"],
-        *(["-m", f"mineonline.{command}", "--help"] for command in ("collect", "evaluate", "replay", "export")),
-        *(["-m", f"mineonline.{command}", "chekpoint=x"] for command in ("collect", "evaluate", "replay", "export")),
+        *(["-m", f"mineonline.{command}", "--help"] for command in ("collect", "evaluate", "play", "replay", "export")),
+        *(
+            ["-m", f"mineonline.{command}", "chekpoint=x"]
+            for command in ("collect", "evaluate", "play", "replay", "export")
+        ),
         ["-m", "mineonline.doctor", "--help"],
         ["-m", "mineonline.relay", "--help"],
     ],

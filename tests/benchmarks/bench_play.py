@@ -2,12 +2,13 @@
 
     python -m tests.benchmarks.bench_play [seconds] [key=value ...]
 
-Starts the real server, plays through a real websocket on loopback, with a key every 0.1 to 0.4 s and a mouse that always
+Starts the real server, plays through a real websocket on loopback, with a key every 0.1 to 0.4 s and a mouse that
 moves, and draws nothing. Then encodes the same pictures as JPEG and as H.264, and prints what a picture costs.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 import statistics
 import sys
@@ -106,6 +107,7 @@ def main() -> None:
             address = address_of(run)
             before = time.perf_counter()
             client, sent = play(address, seconds)
+            lived_s = time.perf_counter() - before
             used = {
                 process.cmdline()[2]: sum(process.cpu_times()[:2])
                 for process in [psutil.Process(run.process.pid), *psutil.Process(run.process.pid).children()]
@@ -113,11 +115,10 @@ def main() -> None:
         finally:
             run.kill()
     came = [at for at, _, _ in client.pictures]
-    gaps = [1e3 * (b - a) for a, b in zip(came, came[1:], strict=False)]
+    gaps = [1e3 * (b - a) for a, b in itertools.pairwise(came)]
+    lasted_s = came[-1] - came[0]
     delays = delays_ms(client, sent)
-    print(
-        f"{(len(came) - 1) / (came[-1] - came[0]):.1f} pictures/s over {came[-1] - came[0]:.0f} s at {SIZE[0]}x{SIZE[1]}"
-    )
+    print(f"{len(gaps) / lasted_s:.1f} pictures/s over {lasted_s:.0f} s at {SIZE[0]}x{SIZE[1]}")
     print(f"between pictures: median {statistics.median(gaps):.0f} ms, 95 % within {percentile(gaps, 0.95):.0f} ms")
     print(
         f"key to picture: median {statistics.median(delays):.0f} ms, 95 % within {percentile(delays, 0.95):.0f} ms, "
@@ -125,9 +126,7 @@ def main() -> None:
     )
     print(f"a picture: {statistics.mean(size for *_, size in client.pictures) / 1e3:.0f} kB")
     for program, cpu_s in used.items():
-        print(
-            f"CPU of {program}: {cpu_s:.1f} s, {100 * cpu_s / (time.perf_counter() - before):.0f} % of a core with its start"
-        )
+        print(f"CPU of {program}: {cpu_s:.1f} s in {lived_s:.0f} s, its start included")
     pictures = frames()
     for name, encode in (("JPEG", jpeg), ("H.264", h264)):
         started = time.process_time()

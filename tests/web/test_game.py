@@ -124,7 +124,7 @@ def test_rows_that_the_agent_plays_are_idle_and_such_an_episode_counts_for_nobod
 
 
 def test_the_table_compares_the_persons_whole_episodes_with_the_agents_run(tmp_path):
-    config, game = game_of(tmp_path, "task=hunt_cow", agent=True, limit=8)
+    _, game = game_of(tmp_path, "task=hunt_cow", agent=True, limit=8)
     metrics = tmp_path / "metrics.csv"
     metrics.write_text("iteration,episode/return,episode/kill_entity/cow\n4,nan,nan\n5,6.5,5.7\n6,9.0,8.0\n")
     assert scores_of_run(metrics, 5) == {"return": 6.5, "kill_entity/cow": 5.7}
