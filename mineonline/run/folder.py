@@ -6,6 +6,7 @@ join  relays/  keys.json  done  lock  wandb_id
 
 from __future__ import annotations
 
+import csv
 import errno
 import fcntl
 import logging
@@ -109,6 +110,12 @@ def saved_overrides(checkpoint: Path) -> list[str]:
         raise ConfigError(f"{file}: must be a list of key=value words. Repair it, or delete it and type them again.")
     # a resumed run uses the checkpoint's folder, whatever was typed at its start
     return [override for override in saved if not override.startswith(("run_dir=", "checkpoint="))]
+
+
+def read_metrics(file: Path) -> list[dict[str, str]]:
+    """The rows of a metrics file: column -> text."""
+    with file.open(newline="") as source:
+        return list(csv.DictReader(source))
 
 
 def _read_settings(file: Path) -> dict[str, Any]:

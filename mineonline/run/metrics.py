@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from mineonline.atomic import written_whole
+from mineonline.run.folder import read_metrics
 
 log = logging.getLogger(__name__)
 
@@ -95,9 +96,3 @@ class MetricsFile(Logger):
             writer = csv.DictWriter(file, columns, restval="")
             writer.writeheader()
             writer.writerows(rows)
-
-
-def read_metrics(file: Path) -> list[dict[str, str]]:
-    """The rows of a metrics file: column -> text."""
-    with file.open(newline="") as source:
-        return list(csv.DictReader(source))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mineonline.atomic import written_whole
-from mineonline.run.folder import METRICS_FILE
-from mineonline.run.metrics import read_metrics
+from mineonline.run.folder import METRICS_FILE, read_metrics
 
 _PANELS_A_ROW = 4
 

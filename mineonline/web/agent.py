@@ -11,8 +11,7 @@ from mineonline.envs.build import env_spec
 from mineonline.envs.contract import Observation
 from mineonline.policies.build import build_policy
 from mineonline.run.checkpoint import read_iteration, read_policy_state
-from mineonline.run.folder import METRICS_FILE, run_dir_of
-from mineonline.run.metrics import STEP, read_metrics
+from mineonline.run.folder import METRICS_FILE, read_metrics, run_dir_of
 from mineonline.settings.config import Config
 
 _PREFIX = "episode/"
@@ -51,7 +50,7 @@ class Agent:
 def scores_of_run(metrics: Path, iteration: int) -> dict[str, float]:
     """The means over episodes in the row of `iteration`, or the last before it; empty if there are none."""
     try:
-        rows = [row for row in read_metrics(metrics) if int(row[STEP]) <= iteration]
+        rows = [row for row in read_metrics(metrics) if int(row["iteration"]) <= iteration]
     except (OSError, ValueError, KeyError, csv.Error):  # absent, or being rewritten
         return {}
     for row in reversed(rows):

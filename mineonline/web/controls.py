@@ -42,6 +42,8 @@ _PLACE = {name: (g, k) for g, names in enumerate(GROUPS.values()) for k, name in
 def keys_of(mask: ActionMask) -> list[Key]:
     """Every key, and whether the task lets it do something."""
     forbidden, held = set(mask.forbid), set(mask.hold)
+    if held:  # the action that opens the inventory presses nothing else, so a task that holds a key leaves it no room
+        forbidden.add("inventory")
     held_groups = {_PLACE[name][0] for name in held if name in _PLACE}
     found = []
     for code, (label, button) in KEYS.items():

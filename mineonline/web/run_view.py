@@ -13,8 +13,7 @@ from typing import Any
 import yaml
 
 from mineonline.processes.join import DONE_FILE
-from mineonline.run.folder import CONFIG_FILE, METRICS_FILE, label_of
-from mineonline.run.metrics import STEP, read_metrics
+from mineonline.run.folder import CONFIG_FILE, METRICS_FILE, label_of, read_metrics
 
 STATUS_FILE = "status.json"
 VIDEO_NAME = re.compile(r"\d+\.mp4")
@@ -83,13 +82,13 @@ def _summary(rows: list[dict[str, str]]) -> dict[str, Any]:
     kept = rows[:: max(1, math.ceil(len(rows) / _MOST_POINTS))]
     if rows and kept[-1] is not rows[-1]:
         kept.append(rows[-1])
-    names = [name for name in (rows[0] if rows else ()) if name != STEP]
+    names = [name for name in (rows[0] if rows else ()) if name != "iteration"]
     curves = {}
     for name in names:
-        points = [[int(row[STEP]), float(row[name])] for row in kept if row[name]]
+        points = [[int(row["iteration"]), float(row[name])] for row in kept if row[name]]
         curves[name] = [point for point in points if math.isfinite(point[1])]
     return {
-        "iterations": int(rows[-1][STEP]) if rows else 0,
+        "iterations": int(rows[-1]["iteration"]) if rows else 0,
         "latest": {name: points[-1][1] for name, points in curves.items() if points},
         "curves": curves,
     }

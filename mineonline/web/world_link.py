@@ -22,10 +22,6 @@ class WorldLink:
         self._setup = setup
         self._process: asyncio.subprocess.Process | None = None
 
-    @property
-    def started(self) -> bool:
-        return self._process is not None
-
     async def news(self) -> AsyncIterator[News]:
         """Start the world, and give what it says until it ends."""
         yield Loading("starting")
@@ -43,9 +39,9 @@ class WorldLink:
 
     def send(self, message: WorldSetup | Order) -> None:
         """Never waits: what the pipe cannot take yet is kept. Nothing happens if the world does not run."""
-        if self._process is not None and self._process.returncode is None:
-            assert self._process.stdin is not None
-            self._process.stdin.write(framed(message))
+        pipe = self._process.stdin if self._process is not None else None
+        if pipe is not None and not pipe.is_closing():
+            pipe.write(framed(message))
 
     async def close(self) -> None:
         """Let the world write what was recorded, and end; kill it if that takes more than a second."""

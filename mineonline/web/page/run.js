@@ -3,7 +3,8 @@
 import { draw } from "./curve.js";
 
 const EVERY_MS = 2000;
-const SILENT_S = 120; // a run that has written nothing for so long probably does not run
+const SILENT_S = 120; // a run that has written no metrics for so long probably does not run
+const STATUS_SILENT_S = 10; // the same for its status
 const SHARES = {
   "time/environments": "environments",
   "time/inference": "policy decides",
@@ -47,60 +48,78 @@ async function ask() {
 function show(run) {
   if (document.getElementById("play").hidden) $("title").textContent = run.name;
   document.body.dataset.iterations = String(run.iterations);
-  const latest = run.latest;
-  const status = run.status ?? {};
-  const total = status.iterations ?? run.total;
+  const { latest, status } = run;
+  const iterations = Math.max(run.iterations, status?.iteration ?? 0);
   $("run-state").textContent = state(run);
-  $("run-words").textContent = words(run);
-  $("run-bar").firstElementChild.style.width = total ? `${(100 * run.iterations) / total}%` : "0";
+  $("run-words").textContent = status?.headline || bottleneck(latest);
+  $("run-bar").firstElementChild.style.width = run.total ? `${(100 * iterations) / run.total}%` : "0";
   fill($("run-facts"), [
-    ["iteration", total ? `${count(run.iterations)} of ${count(total)}` : count(run.iterations)],
-    ["decisions", count(latest.env_steps)],
-    ["decisions/s", count(latest.env_steps_per_s)],
-    ["episodes", count(latest.episodes)],
-    ["collectors", count(latest.collectors)],
+    ["iteration", run.total ? `${count(iterations)} of ${count(run.total)}` : count(iterations)],
+    ["decisions", count(status?.env_steps ?? latest.env_steps)],
+    ["decisions/s", count(status?.env_steps_per_s ?? latest.env_steps_per_s)],
+    ["episodes", count(status?.episodes ?? latest.episodes)],
+    ["collectors", count(status?.collectors.length ?? latest.collectors)],
     ["lag", latest.lag_versions === undefined ? "–" : `${latest.lag_versions.toFixed(2)} versions`],
+    ...(status?.ends_at ? [["time left", minutes(status.ends_at - Date.now() / 1000)]] : []),
   ]);
-  showShares(latest);
+  showShares(run);
+  showCollectors(status);
   showCurves(run);
   showVideos(run.videos);
   $("run-folder").textContent = run.folder;
 }
 
 function state(run) {
-  if (run.done) return "The run is complete";
-  if (!run.iterations) return "No iteration has ended yet";
-  if (run.age_s > SILENT_S) return `Nothing new for ${minutes(run.age_s)}`;
-  return "Running";
+  const phase = run.status?.phase;
+  if (run.done || phase === "finished") return "The run is complete";
+  if (phase === "stopped") return "Stopped";
+  if (phase === "failed") return "Failed";
+  const silent_s = run.status ? Date.now() / 1000 - run.status.written_at : run.age_s;
+  if (silent_s > (run.status ? STATUS_SILENT_S : SILENT_S)) return `Not running: nothing new for ${minutes(silent_s)}`;
+  if (phase === "waiting") return "Waiting for the first fragments";
+  return run.iterations ? "Running" : "No iteration has ended yet";
 }
 
-function words(run) {
-  const name = run.status?.bottleneck ?? bottleneck(run.latest);
-  return name ? `Bottleneck: ${name}` : "";
-}
-
-// as callbacks/statistics.py names it
+// as callbacks/statistics.py names it, for runs without a status
 function bottleneck(latest) {
   if (latest["time/learner_waits"] === undefined) return "";
-  if (latest["time/learner_waits"] < 0.1) return "learner";
+  if (latest["time/learner_waits"] < 0.1) return "Bottleneck: learner";
   const names = ["environments", "inference", "sending"];
-  return names.reduce((a, b) => (latest[`time/${b}`] > latest[`time/${a}`] ? b : a));
+  return `Bottleneck: ${names.reduce((a, b) => (latest[`time/${b}`] > latest[`time/${a}`] ? b : a))}`;
 }
 
-function showShares(latest) {
-  const known = Object.entries(SHARES).filter(([name]) => latest[name] !== undefined);
-  const widest = Math.max(...known.map(([name]) => latest[name]));
+function showShares({ latest, status }) {
+  const newest = Object.fromEntries((status?.links ?? []).map((link) => [`time/${link.name}`, link.share]));
+  if (status?.links.length) newest["time/learner_waits"] = status.learner_waits;
+  const shares = { ...latest, ...newest };
+  const known = Object.entries(SHARES).filter(([name]) => shares[name] !== undefined);
+  const widest = Math.max(...known.map(([name]) => shares[name]));
   $("shares").replaceChildren(
     ...known.flatMap(([name, text]) => {
       const line = [document.createElement("dt"), document.createElement("dd")];
       line[0].textContent = text;
       const bar = document.createElement("div");
-      bar.style.width = `${Math.min(100, 100 * latest[name])}%`;
-      const percent = Object.assign(document.createElement("span"), { textContent: `${(100 * latest[name]).toFixed(0)} %` });
-      line[1].append(bar, percent);
-      line[1].classList.toggle("widest", latest[name] === widest);
+      bar.style.width = `${Math.min(100, 100 * shares[name])}%`;
+      const percent = `${(100 * shares[name]).toFixed(0)} %`;
+      line[1].append(bar, Object.assign(document.createElement("span"), { textContent: percent }));
+      line[1].classList.toggle("widest", shares[name] === widest);
       return line;
     }),
+  );
+}
+
+function showCollectors(status) {
+  const lines = (status?.collectors ?? []).map((collector) => {
+    const age_s = collector.last_fragment_at ? Date.now() / 1000 - collector.last_fragment_at : null;
+    const parts = [collector.name, collector.state];
+    if (age_s !== null) parts.push(`last fragment ${Math.max(0, age_s).toFixed(0)} s ago`);
+    if (collector.detail) parts.push(collector.detail);
+    return parts.join(" · ");
+  });
+  for (const failure of status?.failures ?? []) lines.push(`${failure.times} × ${failure.reason}`);
+  if (status && !status.collectors.length && status.add_collector) lines.push(`No collector: ${status.add_collector}`);
+  $("collectors").replaceChildren(
+    ...lines.map((line) => Object.assign(document.createElement("li"), { textContent: line })),
   );
 }
 
@@ -182,5 +201,6 @@ function short(value) {
 }
 
 function minutes(seconds) {
+  if (seconds < 90) return `${Math.max(0, seconds).toFixed(0)} s`;
   return seconds < 7200 ? `${Math.round(seconds / 60)} minutes` : `${Math.round(seconds / 3600)} hours`;
 }
