@@ -63,6 +63,7 @@ def imported_by(*arguments):
         ),
         ["-m", "mineonline.doctor", "--help"],
         ["-m", "mineonline.relay", "--help"],
+        ["-c", "import mineonline.web.server"],
     ],
     ids=" ".join,
 )

@@ -206,11 +206,11 @@ class Pipes:
                 self._received = self._received[4 + size :]
             if found:
                 return found
-            wait_s = None if deadline is None else deadline - time.monotonic()
-            if wait_s is not None and wait_s <= 0:
+            # a world that is late looks too, or it would never hear anything
+            wait_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not select.select([self._reader], [], [], wait_s)[0]:
                 return []
-            if select.select([self._reader], [], [], wait_s)[0]:
-                more = os.read(self._reader, 1 << 16)
-                if not more:
-                    raise EOFError
-                self._received += more
+            more = os.read(self._reader, 1 << 16)
+            if not more:
+                raise EOFError
+            self._received += more

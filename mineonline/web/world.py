@@ -83,7 +83,7 @@ class _World:
         prepare(self._config.env)
         task = self._config.task
         assert isinstance(self._config.env, WorldEnvConfig)
-        assert task is not None
+        assert task is not None  # `_config_of` has looked
         spec = env_spec(self._config.env, task)
         self._recorder = None
         if setup.record is not None:
@@ -196,6 +196,8 @@ def _config_of(setup: WorldSetup) -> Config:
     if not isinstance(config.env, WorldEnvConfig):
         kind = msgspec.to_builtins(config.env)["kind"]
         raise ConfigError(f"env={kind} cannot be played here: only the embedded world (env=world) can.")
+    if config.task is None:
+        raise ConfigError("a run without a task of its own cannot be played: start with task=<task> instead.")
     return config
 
 

@@ -124,7 +124,7 @@ function showSituation() {
     veil("over", over === "time is up" ? "Time is up" : "You died", ending(), "Next episode");
   } else if (paused) {
     const fresh = scores.every((score) => score.now === 0) && situation.episode === 1;
-    veil("paused", fresh ? capital(opened.text || opened.task) : "Paused", "Esc pauses.", fresh ? "Play" : "Go on");
+    veil("paused", fresh ? capital(opened.text || opened.task) : "Paused", "Click, or press Enter. Esc pauses.", fresh ? "Play" : "Go on");
   } else {
     setState(byAgent ? "agent" : "playing");
     $("veil").hidden = true;
