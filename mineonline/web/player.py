@@ -94,7 +94,7 @@ class Player:
 
     async def close(self) -> None:
         """End the connection."""
-        await self._socket.close(code=WSCloseCode.GOING_AWAY, message=b"the server has ended", drain=False)
+        await self._socket.close(code=WSCloseCode.GOING_AWAY, message=b"the server has ended")
 
     async def _listen(self) -> None:
         decode = msgspec.json.Decoder(Order).decode

@@ -29,6 +29,10 @@ from mineonline.web.world_link import WorldLink
 PAGE = Path(__file__).parent / "page"
 LOOPBACK = "127.0.0.1"
 _SHUTDOWN_LIMIT_S = 0.2
+"""How long a browser has to answer when the server ends."""
+_HEARTBEAT_S = 5.0
+"""A browser that does not answer a ping for half of this is gone."""
+_LONGEST_ORDER = 1024
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'",
@@ -124,6 +128,7 @@ class _Server:
             self._stage.show(news)
             if isinstance(news, Failed):
                 if self._view is None:
+                    await asyncio.sleep(_SHUTDOWN_LIMIT_S)  # for the browser to hear it, too
                     raise EnvError(news.reason)
                 await self._stop.wait()  # the run can still be looked at
         if not self._stop.is_set():
@@ -170,7 +175,9 @@ class _Server:
     async def _socket(self, request: web.Request) -> web.StreamResponse:
         if self._world is None:
             raise web.HTTPNotFound
-        socket = web.WebSocketResponse(heartbeat=5.0, max_msg_size=1024, compress=False)
+        socket = web.WebSocketResponse(
+            timeout=_SHUTDOWN_LIMIT_S, heartbeat=_HEARTBEAT_S, max_msg_size=_LONGEST_ORDER, compress=False
+        )
         await socket.prepare(request)
         self._wanted.set()
         await Player(socket, self._stage, self._world.send).play()
