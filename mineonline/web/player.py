@@ -87,7 +87,8 @@ class Player:
             await self._listen()
         finally:
             self._stage.player = None
-            self._send(Pause(True))
+            if self._stage.opened is not None:  # before that, the world takes no orders
+                self._send(Pause(True))
             telling.cancel()
             with suppress(asyncio.CancelledError, ConnectionError):
                 await telling

@@ -226,7 +226,7 @@ def test_a_port_that_is_taken_is_named(start):
     ("words", "expected"),
     [
         (["chekpoint=x"], "chekpoint: there is no such key."),
-        (["env=gym"], "env=gym: only the embedded world can be played."),
+        (["env=synthetic"], "env=synthetic: only the embedded world can be played."),
         (["checkpoint=x", "run=y"], "give one of them"),
         (["checkpoint=x", "task=hunt_cow"], "task=hunt_cow: checkpoint=... says already what is played."),
         (["run=absent"], "run=absent: is not a run folder: it has no config.yaml."),
