@@ -22,6 +22,7 @@ from mineonline.web.agent import Agent
 from mineonline.web.controls import Controls, in_last_tick
 from mineonline.web.messages import Score, Situation
 from mineonline.web.recorder import FIRST_ENV, Recorder
+from mineonline.web.words import in_words
 
 NEXT_EPISODE_TICKS = 40
 """After the end of an episode of the agent's, until the next one begins."""
@@ -179,18 +180,3 @@ class Game:
     @staticmethod
     def _copied(observation: Observation) -> Observation:
         return {name: array.copy() for name, array in observation.items()}
-
-
-_PLURALS = {"cow": "cows", "pig": "pigs"}
-_EVENTS = {
-    "kill_entity": "{} killed", "mine_block": "{} mined", "damage_dealt": "damage to {}", "pickup": "{} picked up",
-    "craft_item": "{} crafted", "use_item": "{} used", "break_item": "{} broken", "custom": "{}",
-}  # fmt: skip
-
-
-def in_words(statistic: str) -> str:
-    """A statistic for people: `kill_entity/cow` is `cows killed`."""
-    event, _, thing = statistic.partition("/")
-    if event not in _EVENTS:
-        return statistic.replace("_", " ")
-    return _EVENTS[event].format(_PLURALS.get(thing, thing.replace("_", " ")))

@@ -14,6 +14,7 @@ import yaml
 
 from mineonline.processes.join import DONE_FILE
 from mineonline.run.folder import CONFIG_FILE, METRICS_FILE, label_of, read_metrics
+from mineonline.web.words import in_words
 
 STATUS_FILE = "status.json"
 VIDEO_NAME = re.compile(r"\d+\.mp4")
@@ -28,7 +29,7 @@ class RunView:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._metrics_at = (0, 0)
-        self._metrics: dict[str, Any] = {"iterations": 0, "latest": {}, "curves": {}}
+        self._metrics: dict[str, Any] = {"iterations": 0, "latest": {}, "curves": {}, "words": {}}
 
     def now(self) -> dict[str, Any]:
         """Everything the page shows. What is absent, or half written, is left out."""
@@ -78,7 +79,7 @@ class RunView:
 
 
 def _summary(rows: list[dict[str, str]]) -> dict[str, Any]:
-    """Curves (name -> [iteration, value] pairs) and the newest value of each metric."""
+    """Of each metric: its curve ([iteration, value] pairs), its newest value, and its name in words."""
     kept = rows[:: max(1, math.ceil(len(rows) / _MOST_POINTS))]
     if rows and kept[-1] is not rows[-1]:
         kept.append(rows[-1])
@@ -89,6 +90,7 @@ def _summary(rows: list[dict[str, str]]) -> dict[str, Any]:
         curves[name] = [point for point in points if math.isfinite(point[1])]
     return {
         "iterations": int(rows[-1]["iteration"]) if rows else 0,
+        "words": {name: in_words(name.removeprefix("episode/")) for name in names},
         "latest": {name: points[-1][1] for name, points in curves.items() if points},
         "curves": curves,
     }

@@ -91,6 +91,9 @@ class _World:
             self._recorder = Recorder(Path(setup.record), spec, length=length, env=task.name)
         agent = self._agent() if setup.checkpoint is not None else None
         self._game = Game(self._config.env, task, seed=setup.seed, agent=agent, recorder=self._recorder)
+        if setup.run is not None:
+            self._has_agent()
+            self._game.note = ""  # a run that has just begun has no checkpoint
         self._pictures = 0
         self._newest = 0
         """Number of the newest input."""

@@ -12,8 +12,9 @@ from mineonline.learning.cloning import Cloning
 from mineonline.learning.objective import Rows
 from mineonline.policies.build import build_policy
 from mineonline.web.agent import Agent, scores_of_run
-from mineonline.web.game import Game, in_words
+from mineonline.web.game import Game
 from mineonline.web.recorder import FIRST_ENV, Recorder
+from mineonline.web.words import in_words
 from tests.helpers.settings import checkpoint_of, config_of
 
 SHORT = ["fragment.length=8"]

@@ -192,7 +192,6 @@ def test_a_checkpoint_takes_over_and_gives_back(start, tmp_path):
 
     async def script(client: Client) -> None:
         await client.start()
-        assert client.news["situation"]["agent"] == ""
         await client.send("hand", to="agent")
         await client.until(lambda: client.news["situation"]["shared"])
         assert client.news["situation"]["who"] == "agent"

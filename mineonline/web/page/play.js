@@ -194,12 +194,13 @@ function showKeys() {
 
 function showSpeed() {
   const now = performance.now();
+  const running = playing() && !situation.over;
   const rate = drawn.filter((at) => now - at < 2000).length / 2;
   const sorted = [...delays].sort((a, b) => a - b);
   const delay = sorted[Math.floor(sorted.length / 2)];
   document.body.dataset.delayMs = delay === undefined ? "" : delay.toFixed(0);
-  const parts = rate ? [`${rate.toFixed(0)} pictures/s`] : [];
-  if (rate && delay !== undefined) parts.push(`${delay.toFixed(0)} ms from key to picture`);
+  const parts = running && rate ? [`${rate.toFixed(0)} pictures/s`] : [];
+  if (parts.length && delay !== undefined) parts.push(`${delay.toFixed(0)} ms from key to picture`);
   $("speed").textContent = parts.join(" · ");
 }
 

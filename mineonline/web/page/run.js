@@ -51,7 +51,7 @@ function show(run) {
   const { latest, status } = run;
   const iterations = Math.max(run.iterations, status?.iteration ?? 0);
   $("run-state").textContent = state(run);
-  $("run-words").textContent = status?.headline || bottleneck(latest);
+  $("run-words").textContent = status?.headline || (bottleneck(latest) && `Bottleneck: ${bottleneck(latest)}`);
   $("run-bar").firstElementChild.style.width = run.total ? `${(100 * iterations) / run.total}%` : "0";
   fill($("run-facts"), [
     ["iteration", run.total ? `${count(iterations)} of ${count(run.total)}` : count(iterations)],
@@ -80,12 +80,12 @@ function state(run) {
   return run.iterations ? "Running" : "No iteration has ended yet";
 }
 
-// as callbacks/statistics.py names it, for runs without a status
-function bottleneck(latest) {
-  if (latest["time/learner_waits"] === undefined) return "";
-  if (latest["time/learner_waits"] < 0.1) return "Bottleneck: learner";
+// as callbacks/statistics.py names it
+function bottleneck(shares) {
+  if (shares["time/learner_waits"] === undefined) return "";
+  if (shares["time/learner_waits"] < 0.1) return "learner";
   const names = ["environments", "inference", "sending"];
-  return `Bottleneck: ${names.reduce((a, b) => (latest[`time/${b}`] > latest[`time/${a}`] ? b : a))}`;
+  return names.reduce((a, b) => (shares[`time/${b}`] > shares[`time/${a}`] ? b : a));
 }
 
 function showShares({ latest, status }) {
@@ -93,7 +93,7 @@ function showShares({ latest, status }) {
   if (status?.links.length) newest["time/learner_waits"] = status.learner_waits;
   const shares = { ...latest, ...newest };
   const known = Object.entries(SHARES).filter(([name]) => shares[name] !== undefined);
-  const widest = Math.max(...known.map(([name]) => shares[name]));
+  const slowest = `time/${bottleneck(shares)}`;
   $("shares").replaceChildren(
     ...known.flatMap(([name, text]) => {
       const line = [document.createElement("dt"), document.createElement("dd")];
@@ -102,7 +102,7 @@ function showShares({ latest, status }) {
       bar.style.width = `${Math.min(100, 100 * shares[name])}%`;
       const percent = `${(100 * shares[name]).toFixed(0)} %`;
       line[1].append(bar, Object.assign(document.createElement("span"), { textContent: percent }));
-      line[1].classList.toggle("widest", shares[name] === widest);
+      line[1].classList.toggle("slowest", name === slowest);
       return line;
     }),
   );
@@ -135,7 +135,7 @@ function showCurves(run) {
     "loss/value",
   ].filter((name) => run.curves[name]?.length);
   for (const name of chosen) {
-    const card = curveCard(name);
+    const card = curveCard(name, run.words[name]);
     card.querySelector("b").textContent = short(run.latest[name]);
     draw(card.querySelector("canvas"), run.curves[name]);
   }
@@ -152,13 +152,13 @@ function showCurves(run) {
   if (chosenMetric) draw($("any-curve").querySelector("canvas"), run.curves[chosenMetric]);
 }
 
-function curveCard(name) {
+function curveCard(name, words) {
   const found = [...$("curves").children].find((card) => card.dataset.name === name);
   if (found) return found;
   const card = Object.assign(document.createElement("section"), { className: "card curve" });
   card.dataset.name = name;
   const title = document.createElement("h2");
-  title.append(name.replace("episode/", "").replaceAll("_", " "), document.createElement("b"));
+  title.append(words, document.createElement("b"));
   card.append(title, document.createElement("canvas"));
   $("curves").append(card);
   return card;
