@@ -14,6 +14,7 @@ COMMANDS = {
     "collect": "add a collector to a run, or record what a checkpoint plays",
     "relay": "pass both paths on for the collectors of a node",
     "evaluate": "score and film checkpoints",
+    "play": "play in the browser, against an agent, and look at a run",
     "plot": "draw the curves of runs",
     "publish": "write a policy for others to use",
     "replay": "look at fragments that broke learning",

@@ -20,7 +20,7 @@ PUBLIC = {
     "errors", "__version__",
 }  # fmt: skip
 """A name that is taken away, or means something else, breaks somebody's program: say so in CHANGES.md."""
-WITH_WORDS = ("collect", "evaluate", "plot", "publish", "replay", "export")
+WITH_WORDS = ("collect", "evaluate", "play", "plot", "publish", "replay", "export")
 SLOW = ("torch", "lightning", "torchrl", "tensordict", "gymnasium", "numba", "wandb", "matplotlib", "av")
 
 
@@ -61,6 +61,7 @@ def imported_by(*arguments):
         *(["-m", f"mineonline.{command}", "chekpoint=x"] for command in WITH_WORDS),
         ["-m", "mineonline.doctor", "--help"],
         ["-m", "mineonline.relay", "--help"],
+        ["-c", "import mineonline.web.server"],
     ],
     ids=" ".join,
 )

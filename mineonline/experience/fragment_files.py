@@ -78,6 +78,16 @@ def write(folder: Path, number: int, fragments: Fragments, *, env: str, actions:
     return file
 
 
+def check_unused(folder: Path) -> None:
+    """ConfigError if a new set cannot be written to `folder`, which may be absent."""
+    try:
+        taken = folder.exists() and any(folder.iterdir())
+    except OSError as error:
+        raise ConfigError(f"record={folder}: cannot be a folder ({error.strerror}).") from None
+    if taken:
+        raise ConfigError(f"record={folder} is not empty. Give a new folder; nothing is ever added to a recorded set.")
+
+
 class RecordedFragments:
     """The fragments in a folder. Opening reads only the files' metadata; tensors are read when asked for.
 

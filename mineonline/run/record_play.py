@@ -16,7 +16,7 @@ from mineonline.envs.build import build_env, env_spec, prepare
 from mineonline.envs.contract import ActionSpec, EnvSpec
 from mineonline.errors import ConfigError
 from mineonline.experience.collector import Workers
-from mineonline.experience.fragment_files import write
+from mineonline.experience.fragment_files import check_unused, write
 from mineonline.fragment import Episode, Fragments
 from mineonline.policies.actor import Actor
 from mineonline.policies.build import build_policy
@@ -116,9 +116,7 @@ def _play(config: Config, spec: EnvSpec, actor: Actor, written: _Written, wanted
 def _new_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        taken = any(folder.iterdir())
     except OSError as error:
         raise ConfigError(f"record={folder}: cannot be a folder ({error.strerror}).") from None
-    if taken:
-        raise ConfigError(f"record={folder} is not empty. Give a new folder; nothing is ever added to a recorded set.")
+    check_unused(folder)
     return folder

@@ -24,6 +24,14 @@ PLOT_USAGE = """usage: python -m mineonline.plot <run> ... [key=value ...]
        <run>             a run folder, a folder of run folders, or a pattern such as 'runs/hunt_cow/2026-*'"""
 PUBLISH_USAGE = """usage: python -m mineonline.publish checkpoint=<file or run folder> folder=<folder> [key=value ...]
            writes weights (safetensors), settings, scores, film, curve and a model card"""
+PLAY_USAGE = """usage: python -m mineonline.play [task=<task>] [key=value ...]
+       python -m mineonline.play checkpoint=<file, run folder or latest> [key=value ...]
+       python -m mineonline.play run=<run folder> [key=value ...]
+           serves a page on which you play the embedded world with keyboard and mouse; `checkpoint`
+           plays too, when you hand it the controls; `run` shows the run as it goes, and its newest
+           checkpoint plays. With task=..., all keys of task.* and env.*, fragment.length and
+           --config-dir as for mineonline.train. Beyond this machine nothing is encrypted: instead of
+           host, use  ssh -L <port>:127.0.0.1:<port> <machine>"""
 EXPORT_USAGE = """usage: python -m mineonline.export checkpoint=<file> model=<new .model> weights=<new .weights>
            writes a policy=vpt as the two files that MineStudio's load_vpt_policy reads"""
 METRICS_USAGE = """usage: python -m mineonline.metrics [format=text or markdown]
@@ -140,6 +148,25 @@ class PublishArguments(msgspec.Struct, frozen=True, kw_only=True):
     """Repository of the Hugging Face Hub to upload to; made if there is none. None: nothing is uploaded."""
     private: bool = False
     """Whether that repository is private when it is made."""
+
+
+class PlayArguments(msgspec.Struct, frozen=True, kw_only=True):
+    """Play in the browser."""
+
+    checkpoint: str | None = None
+    """Checkpoint file, run folder, or `latest`: the agent. Its run folder says what is played."""
+    run: str | None = None
+    """Run folder to show; it says what is played, and its newest checkpoint is the agent."""
+    record: str | None = None
+    """Folder for the person's fragments; must be absent or empty. None: played/<time>; `none`: they are not kept."""
+    seed: int | None = None
+    """Decides episodes and the agent's sampled actions. None: others each time."""
+    host: str | None = None
+    """Address to listen on. None: loopback."""
+    port: int = 8765
+    """0: any that is free."""
+    device: str = "cpu"
+    """Where the agent runs, for example `cuda`."""
 
 
 class ExportArguments(msgspec.Struct, frozen=True):

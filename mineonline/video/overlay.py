@@ -60,8 +60,8 @@ class Caption(NamedTuple):
 
     time_s: float
     """Since the episode started."""
-    value: float
-    """The policy's prediction before the action that led to this frame."""
+    value: float | None
+    """The policy's prediction before the action that led to this frame; None if no policy looks on."""
     reward: float
     """Reward that arrives with this frame."""
     controls: Controls | str
@@ -88,7 +88,8 @@ class Overlay:
         self._take(caption)
         picture = even(_enlarged(frame))
         canvas = _Canvas(picture)
-        self._draw_value(canvas, caption.value)
+        if caption.value is not None:
+            self._draw_value(canvas, caption.value)
         self._draw_return(canvas, caption.time_s)
         if isinstance(caption.controls, Controls):
             _draw_keyboard(canvas, caption.controls.pressed)
@@ -100,12 +101,13 @@ class Overlay:
 
     def _take(self, caption: Caption) -> None:
         self._return += caption.reward
-        self._value.append(caption.value)
         # a reward on every frame is not worth showing
         news = caption.reward if caption.reward and not self._earlier_reward else 0.0
         self._earlier_reward = caption.reward
-        self._paid.append(news)
-        self._least, self._most = min(self._least, caption.value), max(self._most, caption.value)
+        if caption.value is not None:
+            self._value.append(caption.value)
+            self._paid.append(news)
+            self._least, self._most = min(self._least, caption.value), max(self._most, caption.value)
         self._flash = max(0.0, self._flash - 1 / (_FLASH_S * self._fps))
         if news:
             # rewards that come close together are shown as one
