@@ -34,14 +34,15 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}.\n\n{__doc__}")
 
 
-def _arguments() -> argparse.Namespace:
+def parse_arguments(words: list[str]) -> argparse.Namespace:
+    """The arguments in `words`. ConfigError says which word is wrong."""
     parser = _Parser(add_help=False, allow_abbrev=False)
     for flag in ("--install", "--engine", "--json"):
         parser.add_argument(flag, action="store_true")
     parser.add_argument("--folder", type=Path, default=Path())
     parser.add_argument("--engines", type=int, default=0)
     parser.add_argument("--timeout", type=float, default=120.0)
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 def main() -> None:
@@ -49,7 +50,7 @@ def main() -> None:
     if "--help" in sys.argv or "-h" in sys.argv:
         print(__doc__)
         return
-    arguments = _arguments()
+    arguments = parse_arguments(sys.argv[1:])
     from mineonline.run import readiness
 
     if arguments.install:
