@@ -16,7 +16,7 @@ def test_the_notebook_is_shown_with_what_it_printed_and_drew():
     assert not [output for output in outputs if output.output_type == "error"]
     shown = {kind for output in outputs for kind in output.get("data", {})}
     assert {"image/png", "image/webp"} <= shown
-    assert "finished after 150 iterations" in str(outputs)
+    assert "finished after 120 iterations" in str(outputs)
 
 
 @pytest.mark.slow
@@ -27,5 +27,5 @@ def test_cartpole_is_trained_twice_and_drawn(tmp_path):
     NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": str(tmp_path)}}).execute()
     (run_dir,) = (tmp_path / "runs" / "first_steps").iterdir()
     assert {folder.name for folder in run_dir.iterdir()} == {"cartpole", "slow"}
-    assert "finished after 146 iterations" in notebook.cells[3].outputs[0].text
+    assert "finished after 60 iterations" in notebook.cells[3].outputs[0].text
     assert "image/png" in notebook.cells[-1].outputs[-1].data
