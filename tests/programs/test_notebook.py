@@ -24,7 +24,8 @@ def test_cartpole_is_trained_twice_and_drawn(tmp_path):
     notebook = nbformat.read(NOTEBOOK, 4)
     cows = next(n for n, cell in enumerate(notebook.cells) if cell.source.startswith("## A cow hunter"))
     notebook.cells = notebook.cells[:cows]
-    NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    folder = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=1200, coalesce_streams=True, resources=folder).execute()
     (run_dir,) = (tmp_path / "runs" / "first_steps").iterdir()
     assert {folder.name for folder in run_dir.iterdir()} == {"cartpole", "slow"}
     assert "finished after 60 iterations" in notebook.cells[3].outputs[0].text
