@@ -34,14 +34,15 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}. `python -m mineonline.doctor --help` shows what there is.")
 
 
-def _arguments() -> argparse.Namespace:
+def parse_arguments(words: list[str]) -> argparse.Namespace:
+    """The arguments in `words`. ConfigError says which word is wrong."""
     parser = _Parser(add_help=False, allow_abbrev=False)
     for flag in ("--install", "--engine", "--json"):
         parser.add_argument(flag, action="store_true")
     parser.add_argument("--folder", type=Path, default=Path())
     parser.add_argument("--engines", type=int, default=0)
     parser.add_argument("--timeout", type=float, default=120.0)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     if arguments.engines < 0:
         raise ConfigError(f"--engines={arguments.engines}: must be 0 or more.")
     if not arguments.timeout > 0:
@@ -54,7 +55,7 @@ def main() -> None:
     if "--help" in sys.argv or "-h" in sys.argv:
         print(__doc__)
         return
-    arguments = _arguments()
+    arguments = parse_arguments(sys.argv[1:])
     from mineonline.run import readiness
 
     if arguments.install:

@@ -19,10 +19,15 @@ from mineonline.settings.command_line import parse_words, report_errors
 
 def main() -> None:
     """Export the checkpoint that the command line names."""
-    arguments = parse_words(sys.argv[1:], ExportArguments, EXPORT_USAGE)
+    arguments = parse_arguments(sys.argv[1:])
     from mineonline.run.export import export
 
     export(arguments)
+
+
+def parse_arguments(words: list[str]) -> ExportArguments:
+    """The arguments in `words`. ConfigError says which word is wrong, and what it may be."""
+    return parse_words(words, ExportArguments, EXPORT_USAGE)
 
 
 if __name__ == "__main__":

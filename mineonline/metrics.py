@@ -16,8 +16,13 @@ _WIDTH = 80
 
 def main() -> None:
     """Print the table."""
-    arguments = parse_words(sys.argv[1:], MetricsArguments, METRICS_USAGE)
+    arguments = parse_arguments(sys.argv[1:])
     print("\n".join(as_markdown() if arguments.format == "markdown" else as_text()))
+
+
+def parse_arguments(words: list[str]) -> MetricsArguments:
+    """The arguments in `words`. ConfigError says which word is wrong."""
+    return parse_words(words, MetricsArguments, METRICS_USAGE)
 
 
 def as_text() -> Iterator[str]:

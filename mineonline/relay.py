@@ -21,11 +21,16 @@ from mineonline.settings.command_line import fail, parse_words
 def main() -> None:
     """Relay for a run until the run is complete."""
     log_to_stderr()
-    arguments = parse_words(sys.argv[1:], RelayArguments, RELAY_USAGE)
+    arguments = parse_arguments(sys.argv[1:])
     show_run_dir(Path(arguments.run).absolute(), "mineonline.relay", sys.argv[1:])
     from mineonline.run.relay import relay_for_run  # takes seconds: a misspelt key is reported before
 
     relay_for_run(arguments)
+
+
+def parse_arguments(words: list[str]) -> RelayArguments:
+    """The arguments in `words`. ConfigError says which word is wrong, and what it may be."""
+    return parse_words(words, RelayArguments, RELAY_USAGE)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,15 @@ from mineonline.settings.command_line import parse_words, report_errors
 
 def main() -> None:
     """Replay the file that the command line names."""
-    arguments = parse_words(sys.argv[1:], ReplayArguments, REPLAY_USAGE)
+    arguments = parse_arguments(sys.argv[1:])
     from mineonline.run.replay import replay
 
     replay(Path(arguments.file))
+
+
+def parse_arguments(words: list[str]) -> ReplayArguments:
+    """The arguments in `words`. ConfigError says which word is wrong, and what it may be."""
+    return parse_words(words, ReplayArguments, REPLAY_USAGE)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 # Trains in one Slurm job: a trainer process for each task, one a GPU, and on each node collectors; from two nodes on, also
 # a relay on each, which they join through, so that weights come to a node once.
 #
-#   sbatch --nodes=2 --ntasks-per-node=4 --gpus-per-node=4 slurm/train.sh experiment=minestudio_hunt_cow
+#   sbatch --nodes=2 --ntasks-per-node=4 --gpus-per-node=4 slurm/train.sh task=hunt_cow
 #   SLURM_NNODES=2 SLURM_NTASKS_PER_NODE=4 bash slurm/train.sh --dry-run ...      prints what such a job would run
 #
 # Submit it in a folder that all nodes share: the run is in runs/slurm/<job id> there. Warned before its time limit, or
