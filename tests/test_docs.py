@@ -83,7 +83,11 @@ def test_every_command_and_all_its_settings_exist(command, words, run, monkeypat
         return
     words = [word.replace("RUN", str(run)) for word in words]
     if command == "train":
-        words = [word for word in words if word != "-m" and not word.startswith(("checkpoint=", "hydra", "+hydra"))]
+        words = [
+            word
+            for word in words
+            if word != "-m" and not word.startswith(("checkpoint=", "hydra", "+hydra", "hparams_search="))
+        ]
         if words != with_config_dirs(words):
             return  # tests/programs/test_examples.py runs it
         parse_config(compose_settings([re.sub(r"=([^\[{,'\"]*),.*", r"=\1", word) for word in words]))
