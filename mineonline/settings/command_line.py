@@ -50,12 +50,12 @@ def parse_words(words: Sequence[str], kind: type[Words], usage: str, *, plain: s
     values: dict[str, str | list[str]] = {name: [] for name in lists}
     for word in words:
         key, equals, value = word.partition("=")
-        section = f"{key.partition('.')[0]}."
+        section = key[: key.find(".") + 1]
         if plain is not None and (not equals or (key not in known and Path(word).exists())):
             key, value = plain, word
         elif not equals:
             raise ConfigError(f"{word}: arguments are key=value.\n{usage}")
-        elif section in known:
+        elif section and section in known:
             key, value = section, word
         elif key not in known:
             close = difflib.get_close_matches(key, known, n=1)
