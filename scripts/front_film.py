@@ -13,6 +13,7 @@ import av
 import msgspec
 from PIL import Image, ImageDraw
 
+from mineonline.atomic import written_whole
 from mineonline.errors import ConfigError
 from mineonline.run.evaluation import evaluate
 from mineonline.settings.arguments import EvaluateArguments
@@ -56,10 +57,11 @@ def main() -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.suffix == ".gif":
         frames = [frame.quantize(64, dither=Image.Dither.NONE) for frame in frames]
-    frames[0].save(
-        file, save_all=True, append_images=frames[1:], duration=round(1000 / arguments.fps), loop=0,
-        quality=arguments.quality, method=6,
-    )  # fmt: skip
+    with written_whole(file) as partial:
+        frames[0].save(
+            partial, file.suffix[1:], save_all=True, append_images=frames[1:], duration=round(1000 / arguments.fps),
+            loop=0, quality=arguments.quality,
+        )  # fmt: skip
     size = file.stat().st_size / 1e6
     print(f"{file}: {len(frames)} pictures, {size:.2f} MB")
     if size > arguments.megabytes:

@@ -66,7 +66,7 @@ def parse_words(words: Sequence[str], kind: type[Words], usage: str, *, plain: s
     values: dict[str, str | list[str]] = {name: [] for name in lists}
     for word in words:
         key, equals, value = word.partition("=")
-        section = f"{key.partition('.')[0]}."
+        section = key[: key.find(".") + 1]
         if key.startswith("-") and key.lstrip("-") in known:
             raise ConfigError(f"{word}: write it without dashes: {key.lstrip('-')}={value or '<value>'}.")
         if plain is not None and (not equals or (key not in known and Path(word).exists())):
@@ -74,7 +74,7 @@ def parse_words(words: Sequence[str], kind: type[Words], usage: str, *, plain: s
         elif not equals:
             only = f" Did you mean {known[0]}={word}?" if Path(word).exists() else ""
             raise ConfigError(f"{word}: arguments are key=value.{only} There are: {', '.join(known)}.")
-        elif section in known:
+        elif section and section in known:
             key, value = section, word
         elif key not in known:
             close = difflib.get_close_matches(key, known, n=1)

@@ -190,6 +190,25 @@ def test_words_that_cannot_be_used_are_named(words, expected):
     assert str(error.value) == expected
 
 
+class Several(msgspec.Struct):
+    file: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    env_settings: tuple[str, ...] = msgspec.field(name="env.", default=())
+
+
+def test_a_tuple_takes_lists_repeated_keys_and_plain_words(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "seed=1").mkdir()
+    words = ["a", "file=[b, c]", "seed=1", "file=d", "env=[x,y]", "env.size=[1,2]", "env.kwargs.length=3"]
+    assert parse_words(words, Several, "", plain="file") == Several(
+        ("a", "b", "c", "seed=1", "d"), ("x", "y"), ("env.size=[1,2]", "env.kwargs.length=3")
+    )
+    with pytest.raises(ConfigError, match="file: a value is missing"):
+        parse_words(["file=[]"], Several, "", plain="file")
+    with pytest.raises(ConfigError, match="seed: there is no such key"):
+        parse_words(["a", "seed=2"], Several, "", plain="file")
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [(b"name: x\n  bad: [1,\n", "broken.yaml: cannot be read (line 2: "), (b"\xff\xfe", "it is not text in UTF-8")],
