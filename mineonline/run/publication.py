@@ -162,8 +162,9 @@ def _upload(hub: Any, arguments: PublishArguments, folder: Path) -> None:
             commit_message=f"Published by mineonline {__version__}",
         )  # fmt: skip
     except (OSError, hub.errors.HTTPError, hub.errors.HFValidationError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ConfigError(
-            f"repo={arguments.repo}: cannot be uploaded ({str(error).splitlines()[0]}). {folder} is complete. Log in "
-            "with  hf auth login  and try again."
+            f"repo={arguments.repo}: cannot be uploaded ({reason}). {folder} is complete. Log in with  hf auth login  "
+            "and try again."
         ) from None
     print(f"uploaded:  {url}")
