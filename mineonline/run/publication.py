@@ -158,12 +158,13 @@ def _upload(hub: Any, arguments: PublishArguments, folder: Path) -> None:
     try:
         url = api.create_repo(arguments.repo, private=arguments.private, exist_ok=True)
         api.upload_folder(
-            repo_id=arguments.repo, folder_path=folder, allow_patterns=list(_FILES),
+            repo_id=arguments.repo, folder_path=folder, allow_patterns=list(_FILES), delete_patterns=list(_FILES),
             commit_message=f"Published by mineonline {__version__}",
         )  # fmt: skip
-    except (OSError, hub.errors.HFValidationError) as error:  # the hub's HTTP errors are OSErrors
+    except (OSError, hub.errors.HTTPError, hub.errors.HFValidationError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ConfigError(
-            f"repo={arguments.repo}: cannot be uploaded ({str(error).splitlines()[0]}). {folder} is complete. Log in "
-            "with  hf auth login  and try again."
+            f"repo={arguments.repo}: cannot be uploaded ({reason}). {folder} is complete. Log in with  hf auth login  "
+            "and try again."
         ) from None
     print(f"uploaded:  {url}")
