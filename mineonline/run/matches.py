@@ -21,6 +21,8 @@ from mineonline.settings.parsing import parse_config, why_unreadable
 UNTRAINED = "untrained"
 """In place of a checkpoint: the policy of the others as it is before any training."""
 
+_TIMEOUTS = (("collector", "batch_timeout_s"), ("collector", "start_timeout_s"), ("buffer", "silence_s"))
+
 
 class Match(msgspec.Struct, frozen=True):
     """A checkpoint's policy on one task in one environment."""
@@ -77,6 +79,8 @@ def _in_env(config: Config, env: str | None, arguments: EvaluateArguments) -> Co
         size = {"image_size": settings["env"].get("image_size")} if "image_size" in composed["env"] else {}
         settings["env"] = {**composed["env"], **{key: value for key, value in size.items() if value is not None}}
         settings["task"] = settings["task"] or composed["task"]
+        for section, key in _TIMEOUTS:  # which the environment's preset sets, and which must fit it
+            settings[section][key] = composed[section][key]
     for word in arguments.env_settings:
         _set(settings["env"], word, skip=len(arguments.env) > 1)
     return parse_config(settings)

@@ -89,8 +89,11 @@ def parse_words(words: Sequence[str], kind: type[Words], usage: str, *, plain: s
     try:
         return msgspec.convert({name: value for name, value in values.items() if value != []}, kind, strict=False)
     except msgspec.ValidationError as error:
-        path = str(error).partition(" - at ")[2]
+        text, _, path = str(error).partition(" - at ")
         key = path.strip("`$.")
+        limit = re.search(r"[<>]=? .+", text)
+        if limit:
+            raise ConfigError(f"{key}={values[key]}: must be {limit.group()}.") from None
         hint = next(field.type for field in msgspec.structs.fields(kind) if field.encode_name == key)
         raise ConfigError(f"{key}={values[key]}: must be {with_article(words_for(hint))}.") from None
 

@@ -14,7 +14,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -108,6 +108,8 @@ def with_article(values: str) -> str:
 
 def words_for(hint: Any, key: str = "") -> str:
     """The values of a type, in words."""
+    if typing.get_origin(hint) is Annotated:
+        return words_for(typing.get_args(hint)[0], key)
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(dict.fromkeys(words_for(part, key) for part in parts))

@@ -69,12 +69,13 @@ def sweep_folder(words: Sequence[str]) -> Path:
 
 
 def forget_empty(folder: Path) -> None:
-    """Remove the folder of a run or a sweep that never got started."""
+    """Remove the folder of a run or a sweep that never got started, and those above it that are empty then."""
     with suppress(OSError):
         if {file.name for file in folder.iterdir()} <= {*_NOT_RESULTS}:
             for name in _NOT_RESULTS:
                 (folder / name).unlink(missing_ok=True)
-            folder.rmdir()
+            for each in (folder, *folder.parents[:2]):
+                each.rmdir()
 
 
 def in_sweep() -> bool:

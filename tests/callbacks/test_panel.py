@@ -9,17 +9,16 @@ from rich.console import Console
 from mineonline.callbacks.panel import StatusPanel, line, sparkline
 from mineonline.status import Collector, Failure, Link, Score, Status
 
-NOW = time.time()
 LONG = "RuntimeError: java: there is no such file; " * 3
 
 
 def status(collectors=4, **changed):
-    states = ("playing", "waiting", "starting", "playing")
+    states, now = ("playing", "waiting", "starting", "playing"), time.time()
     facts = {
-        "run_dir": "/shared/project/of/a/large/group/runs/hunt_cow/2026-11-30_05-00-00", "started_at": NOW,
-        "written_at": NOW, "phase": "learning", "silent_s": 0.0, "add_collector": "python -m mineonline.collect run=x",
+        "run_dir": "/shared/project/of/a/large/group/runs/hunt_cow/2026-11-30_05-00-00", "started_at": now,
+        "written_at": now, "phase": "learning", "silent_s": 0.0, "add_collector": "python -m mineonline.collect run=x",
         "headline": "Environments are the bottleneck: the learner waits 62 % of the time; add collectors",
-        "iteration": 120, "iterations": 1000, "ends_at": NOW + 5000, "episodes": 100, "env_steps": 12345,
+        "iteration": 120, "iterations": 1000, "ends_at": now + 5000, "episodes": 100, "env_steps": 12345,
         "scores": (
             Score("return", 3.25, tuple(float(i) for i in range(100))), Score("kill_entity/cow", 2.5, (0.0, 1.0)),
         ),
@@ -27,12 +26,12 @@ def status(collectors=4, **changed):
         "buffer_fragments": 12, "buffer_wanted": 32, "buffer_capacity": 64, "learner_waits": 0.62,
         "links": (Link("environments", 0.61), Link("inference", 0.2), Link("sending", 0.03), Link("learner", 0.38)),
         "collectors": (
-            *(Collector(f"collector-{i}", states[i % 4], "", NOW - 3.2) for i in range(collectors)),
+            *(Collector(f"collector-{i}", states[i % 4], "", now - 3.2) for i in range(collectors)),
             Collector("gpu-node-1:123456", "restarting", f"ended with exit code 1 ({LONG})"),
         ),
-        "env_failures": 3, "failures": (Failure("ConnectionError: the engine has left", 3, 17, NOW),),
+        "env_failures": 3, "failures": (Failure("ConnectionError: the engine has left", 3, 17, now),),
         "newest_video": "/shared/project/of/a/large/group/runs/hunt_cow/2026-11-30_05-00-00/videos/000100.mp4",
-        "newest_video_at": NOW - 130.0,
+        "newest_video_at": now - 130.0,
     }  # fmt: skip
     return Status(**{**facts, **changed})
 

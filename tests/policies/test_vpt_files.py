@@ -99,7 +99,7 @@ def test_a_checkpoint_is_exported_by_the_program(start, tmp_path):
     assert refused.wait() == 1
     assert "trained with policy=tiny: MineStudio has no such network" in refused.output
     assert unclear.wait() == 1
-    assert "usage: python -m mineonline.export checkpoint=<file>" in unclear.output
+    assert "model: a value is missing. Give model=<value>" in unclear.output
 
 
 def test_checkpoints_of_minestudios_trainers_are_weights_too(tmp_path, pair):

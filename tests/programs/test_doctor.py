@@ -85,7 +85,7 @@ def test_a_mistake_is_one_error_with_the_usage(start):
         run = start(*words, module=DOCTOR)
         assert run.wait() == 1
         assert run.output.startswith(error)
-        assert "--folder DIR" in run.output
+        assert "`python -m mineonline.doctor --help` shows what there is" in run.output
 
 
 def test_a_folder_that_is_not_there_is_not_ready(start, tmp_path):

@@ -187,9 +187,9 @@ def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_1(start, tmp_pa
         (["demo", "filmed=most"], "filmed=most: "),
         (["demo", "processes=0"], "processes=0: must be at least 1"),
         (["demo", "task=chop_tree"], "task: there is no such key. Did you mean tasks?"),
-        (["checkpoint=x", "episodes=ten"], "episodes=ten: expected `int`"),
+        (["checkpoint=x", "episodes=ten"], "episodes=ten: must be a whole number."),
         (["checkpoint=x", "episodes=0"], "episodes=0: must be at least 1"),
-        (["checkpoint=x", "best=maybe"], "best=maybe: expected `bool`"),
+        (["checkpoint=x", "best=maybe"], "best=maybe: must be true or false."),
         (["checkpoint=x", "video=a.avi"], "video=a.avi: must end in .mp4"),
     ],
 )
@@ -291,7 +291,7 @@ def test_a_policy_is_scored_on_other_tasks_than_it_was_trained_on(tmp_path, caps
     found = json_of(tmp_path / "tasks.json", *words)["results"]
     assert [(each["task"], each["scores"]["length"]["mean"]) for each in found] == [("short", 6), ("shorter", 3)]
     assert "mine_block/oak_log" in found[0]["scores"]
-    with pytest.raises(ConfigError, match=r"task=chop_tre: there is no such task\. Did you mean chop_tree\?"):
+    with pytest.raises(ConfigError, match=r"task=chop_tre: there is no such task\. Did you mean task=chop_tree\?"):
         evaluate(parse_arguments([str(checkpoint), "tasks=[chop_tre]"]))
 
 

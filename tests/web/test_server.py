@@ -230,7 +230,7 @@ def test_a_port_that_is_taken_is_named(start):
         (["checkpoint=x", "task=hunt_cow"], "task=hunt_cow: checkpoint=... says already what is played."),
         (["run=absent"], "run=absent: is not a run folder: it has no config.yaml."),
         (["task=hunt_cows"], "task=hunt_cows: there is no such task."),
-        (["port=many"], "port=many: expected `int`"),
+        (["port=many"], "port=many: must be a whole number."),
     ],
 )
 def test_a_command_line_that_cannot_work_says_what_may_be_typed(words, expected):
