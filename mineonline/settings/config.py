@@ -222,8 +222,8 @@ class OptimizerConfig(Section, frozen=True):
     accumulate: int
     """Parts that each minibatch is split into, evaluated one after the other: the same gradient with less memory."""
     compile: bool
-    """Compile the learner's networks with `torch.compile`: the first iterations take minutes, the others are faster on
-    most GPUs."""
+    """Compile the learner's networks with `torch.compile`: the first iterations take minutes. Not measured on a
+    GPU yet."""
     max_bad_steps: int
     """Optimiser steps whose gradient is not finite are skipped; this many in a row end the run. So do more than this
     many fragments in a row that are refused because their numbers are not finite."""
