@@ -41,12 +41,13 @@ PATH 2: weights, from the optimiser to the next action. Only the newest count.
     weights/subscriber.py      keeps what arrived until the collector takes it
     experience/collector.py    gives it to the workers, between two rollouts
 
-Where many collectors share a node, a relay (`run/relay.py`) may stand in both paths.
+Where many collectors share a node, a relay (`run/relay.py`) may stand in both paths. `web/` is the page of
+`mineonline.play`, in processes of its own.
 
 The records of both are in `fragment.py`. At the top are the commands: each parses its command line and calls one
 function of `run/`. `settings/` says what can be set, `envs/contract.py` what an environment is, `policies/policy.py`
-what a policy is. Folders import only those further down: run, callbacks, (learning, experience, weights, video),
-policies, settings, fragment, envs, processes, imports, status, errors.
+what a policy is. Folders import only those further down: web, run, callbacks, (learning, experience, weights, video),
+policies, settings, fragment, envs, processes, imports, status, (atomic, errors, metrics_table).
 """
 
 from __future__ import annotations

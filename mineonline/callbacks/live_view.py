@@ -9,6 +9,7 @@ The learner never waits for the thread, which only reads what they leave.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -165,6 +166,7 @@ class LiveView(IterationCallback):
         watched, recent = self._watched, self._recent
         config, collectors = watched.config, watched.collectors()
         newest = recent[-1].metrics if recent else {}
+        success = newest.get("tasks/success", math.nan)
         mean = _means(recent)
         links = tuple(Link(name, min(1.0, mean[f"time/{name}"])) for name in _LINKS) if recent else ()
         waits = mean.get("time/learner_waits", 0.0)
@@ -186,10 +188,10 @@ class LiveView(IterationCallback):
                 Score(name.removeprefix("episode/"), newest[name], tuple(self._histories[name].points))
                 for name in _score_names(newest)
             ),
-            success_rate=newest.get("episode/success"),
+            success_rate=None if math.isnan(success) else success,
             env_steps_per_s=mean.get("env_steps_per_s", 0.0),
             lag_versions=mean.get("lag_versions", 0.0),
-            lag_versions_max=newest.get("lag_versions_max", 0.0),
+            lag_versions_max=max((metrics["lag_versions_max"] for metrics in _lately(recent)), default=0.0),
             buffer_fragments=watched.buffer.waiting,
             buffer_wanted=watched.wanted,
             buffer_capacity=watched.buffer.capacity,
@@ -254,11 +256,15 @@ def _score_names(metrics: Mapping[str, float]) -> list[str]:
     return [*names, "episode/length"] if names else []
 
 
+def _lately(recent: tuple[_Ended, ...]) -> list[Mapping[str, float]]:
+    return [entry.metrics for entry in recent if entry.at > recent[-1].at - _RECENT_S]
+
+
 def _means(recent: tuple[_Ended, ...]) -> dict[str, float]:
     """Metrics over the last 10 s, or the last iteration if that took longer."""
-    if not recent:
+    last = _lately(recent)
+    if not last:
         return {}
-    last = [entry.metrics for entry in recent if entry.at > recent[-1].at - _RECENT_S]
     total_s = sum(metrics["time/iteration_s"] for metrics in last)
     return {
         name: sum(metrics[name] * metrics["time/iteration_s"] for metrics in last) / total_s
