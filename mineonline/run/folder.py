@@ -206,7 +206,20 @@ def check_run_dir(config: Config) -> None:
         raise ConfigError(
             f"run_dir={config.run_dir}: {there} cannot be written ({error.strerror}). Give a folder that can."
         ) from None
-    _check_free(folder, config.checkpoint)
+    if not _is_locked(folder):  # if it is, the error that names the trainer there comes soon
+        _check_free(folder, config.checkpoint)
+
+
+def _is_locked(folder: Path) -> bool:
+    """Whether a trainer is in the folder now."""
+    try:
+        with (folder / LOCK_FILE).open("r+") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        return error.errno in (errno.EACCES, errno.EAGAIN)
+    return False
 
 
 def _check_free(folder: Path, checkpoint: str | None) -> bool:

@@ -83,9 +83,9 @@ def test_a_recording_that_cannot_begin_says_why_and_leaves_no_folder(start, tmp_
     ("words", "expected"),
     [
         ([], "usage: "),
-        (["checkpoint=a.ckpt"], "record=<new folder> fragments=<number>"),
-        (["checkpoint=a.ckpt", "record=b"], "run=<run folder>"),
-        (["checkpoint=a.ckpt", "record=b", "fragments=many"], "fragments=many: expected `int`"),
+        (["checkpoint=a.ckpt"], "record: a value is missing. Give record=<value>"),
+        (["checkpoint=a.ckpt", "record=b"], "fragments: a value is missing. Give fragments=<value>"),
+        (["checkpoint=a.ckpt", "record=b", "fragments=many"], "fragments=many: must be a whole number."),
         (["checkpoint=a.ckpt", "record=b", "fragments=0"], "fragments=0: must be at least 1."),
         (["checkpoint=a.ckpt", "record=b", "fragments=1", "sed=1"], "sed: there is no such key."),
         (["run=a", "record=b"], "record: there is no such key."),

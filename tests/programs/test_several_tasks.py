@@ -52,9 +52,7 @@ def test_a_checkpoint_is_scored_on_each_of_its_tasks_and_on_others(start, tmp_pa
     checkpoint, scores = f"checkpoint={tmp_path / 'run'}", tmp_path / "scores.json"
     scored = start(checkpoint, "episodes=2", f"json={scores}", module="mineonline.evaluate")
     assert scored.wait() == 0, scored.output
-    found = {
-        task: json.loads((tmp_path / f"scores_{task}.json").read_text())["scores"] for task in ("hunt_cow", "chop_tree")
-    }
+    found = {each["task"]: each["scores"] for each in json.loads(scores.read_text())["results"]}
     assert list(found["hunt_cow"]) == ["return", "length", "kill_entity/cow", "damage_dealt/cow"]
     assert list(found["chop_tree"]) == ["return", "length", "mine_block/oak_log", "mine_block/birch_log"]
     elsewhere = start(checkpoint, "tasks=[shoot]", "episodes=1", module="mineonline.evaluate")

@@ -105,7 +105,7 @@ def test_the_latest_run_goes_on_as_the_same_run_of_wandb_which_asks_nothing(star
 def test_every_job_of_a_sweep_can_be_resumed_with_its_own_settings(start, tmp_path):
     run = start("-m", *QUICK, "iterations=1", "seed=1,2", "trainer.max_time=00:00:10:00")
     assert run.wait() == 0, run.output
-    first, second = sorted((tmp_path / "runs" / "CartPole-v1").iterdir())
+    first, second = sorted(file.parent for file in (tmp_path / "runs" / "sweeps").glob("*/*/metrics.csv"))
     more = start(f"checkpoint={second}", "iterations=2")
     assert more.wait() == 0, more.output
     assert (rows(first), rows(second)) == (1, 2)
