@@ -53,8 +53,8 @@ def test_a_checkpoint_is_scored_on_each_of_its_tasks_and_on_others(start, tmp_pa
     scored = start(checkpoint, "episodes=2", f"json={scores}", module="mineonline.evaluate")
     assert scored.wait() == 0, scored.output
     found = {each["task"]: each["scores"] for each in json.loads(scores.read_text())["results"]}
-    assert list(found["hunt_cow"]) == ["return", "length", "kill_entity/cow", "damage_dealt/cow"]
-    assert list(found["chop_tree"]) == ["return", "length", "mine_block/oak_log", "mine_block/birch_log"]
+    assert list(found["hunt_cow"])[:4] == ["return", "length", "kill_entity/cow", "damage_dealt/cow"]
+    assert list(found["chop_tree"])[:4] == ["return", "length", "mine_block/oak_log", "mine_block/birch_log"]
     elsewhere = start(checkpoint, "tasks=[shoot]", "episodes=1", module="mineonline.evaluate")
     assert elsewhere.wait() == 0, elsewhere.output
     assert "kill_entity/sheep" in elsewhere.output
