@@ -37,7 +37,7 @@ def test_a_learner_or_a_set_that_is_not_there_is_named(start, tmp_path):
     other = start(*QUICK, "learner._target_=pathlib.Path")
     set_ = start(*QUICK, f"offline.folder={tmp_path / 'nothing'}")
     assert run.wait() == 1
-    assert "\nerror: learner._target_=no_such_package.Learner: cannot be imported (" in run.output
+    assert "error: learner._target_=no_such_package.Learner: cannot be imported (" in run.output
     assert other.wait() == 1
     assert "learner._target_=pathlib.Path: must be a subclass of mineonline.PPO." in other.output
     assert set_.wait() == 1
