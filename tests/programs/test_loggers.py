@@ -3,6 +3,7 @@
 import json
 import re
 
+import pytest
 import yaml
 
 from mineonline.run.metrics import read_metrics
@@ -26,6 +27,7 @@ def steps(found, name):
     return [event.step for event in found.Scalars(name)]
 
 
+@pytest.mark.slow
 def test_every_logger_has_settings_code_videos_and_each_iteration_once_also_after_a_resume(tmp_path, start):
     run_dir = tmp_path / "run"
     first = start(*WORDS, "iterations=5", f"run_dir={run_dir}")
