@@ -101,7 +101,8 @@ class Status(msgspec.Struct, frozen=True):
     scores: tuple[Score, ...]
     """The return first; none before the first episode has ended."""
     success_rate: float | None
-    """Fraction of the last episodes that reached the task's goal; None if the task has none."""
+    """In a run of several tasks that say what a success is: fraction of the last episodes that were one, mean over the
+    tasks. None in other runs."""
     env_steps_per_s: float
     lag_versions: float
     lag_versions_max: float

@@ -23,7 +23,7 @@ class Statistics(IterationCallback):
     """Logs what arrived since the last iteration, summed over ranks.
 
     `episode/*` are means over at least the last 100 episodes (fewer at the start; NaN before the first). `time/*`
-    is the fraction of time that each link waited or worked; the largest is the bottleneck. `idle_rows` is the fraction
+    is the fraction of time that each link waited or worked. `idle_rows` is the fraction
     of rows without a decision: last observations of truncated episodes, and environments that wait for their next
     episode. `env_failures` counts environments that failed and were replaced, playing or not. The window of episodes,
     and what is counted in env steps, episodes and failures, is part of a checkpoint. With several tasks, events are

@@ -424,7 +424,7 @@ class PPO(lightning.LightningModule):
         return torch.Generator().manual_seed(int(state[0]))
 
     def _chunks(self, count: int) -> Sequence[Tensor]:
-        """Indices of `count` rows of a batch, in parts that are evaluated at once."""
+        """Indices of `count` fragments or sequences, in parts that are evaluated at once."""
         return torch.arange(count).chunk(self.optimizer.minibatches * self.optimizer.accumulate)
 
     def _draw(self, count: int, generator: torch.Generator, epochs: int) -> list[Tensor]:

@@ -133,11 +133,10 @@ def _play_all(
     """What came of each part, in order. EnvError if a process that plays has died."""
     play_one = functools.partial(_play_part, device=arguments.device, best=arguments.best, bare=bare)
     for match in matches:
+        check_ready(match.config.env)
         prepare(match.config.env, say=lambda text: print(text, file=sys.stderr, flush=True))
     processes = arguments.processes
     if processes is None:
-        for match in matches:
-            check_ready(match.config.env)
         simulators = any(isinstance(match.config.env, MineStudioEnvConfig) for match in matches)
         processes = 1 if simulators else len(os.sched_getaffinity(0))
     processes = min(processes, len(parts))

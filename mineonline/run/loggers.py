@@ -21,6 +21,7 @@ from mineonline.imports import import_target, make
 from mineonline.run.code_version import code_version
 from mineonline.run.folder import LOGGERS_FILE, METRICS_FILE, wandb_id
 from mineonline.run.metrics import MetricsFile
+from mineonline.run.seeds import flat
 from mineonline.run.tensorboard import RunTensorBoard, curves
 from mineonline.settings.config import Config, LoggerName
 from mineonline.settings.targets import user_class
@@ -74,17 +75,6 @@ def hyperparameters(config: Config) -> dict[str, Any]:
     settings = msgspec.to_builtins(config)
     # what users give their loggers may be a key to a service
     return {**{name: value for name, value in settings.items() if name != "logger"}, "code": code_version()}
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under the names that are typed on a command line, such as `optimizer.learning_rate`."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = value
-    return found
 
 
 def _build(
@@ -171,7 +161,7 @@ def _start(logger: Logger, config: Config, *, continues: bool) -> None:
         run.define_metric("*", step_metric="env_steps", step_sync=True)
         logger.log_hyperparams(params)
     elif not continues:  # in MLflow, what was said once cannot change
-        logger.log_hyperparams(flat(params))
+        logger.log_hyperparams(dict(flat(params)))
 
 
 @contextmanager

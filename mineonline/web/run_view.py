@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
 import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 
 from mineonline.processes.join import DONE_FILE
 from mineonline.run.folder import CONFIG_FILE, METRICS_FILE, label_of, read_metrics
+from mineonline.status import read_status
 from mineonline.web.words import in_words
 
-STATUS_FILE = "status.json"
-VIDEO_NAME = re.compile(r"\d+\.mp4")
+VIDEO_NAME = re.compile(r"(\d+)(_[\w.-]+)?\.mp4")
+"""Its iteration, and its task if there are several."""
 _MOST_POINTS = 400
 """Of a curve: more than a page can show."""
 _MOST_VIDEOS = 12
@@ -68,14 +69,15 @@ class RunView:
 
     def _status(self) -> Any:
         try:
-            return json.loads((self.folder / STATUS_FILE).read_text())
-        except (OSError, ValueError):
+            status = read_status(self.folder)
+        except OSError:
             return None
+        return None if status is None else msgspec.to_builtins(status)
 
     def _videos(self) -> list[dict[str, Any]]:
-        found = sorted((file for file in (self.folder / "videos").glob("*.mp4") if VIDEO_NAME.fullmatch(file.name)),
-                       reverse=True)  # fmt: skip
-        return [{"name": file.name, "iteration": int(file.stem)} for file in found[:_MOST_VIDEOS]]
+        names = sorted((file.name for file in (self.folder / "videos").glob("*.mp4")), reverse=True)
+        found = [match for name in names if (match := VIDEO_NAME.fullmatch(name))]
+        return [{"name": match[0], "iteration": int(match[1])} for match in found[:_MOST_VIDEOS]]
 
 
 def _summary(rows: list[dict[str, str]]) -> dict[str, Any]:

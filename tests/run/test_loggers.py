@@ -12,8 +12,9 @@ from PIL import Image
 
 from mineonline.callbacks.loggers import TolerateLoggers
 from mineonline.errors import ConfigError
-from mineonline.run.loggers import build_loggers, check_loggers, flat, hyperparameters
+from mineonline.run.loggers import build_loggers, check_loggers, hyperparameters
 from mineonline.run.metrics import MetricsFile, read_metrics
+from mineonline.run.seeds import flat
 from mineonline.run.tensorboard import RunTensorBoard
 from mineonline.video.file import VideoFile
 from tests.helpers.learning_set import learn
@@ -141,7 +142,7 @@ def test_tensorboard_shows_a_video_as_a_small_moving_picture(tmp_path):
 
 
 def test_hyperparameters_are_the_settings_as_they_are_typed_and_the_version_of_the_code(tmp_path):
-    found = flat(hyperparameters(config_of(*QUICK, "optimizer.learning_rate=0.0123", "logger=[csv,tensorboard]")))
+    found = dict(flat(hyperparameters(config_of(*QUICK, "optimizer.learning_rate=0.0123", "logger=[csv,tensorboard]"))))
     assert found["optimizer.learning_rate"] == 0.0123
     assert found["env.id"] == "CartPole-v1"
     assert found["code.packages.torch"]

@@ -16,7 +16,9 @@ import torch
 from mineonline.errors import ConfigError
 from mineonline.experience.fragment_files import RecordedFragments
 from mineonline.play import parse_arguments, record_folder
+from mineonline.status import write_status
 from mineonline.web.player import TAKEN
+from tests.callbacks.test_panel import status
 from tests.helpers.player import Client, address_of, played
 from tests.helpers.programs import wait_until
 from tests.helpers.settings import QUICK, checkpoint_of
@@ -34,13 +36,13 @@ def get(address, **headers):
 
 
 def a_run(folder: Path, *overrides: str) -> Path:
-    """A run folder with a checkpoint, metrics and two videos."""
+    """A run folder with a checkpoint, metrics and three videos."""
     checkpoint_of(folder, *overrides, version=3)
     (folder / "metrics.csv").write_text(
         "iteration,episode/return,env_steps,time/learner,time/learner_waits\n1,nan,10,0.5,0.4\n3,2.5,30,0.9,0.05\n"
     )
     (folder / "videos").mkdir()
-    for name in ("000002.mp4", "000003.mp4"):
+    for name in ("000002.mp4", "000003_hunt_cow.mp4", "000003.mp4"):
         (folder / "videos" / name).write_bytes(bytes(range(200)))
     (folder / "videos" / ".000004.mp4.17").write_bytes(b"half")
     (folder / "secret.mp4").write_bytes(b"secret")
@@ -87,16 +89,18 @@ def test_a_run_that_cannot_be_played_is_shown_as_its_files_are_now(start, tmp_pa
     assert shown["iterations"] == 3
     assert shown["curves"]["episode/return"] == [[3, 2.5]]  # before the first episode there is no return
     assert shown["latest"]["time/learner"] == 0.9
-    assert [video["name"] for video in shown["videos"]] == ["000003.mp4", "000002.mp4"]
+    assert [(video["name"], video["iteration"]) for video in shown["videos"]] == [
+        ("000003_hunt_cow.mp4", 3), ("000003.mp4", 3), ("000002.mp4", 2),
+    ]  # fmt: skip
     assert shown["status"] is None
     assert not shown["done"]
     with (folder / "metrics.csv").open("a") as file:
         file.write("4,3.5,40,0.9,0.05\n")
-    (folder / "status.json").write_text('{"bottleneck": "learner"}')
+    write_status(status(), folder)
     (folder / "done").touch()
     shown = json.loads(get(address + "run.json")[2])
     assert shown["curves"]["episode/return"] == [[3, 2.5], [4, 3.5]]
-    assert shown["status"] == {"bottleneck": "learner"}
+    assert shown["status"]["headline"] == status().headline
     assert shown["done"]
     assert not psutil.Process(run.process.pid).children()  # no world
 
