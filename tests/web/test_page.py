@@ -90,7 +90,7 @@ def test_a_run_is_shown_in_the_browser_and_follows_its_files(start, tmp_path, br
     wait_until(lambda: "iteration" in shown(browser, "run-facts"))
     assert "Bottleneck: learner" in shown(browser, "run")
     assert "3 of 1,000" in shown(browser, "run-facts")
-    assert len(browser.find_elements(By.TAG_NAME, "video")) == 2
+    assert len(browser.find_elements(By.TAG_NAME, "video")) == 3
     with (folder / "metrics.csv").open("a") as file:
         file.write("400,3.5,40,0.9,0.05\n")
     wait_until(lambda: "400 of 1,000" in shown(browser, "run-facts"))
