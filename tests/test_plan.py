@@ -137,9 +137,9 @@ def test_gpus_that_workers_decide_on_are_a_resource_of_their_own():
 
 
 def test_a_learner_on_the_cpu_needs_what_was_measured():
-    policy = change(POLICY, first_pass_s=1e-5, epoch_s=2e-5, iteration_s=0.1)
-    found = plan(costs(policy=policy), change(QUIET, gpus=0, epochs=3), 1000)
-    assert share(found, "learner") == pytest.approx(10_000 * 7e-5 + 1 * 0.1)
+    policy = change(POLICY, first_pass_s=1e-5, epoch_s=2e-5, step_s=0.01)
+    found = plan(costs(policy=policy), change(QUIET, gpus=0, epochs=3, minibatches=2), 1000)
+    assert share(found, "learner") == pytest.approx(10_000 * 7e-5 + 6 * 0.01)
 
 
 def test_gradients_cross_the_network_only_between_nodes():

@@ -37,8 +37,10 @@ from tests.helpers.fit import fit, fresh
 from tests.helpers.settings import config_of
 
 SIZES = ("tiny", "mini", "1x", "2x", "3x")
-CPU_ROWS = {"tiny": 2048, "mini": 128, "1x": 16}
-"""Rows that the learner is measured with. What is not here takes too long, or too much memory, without a GPU."""
+CPU_ROWS = {"tiny": (512, 2048), "mini": (32, 128), "1x": (8, 16)}
+"""Few rows and many, that the learner is measured with. What is not here takes too long, or too much memory, without a
+GPU."""
+CPU_EPOCHS = {"tiny": (1, 8), "mini": (1, 3), "1x": (1, 3)}
 _BYTES_PER_PARAMETER = 24
 """Memory of a learner: weights, gradient, AdamW's two moments, and room."""
 _FAKE = FakeTensorMode()  # one for all policies: MineStudio keeps attention masks between them
@@ -64,8 +66,8 @@ def main() -> None:
                 f"{cost.flop * envs / seconds / 1e9:.1f} GFLOP/s",
                 flush=True,
             )
-        for epochs in (1, 3):
-            for count in (rows // 2, rows):
+        for epochs in CPU_EPOCHS[size]:
+            for count in rows:
                 seconds = learn_s(size, count, epochs)
                 flop = count * cost.flop * (1 + 3 * epochs)
                 print(
@@ -74,8 +76,8 @@ def main() -> None:
                     flush=True,
                 )
         with FlopCounterMode(display=False) as counter:
-            learn_s(size, rows // 2, 1, iterations=1)
-        counted = counter.get_total_flops() / (rows // 2 * cost.flop * 4)
+            learn_s(size, rows[0], 1, iterations=1)
+        counted = counter.get_total_flops() / (rows[0] * cost.flop * 4)
         print(
             f"    counted in an iteration with epochs=1: {counted:.2f} of (first pass + 3) x FLOP per row", flush=True
         )
@@ -121,11 +123,10 @@ def measured(size: str) -> PolicyCost | None:
         return None
     few = 2 if size in ("tiny", "mini") else 1
     cost.decide_call_s, cost.decide_row_s = _line({envs: decide_s(size, envs) for envs in (few, 8 * few)})
-    by_epochs = {}
-    for epochs in (1, 3):
-        by_epochs[epochs] = _line({count: learn_s(size, count, epochs) for count in (rows // 2, rows)})
-    cost.iteration_s = (by_epochs[1][0] + by_epochs[3][0]) / 2
-    cost.first_pass_s, cost.epoch_s = _line({epochs: per_row for epochs, (_, per_row) in by_epochs.items()})
+    lines = {epochs: _line({count: learn_s(size, count, epochs) for count in rows}) for epochs in CPU_EPOCHS[size]}
+    most = max(lines)
+    cost.step_s = lines[most][0] / (most * _minibatches(size))
+    cost.first_pass_s, cost.epoch_s = _line({epochs: per_row for epochs, (_, per_row) in lines.items()})
     return cost
 
 
@@ -157,15 +158,25 @@ def _player(config: Config) -> Player:
     return Player(env, env.reset(np.ones(envs, np.bool_)), build_actor(config, spec), settings, first_env=0)
 
 
+def _length(size: str) -> int:
+    """Rows of the fragments that the learner is measured with."""
+    return 64 if size == "tiny" else 8
+
+
+def _minibatches(size: str) -> int:
+    """Optimiser steps of an epoch, for few rows and for many."""
+    return math.gcd(4, CPU_ROWS[size][0] // _length(size))
+
+
 def learn_s(size: str, rows: int, epochs: int, *, iterations: int | None = None) -> float:
-    """CPU seconds of an iteration of the learner on fragments of 8 rows (tiny: 64).
+    """CPU seconds of an iteration of the learner.
 
     The median, without the first; of few iterations where they take long.
     """
-    length, usual = (64, 9) if size == "tiny" else (8, 3)
+    length, usual = _length(size), 9 if size == "tiny" else 3
     config = config_for(
         size, f"fragment.length={length}", f"collector.envs_per_worker={rows // length}",
-        f"optimizer.epochs={epochs}", f"optimizer.minibatches={math.gcd(4, rows // length)}",
+        f"optimizer.epochs={epochs}", f"optimizer.minibatches={_minibatches(size)}",
     )  # fmt: skip
     player = _player(config)
     player.play()

@@ -73,7 +73,7 @@ def busy() -> None:
     """Learn for ever."""
     bench_policy.quiet()
     while True:
-        bench_policy.learn_s("tiny", bench_policy.CPU_ROWS["tiny"], 1)
+        bench_policy.learn_s("tiny", bench_policy.CPU_ROWS["tiny"][1], 1)
 
 
 def transport(scheme: str, seconds: float) -> tuple[Transport, Fed]:
@@ -98,7 +98,7 @@ def scaled(size: str, known: dict[str, PolicyCost]) -> PolicyCost:
     """Costs of a policy that is too large to be measured here, from those of the largest that was."""
     name, largest = next((name, cost) for name, cost in reversed(known.items()) if not cost.scaled_from)
     cost = bench_policy.sizes_of(size)
-    for field in ("decide_call_s", "decide_row_s", "iteration_s", "first_pass_s", "epoch_s"):
+    for field in ("decide_call_s", "decide_row_s", "step_s", "first_pass_s", "epoch_s"):
         setattr(cost, field, getattr(largest, field) * cost.flop / largest.flop)
     cost.scaled_from = name
     return cost

@@ -50,8 +50,8 @@ class PolicyCost(msgspec.Struct):
     decide_call_s: float = 0.0
     """A decision of N environments takes decide_call_s + N x decide_row_s."""
     decide_row_s: float = 0.0
-    iteration_s: float = 0.0
-    """An iteration on R rows takes iteration_s + R x (first_pass_s + epochs x epoch_s)."""
+    step_s: float = 0.0
+    """An iteration on R rows takes R x first_pass_s + epochs x (minibatches x step_s + R x epoch_s)."""
     first_pass_s: float = 0.0
     epoch_s: float = 0.0
     scaled_from: str = ""
@@ -224,7 +224,7 @@ def uses_of(costs: Costs, policy: PolicyCost, s: Settings, p: Play) -> list[Use]
         learner = Use("learner", taking + flop / (s.gpus * flop_s), f"{flop / 1e12:,.1f} TFLOP/s")
     else:
         row_s = policy.first_pass_s * nets + s.epochs * policy.epoch_s
-        cpu = taking + p.pace * row_s + p.iterations_s * policy.iteration_s
+        cpu = taking + p.pace * row_s + p.iterations_s * s.epochs * s.minibatches * policy.step_s
         learner = Use("learner", cpu, f"{row_s * 1e3:.2g} CPU ms a row")
     reduced = 2 * (nodes - 1) / nodes * 4 * policy.parameters * p.iterations_s * s.epochs * s.minibatches
     cores, gpus = p.collectors * s.workers * p.decide_s / p.decision_s, p.pace * policy.flop * nets / flop_s
