@@ -5,7 +5,7 @@
 16 environments of `env=synthetic` in one worker, with steps of 25 ms, constant or lognormal, and a policy that decides
 at once or takes 12 ms more. The ideal is N / (mean step + those 12 ms). Then gymnasium's games that sleep as long, a
 process each. Prints the share of the ideal (over the last two thirds of the iterations), and the CPU of the collector's
-processes, as a share of one core.
+processes, as a share of one core, without the start of a spare.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.helpers.programs import Run, processes_of, rows
 ENVS, STEP_MS, POLICY_MS = 16, 25, 12
 SHAPE = [
     "collector.workers=1", f"collector.envs_per_worker={ENVS}", f"buffer.fragments_per_iteration={ENVS}",
-    "fragment.length=32", "video.every=0",
+    "fragment.length=32", "video.every=0", "collector.spare=false",
 ]  # fmt: skip
 SYNTHETIC = [*SHAPE, "env=synthetic", f"env.step_ms={STEP_MS}"]
 GAMES = [*SHAPE, "env=gym", "env.id=tests.helpers.odd_envs:Sleeps-v0", f"+env.kwargs.ms={STEP_MS}", "policy=mlp"]
