@@ -40,6 +40,7 @@ SECTIONS = (
         Metric("episode/return", "reward", "Mean sum of an episode's rewards, over at least the last 100 "
                "episodes (fewer at the start; NaN before the first)."),
         Metric("episode/length", "decisions", "Mean length of these episodes."),
+        Metric("episode/success", _SHARE, "Share of these episodes that succeeded.", "task.success is set"),
         Metric("episode/<event>", "per episode", "Mean count of an event, such as `episode/kill_entity/cow`, or mean "
                "of another statistic of the environment.", "the environment has it"),
     )),

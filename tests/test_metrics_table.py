@@ -17,6 +17,7 @@ from mineonline.run.metrics import MetricsFile, mean_of_last, read_metrics
 from tests.helpers.learning_set import ALL_OPTIONS, learn, recorded
 from tests.helpers.programs import LIMIT_S
 from tests.helpers.settings import ROOT, config_of
+from tests.helpers.shipped_tasks import shipped
 
 EVENT = "kill_entity/cow"
 
@@ -43,7 +44,7 @@ def test_a_run_with_everything_turned_on_logs_exactly_the_names_of_the_table(tmp
     learn(
         tmp_path, 4, *ALL_OPTIONS, change=with_an_episode, log_every_n_steps=1,
         cloning=Cloning(Recording(), coef=0.1, fragments=2),
-        callbacks=[Statistics((EVENT,), restarts=lambda: 0), TolerateLoggers()],
+        callbacks=[Statistics((EVENT,), restarts=lambda: 0, task=shipped("hunt_cow")), TolerateLoggers()],
         logger=MetricsFile(tmp_path / "metrics.csv", resume_at=0),
     )  # fmt: skip
     (columns, *_) = map(list, read_metrics(tmp_path / "metrics.csv"))

@@ -166,7 +166,7 @@ class LiveView(IterationCallback):
         watched, recent = self._watched, self._recent
         config, collectors = watched.config, watched.collectors()
         newest = recent[-1].metrics if recent else {}
-        success = newest.get("tasks/success", math.nan)
+        success = newest.get("episode/success", newest.get("tasks/success", math.nan))
         mean = _means(recent)
         links = tuple(Link(name, min(1.0, mean[f"time/{name}"])) for name in _LINKS) if recent else ()
         waits = mean.get("time/learner_waits", 0.0)
@@ -252,7 +252,8 @@ def _score_names(metrics: Mapping[str, float]) -> list[str]:
     names = [n for n in metrics if n.startswith("task/") and n.endswith("/return") and metrics[n] == metrics[n]]
     if names:
         return names
-    names = [n for n in metrics if n.startswith("episode/") and n != "episode/length" and metrics[n] == metrics[n]]
+    others = ("episode/length", "episode/success")
+    names = [n for n in metrics if n.startswith("episode/") and n not in others and metrics[n] == metrics[n]]
     return [*names, "episode/length"] if names else []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import lightning
@@ -12,7 +12,9 @@ import torch
 
 from mineonline.callbacks.iteration import IterationCallback
 from mineonline.callbacks.task_statistics import TaskStatistics
+from mineonline.envs.tasks import Task
 from mineonline.experience.buffer import Batch
+from mineonline.fragment import Episode
 from mineonline.learning.module import PPO
 from mineonline.learning.ranks import sum_over_ranks
 
@@ -31,10 +33,15 @@ class Statistics(IterationCallback):
     """
 
     def __init__(
-        self, names: tuple[str, ...], restarts: Callable[[], int], tasks: TaskStatistics | None = None
-    ) -> None:
-        """`names`: the environment's statistics. `restarts`: returns how many collectors this rank has restarted."""
+        self, names: tuple[str, ...], restarts: Callable[[], int], *, task: Task | None = None,
+        tasks: TaskStatistics | None = None,
+    ) -> None:  # fmt: skip
+        """`names`: the environment's statistics. `restarts`: returns how many collectors this rank has restarted.
+
+        `task`: the run's only one, `tasks`: several.
+        """
         self._names = names if tasks is None else ()
+        self._succeeded = task.succeeded if task and task.succeeded(dict.fromkeys(names, 0.0)) is not None else None
         self._tasks = tasks
         self._restarts = restarts
         self._window: deque[dict[str, float]] = deque()
@@ -125,7 +132,13 @@ class Statistics(IterationCallback):
                 f"episode/{name}": sum(episode.statistics[name] for episode in arrivals.episodes)
                 for name in self._names
             },
+            **self._successes(arrivals.episodes),
         }
+
+    def _successes(self, episodes: Iterable[Episode]) -> dict[str, float]:
+        if self._succeeded is None:
+            return {}
+        return {"episode/success": float(sum(bool(self._succeeded(episode.statistics)) for episode in episodes))}
 
     def _episode_means(self, sums: dict[str, float]) -> dict[str, float]:
         """Means over the window of iterations, after adding this one to it."""

@@ -141,8 +141,11 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return (*(f"{event}/{thing}" for event, thing in self.counted()), *portal)
 
     def succeeded(self, statistics: Mapping[str, float]) -> bool | None:
-        """Whether an episode with these totals was a success; None if the task has no notion of it."""
-        if not self.success:
+        """Whether an episode with these totals was a success; None if the task has no notion of it.
+
+        Also None where the environment does not count what it takes (`env=synthetic`).
+        """
+        if not self.success or not all(goal.keys() <= statistics.keys() for goal in self.success):
             return None
         return any(all(statistics[name] >= least for name, least in goal.items()) for goal in self.success)
 

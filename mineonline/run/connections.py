@@ -205,7 +205,9 @@ def _callbacks(
             rank_zero.announce(addresses, receiver.largest_frame, iteration=learner.iteration)
 
     tasks = TaskStatistics(spec.tasks, config.all_tasks) if spec.tasks else None
-    statistics = Statistics(spec.statistics, lambda: rank_zero.restarts if rank_zero else 0, tasks)
+    statistics = Statistics(
+        spec.statistics, lambda: rank_zero.restarts if rank_zero else 0, task=config.task, tasks=tasks
+    )
     failures = EnvFailures(run_dir / "logs")
     view = [stack.enter_context(LiveView(rank_zero.watched, statistics, failures, stop))] if rank_zero else []
     return [

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # takes a second to import
 
 XAxis = Literal["env_steps", "hours"]
 _LABELS = {"env_steps": "decisions", "hours": "hours of training"}
-_USUAL = re.compile("episode/(?!length).+|task/.+/return")
+_USUAL = re.compile("episode/(?!length|success).+|task/.+/return")
 """Metrics that are drawn if no others are asked for."""
 _PANELS_A_ROW = 4
 _POINTS = 300

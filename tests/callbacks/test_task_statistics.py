@@ -89,7 +89,7 @@ def metrics_of(folder, iterations, *, resume_at=0):
     file = folder / "metrics.csv"
     learn(
         folder, iterations, checkpoint=folder / "last.ckpt" if resume_at else None, change=with_episodes,
-        log_every_n_steps=1, callbacks=[Statistics((COW, LOG), lambda: 0, TaskStatistics(TASKS, (HUNT,)))],
+        log_every_n_steps=1, callbacks=[Statistics((COW, LOG), lambda: 0, tasks=TaskStatistics(TASKS, (HUNT,)))],
         logger=MetricsFile(file, resume_at=resume_at),
     )  # fmt: skip
     return read_metrics(file)
