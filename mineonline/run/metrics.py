@@ -37,6 +37,7 @@ class MetricsFile(Logger):
         self._file = file
         self._columns: list[str] = []
         self._waiting: list[dict[str, str]] = []
+        self._without_step: dict[str, str] = {}
         self.logged = 0
         """The last iteration that was logged before this session."""
         self.env_steps = 0
@@ -64,8 +65,13 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Without a step: as part of the next iteration's row."""
         values = {name: f"{value:.6g}" for name, value in metrics.items() if name != "epoch"}
-        self._waiting.append({STEP: str(step), **values})
+        if step is None:
+            self._without_step |= values
+            return
+        self._waiting.append({STEP: str(step), **self._without_step, **values})
+        self._without_step = {}
         behind = len(self._waiting) > 1
         try:
             self._write_waiting()
@@ -80,6 +86,9 @@ class MetricsFile(Logger):
     def finalize(self, status: str) -> None:
         if self._waiting:
             log.warning("%s lacks the last %d rows, which could not be written.", self._file, len(self._waiting))
+        if self._without_step:
+            names = ", ".join(self._without_step)
+            log.warning("%s lacks %s, logged without a step after the last iteration.", self._file, names)
 
     def _write_waiting(self) -> None:
         names = dict.fromkeys(name for row in self._waiting for name in row)

@@ -1,4 +1,4 @@
-"""`metrics.csv` on a disk that is full for a while."""
+"""`metrics.csv`: on a disk that is full for a while, and what users log beside the iterations."""
 
 import resource
 import signal
@@ -60,3 +60,16 @@ def test_rows_that_never_could_be_written_are_counted_at_the_end(tmp_path, caplo
     log(metrics, 1, 4)
     metrics.finalize("success")
     assert caplog.records[-1].message.endswith("lacks the last 4 rows, which could not be written.")
+
+
+def test_what_is_logged_without_a_step_is_in_the_row_of_the_next_iteration_and_a_resume_reads_it(tmp_path, caplog):
+    metrics = MetricsFile(tmp_path / "metrics.csv", resume_at=0)
+    log(metrics, 1, 1)
+    metrics.log_metrics({"mine": 2.5})
+    log(metrics, 2, 2)
+    metrics.log_metrics({"late": 1.0})
+    metrics.finalize("success")
+    assert "lacks late, logged without a step after the last iteration" in caplog.text
+    resumed = MetricsFile(tmp_path / "metrics.csv", resume_at=2)
+    assert resumed.logged == 2
+    assert [row["mine"] for row in read_metrics(tmp_path / "metrics.csv")] == ["", "2.5"]
