@@ -37,6 +37,7 @@ from mineonline.status import Collector, Link, Phase, Score, Status, write_statu
 _DRAW_EVERY_S = 1.0
 _LOOK_EVERY_S = 0.2
 """For what others write to the terminal, and whether its size has changed."""
+_BLOCKED_S = 2.0
 _RECENT_S = 10.0
 _REMEMBERED = 256
 """Iterations, for the pace."""
@@ -120,9 +121,10 @@ class LiveView(IterationCallback):
     def iteration_ended(self, trainer: lightning.Trainer, learner: PPO, batch: Batch) -> None:
         self._thread.check()
         metrics = self._statistics.newest
-        self._recent = (*self._recent[1 - _REMEMBERED :], _Ended(learner.iteration, time.monotonic(), metrics))
         for name in _score_names(metrics):
             self._histories.setdefault(name, _History()).add(metrics[name])
+        # last, since the thread looks up the histories of what it finds here
+        self._recent = (*self._recent[1 - _REMEMBERED :], _Ended(learner.iteration, time.monotonic(), metrics))
 
     def ended(self, trainer: lightning.Trainer, learner: PPO) -> None:
         self._end("finished" if learner.iteration >= learner.iterations else "stopped")
@@ -140,9 +142,14 @@ class LiveView(IterationCallback):
         self._draw(lambda: self._screen.end(status))
 
     def _draw(self, draw: Callable[[], None]) -> None:
-        """For one thread at a time."""
-        with self._drawing, suppress(OSError):  # the terminal is gone if its window was closed; the run goes on
-            draw()
+        """For one thread at a time; not at all while a terminal that takes no output (Ctrl-S) holds up another."""
+        if not self._drawing.acquire(timeout=_BLOCKED_S):
+            return
+        try:
+            with suppress(OSError):  # the terminal is gone if its window was closed; the run goes on
+                draw()
+        finally:
+            self._drawing.release()
 
     def _serve(self) -> None:
         draw_at = 0.0
@@ -283,7 +290,7 @@ def _ends_at(recent: tuple[_Ended, ...], iterations: int) -> float | None:
 
 
 def _newest_video(run_dir: Path) -> tuple[str | None, float | None]:
-    videos = sorted(file for file in (run_dir / "videos").glob("[0-9]*.mp4"))
-    with suppress(FileNotFoundError):  # the run folder may be deleted at any time
+    with suppress(OSError):  # the run folder may be deleted, or out of reach, at any time
+        videos = sorted((run_dir / "videos").glob("[0-9]*.mp4"))
         return (str(videos[-1]), videos[-1].stat().st_mtime) if videos else (None, None)
     return None, None

@@ -22,19 +22,24 @@ Part = TypeVar("Part", bound=Movable)
 def staged(parts: Iterable[Part], device: torch.device) -> Iterator[Part]:
     """The parts on `device`, in order. A GPU copies the next one, from pinned memory, while it computes with this one.
 
-    So it holds two of them at a time. On the CPU nothing is copied.
+    The CPU runs ahead by so little that the GPU holds three of them at most. On the CPU nothing is copied.
     """
     if device.type != "cuda":
         return (part.map(lambda tensor: tensor.to(device)) for part in parts)
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    asked = torch.cuda.current_stream(device).record_event()
 
     def begin(part: Part) -> Callable[[], Part]:
+        nonlocal asked
+        before, asked = asked, torch.cuda.current_stream(device).record_event()
+        before.synchronize()  # the part before the last has been computed with
         with torch.cuda.stream(stream):
             copy = part.map(lambda t: t if t.is_cuda else t.pin_memory().to(device, non_blocking=True))
+            copied = stream.record_event()
 
         def arrived() -> Part:
             current = torch.cuda.current_stream(device)
-            current.wait_stream(stream)
+            current.wait_event(copied)  # not for the stream, which copies the next part already
             copy.map(lambda tensor: _used_by(tensor, current))
             return copy
 

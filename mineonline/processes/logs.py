@@ -9,7 +9,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -93,7 +94,8 @@ class _LogFile(logging.FileHandler):
         """Nothing: on a full disk, logging would print a traceback for each message."""
 
 
-def log_to_file(file: Path) -> None:
+@contextmanager
+def logging_to_file(file: Path) -> Iterator[None]:
     """Log this process's messages and warnings to `file`, and mineonline's own warnings also to the terminal.
 
     Messages that cannot be written to `file` are lost there.
@@ -107,7 +109,14 @@ def log_to_file(file: Path) -> None:
     terminal = _ToTerminal()
     terminal.setLevel(logging.WARNING)
     terminal.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    logging.getLogger("mineonline").addHandler(terminal)
+    own = logging.getLogger("mineonline")
+    own.addHandler(terminal)
+    try:
+        yield
+    finally:
+        own.removeHandler(terminal)
+        root.removeHandler(handler)
+        handler.close()
 
 
 def send_output_to(file: Path) -> None:
@@ -146,8 +155,8 @@ class NewMessages:
 
         Empty if none of these logs has one, or none was written to within the last `within_s` seconds.
         """
-        files = [self._folder / f"{name}.log", *self._folder.glob(f"{name}-worker-*.log")]
-        with suppress(FileNotFoundError):  # the run folder may be deleted at any time
+        with suppress(OSError):  # the run folder may be deleted, or out of reach, at any time
+            files = [self._folder / f"{name}.log", *self._folder.glob(f"{name}-worker-*.log")]
             stats = sorted(((file.stat(), file) for file in files if file.exists()), key=lambda s: -s[0].st_mtime)
             for stat, file in stats:
                 if stat.st_mtime < time.time() - within_s:

@@ -138,7 +138,8 @@ def _play_all(
     processes = arguments.processes
     if processes is None:
         simulators = any(isinstance(match.config.env, MineStudioEnvConfig) for match in matches)
-        processes = 1 if simulators else len(os.sched_getaffinity(0))
+        alone = simulators or arguments.device != "cpu"
+        processes = 1 if alone else len(os.sched_getaffinity(0))
     processes = min(processes, len(parts))
     played = [matches[part.match] for part in parts]
     if processes == 1:

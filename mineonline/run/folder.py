@@ -28,7 +28,7 @@ from mineonline.errors import CheckpointError, ConfigError
 from mineonline.processes.join import DONE_FILE
 from mineonline.processes.launchers import is_rank_zero
 from mineonline.processes.lifetimes import RUN_DIR_VARIABLE, is_shown
-from mineonline.processes.logs import log_to_file
+from mineonline.processes.logs import logging_to_file
 from mineonline.run.code_version import code_version
 from mineonline.settings.config import Config
 from mineonline.settings.parsing import parse_config, why_unreadable
@@ -255,7 +255,7 @@ def enter_run_dir(stack: ExitStack, run_dir: Path, rank: int) -> None:
     """From now on this rank's log and errors are about `run_dir`, until `stack` closes."""
     stack.enter_context(explained(run_dir))
     os.environ[RUN_DIR_VARIABLE] = str(run_dir)
-    log_to_file(run_dir / "logs" / f"trainer-{rank}.log")
+    stack.enter_context(logging_to_file(run_dir / "logs" / f"trainer-{rank}.log"))
 
 
 @contextmanager

@@ -37,14 +37,16 @@ def check_loggers(config: Config) -> None:
             user_class("logger", setting, Logger)  # type: ignore[type-abstract]
 
 
-def build_loggers(config: Config, run_dir: Path, resume_at: int, tolerance: TolerateLoggers) -> list[Logger]:
-    """`metrics.csv`, and the loggers in `config.logger`, started; from now on `tolerance` bears with them.
+def build_loggers(config: Config, run_dir: Path, resume_at: int, tolerance: TolerateLoggers) -> Iterator[Logger]:
+    """`metrics.csv`, and the loggers in `config.logger`, each as soon as it is started: from then on it must be closed.
 
-    `resume_at`: the iteration that the run continues from. ConfigError for a logger that cannot start.
+    `tolerance` bears with them from now on. `resume_at`: the iteration that the run continues from. ConfigError for a
+    logger that cannot start.
     """
     file = MetricsFile(run_dir / METRICS_FILE, resume_at=resume_at)
+    yield file
     earlier = _earlier(run_dir)
-    loggers: dict[str, Logger] = {}
+    versions = dict(earlier)
     for number, setting in enumerate(config.logger):
         if setting == "csv":
             continue
@@ -55,10 +57,10 @@ def build_loggers(config: Config, run_dir: Path, resume_at: int, tolerance: Tole
             if not isinstance(logger, RunTensorBoard) and name in earlier:
                 _skip(logger, file.logged)
             _start(logger, config, continues=name in earlier)
-        loggers[name] = logger
+        versions[name] = logger.version
         tolerance.tolerate(logger)
-    _remember(run_dir, earlier | {name: logger.version for name, logger in loggers.items()})
-    return [file, *loggers.values()]
+        yield logger
+    _remember(run_dir, versions)
 
 
 def close_loggers(

@@ -32,6 +32,8 @@ class Match(msgspec.Struct, frozen=True):
     name: str
     """Tells the checkpoint from the others."""
     iteration: int
+    trained_seed: int
+    """Of the checkpoint's run; `config` has that of the evaluation."""
     task: str
     """The name of the task, or of the environment if it has a task of its own."""
     config: Config
@@ -64,7 +66,8 @@ def find_matches(arguments: EvaluateArguments) -> list[Match]:
             there = _in_env(config or usual, env, arguments)
             for task, played in on_each_task(there, arguments.tasks, folders).items():
                 shown = task or label_of(msgspec.to_builtins(played))
-                matches.append(Match(file, name, iteration, shown, msgspec.structs.replace(played, seed=seed)))
+                played = msgspec.structs.replace(played, seed=seed)
+                matches.append(Match(file, name, iteration, (config or usual).seed, shown, played))
     return matches
 
 
@@ -92,6 +95,8 @@ def _set(section: dict[str, Any], word: str, *, skip: bool) -> None:
     *above, last = path.split(".")[1:]
     for key in above:
         section = section.setdefault(key, {})
+        if not isinstance(section, dict):
+            raise ConfigError(f"{word}: `{key}` has no parts with names. Give all of it: env.{key}=<value>.")
     if skip and last not in section:
         return
     try:

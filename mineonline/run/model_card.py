@@ -15,36 +15,36 @@ from mineonline.settings.config import Config
 
 
 def model_card(
-    config: Config, scores: Mapping[str, Any], *, name: str, parameters: int, pictures: Sequence[str], repo: str | None,
-    licence: str | None,
+    config: Config, results: Sequence[Mapping[str, Any]], *, name: str, parameters: int, pictures: Sequence[str],
+    repo: str | None, licence: str | None,
 ) -> str:  # fmt: skip
     """What the hub reads between the lines `---`, then what people read.
 
-    `scores`: as `evaluate` writes them. `pictures`: files beside the page. `repo`: where it will be, if that is known.
+    `results`: as `evaluate` writes them, one for each task. `pictures`: files beside the page. `repo`: where it will
+    be, if that is known.
     """
     settings = msgspec.to_builtins(config)
     played = label_of(settings)
     task = "" if config.task is None else f" ({config.task.text})"
-    actions = "the most probable actions" if scores.get("best") else "sampled actions"
-    rows = [_row(key, score) for key, score in scores["scores"].items()]
+    first = results[0]
+    actions = "the most probable actions" if first.get("best") else "sampled actions"
+    tables = "\n\n".join(_table(result, titled=len(results) > 1) for result in results)
     return f"""---
-{yaml.safe_dump(_facts(name, played, scores["scores"]["return"], licence), sort_keys=False).strip()}
+{yaml.safe_dump(_facts(name, played, results, licence), sort_keys=False).strip()}
 ---
 
 # {name}
 
 A policy that plays `{played}`{task}, trained with PPO by mineonline {__version__}: `env={settings["env"]["kind"]}`,
-`policy={settings["policy"]["kind"]}` with {parameters:,} parameters, iteration {scores["iteration"]}, seed
+`policy={settings["policy"]["kind"]}` with {parameters:,} parameters, iteration {first["iteration"]}, seed
 {config.seed}.
 
 {_shown(pictures)}
 ## Scores
 
-{scores["episodes"]} episodes, {actions}, seed {scores["seed"]}.
+{first["episodes"]} episodes{" of each task" if len(results) > 1 else ""}, {actions}, seed {first["seed"]}.
 
-| per episode | mean | 95 % interval | spread | min | max |
-|---|---|---|---|---|---|
-{chr(10).join(rows)}
+{tables}
 
 ## Use
 
@@ -59,22 +59,33 @@ The weights are `safetensors`: nothing is unpickled. `config.yaml` has all setti
 """
 
 
-def _facts(name: str, played: str, reward: Mapping[str, float], licence: str | None) -> dict[str, Any]:
+def _table(result: Mapping[str, Any], *, titled: bool) -> str:
+    head = ["| per episode | mean | 95 % interval | spread | min | max |", "|---|---|---|---|---|---|"]
+    title = [f"`{result['task']}`", ""] if titled else []
+    return "\n".join([*title, *head, *(_row(key, score) for key, score in result["scores"].items())])
+
+
+def _fact(played: str, reward: Mapping[str, float]) -> dict[str, Any]:
     metric = {
         "type": "mean_reward", "name": "mean_reward", "value": f"{reward['mean']:.2f} +/- {reward['spread']:.2f}",
         "verified": False,
     }  # fmt: skip
-    result = {
+    return {
         "task": {"type": "reinforcement-learning", "name": "reinforcement-learning"},
         "dataset": {"type": played, "name": played},
         "metrics": [metric],
     }
+
+
+def _facts(name: str, played: str, results: Sequence[Mapping[str, Any]], licence: str | None) -> dict[str, Any]:
+    of_tasks = [played] if len(results) == 1 else [str(result["task"]) for result in results]
+    facts = [_fact(task, result["scores"]["return"]) for task, result in zip(of_tasks, results, strict=True)]
     return {
         **({} if licence is None else {"license": licence}),
         "library_name": "mineonline",
         "pipeline_tag": "reinforcement-learning",
         "tags": ["reinforcement-learning", "deep-reinforcement-learning", "minecraft", "ppo", played],
-        "model-index": [{"name": name, "results": [result]}],
+        "model-index": [{"name": name, "results": facts}],
     }
 
 

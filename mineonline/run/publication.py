@@ -59,8 +59,10 @@ def publish(arguments: PublishArguments) -> None:
         safetensors_files.write(new / PUBLISHED_FILE, policy.state_dict(), facts)
         (new / CONFIG_FILE).write_text(yaml.safe_dump(_settings(config), sort_keys=False))
         played = _play(checkpoint, arguments, new, wanted=scores is None)
-        scores = {**(scores or played), "checkpoint": PUBLISHED_FILE, "name": folder.absolute().name}
-        (new / SCORES_FILE).write_text(json.dumps(scores, indent=2) + "\n")
+        here = {"checkpoint": PUBLISHED_FILE, "name": folder.absolute().name}
+        results = [{**result, **here} for result in _results(scores or played)]
+        found = results[0] if len(results) == 1 else {"results": results}
+        (new / SCORES_FILE).write_text(json.dumps(found, indent=2) + "\n")
         run_dir = run_dir_of(checkpoint)
         if not is_published(checkpoint) and (run_dir / METRICS_FILE).is_file():
             draw_curve(run_dir, new / CURVE_FILE)
@@ -68,7 +70,7 @@ def publish(arguments: PublishArguments) -> None:
         name = arguments.name or folder.absolute().name
         pictures = [file for file in (FILM_FILE, CURVE_FILE) if (new / file).exists()]
         card = model_card(
-            config, scores, name=name, parameters=parameters, pictures=pictures,
+            config, results, name=name, parameters=parameters, pictures=pictures,
             repo=arguments.repo, licence=arguments.license,
         )  # fmt: skip
         (new / CARD_FILE).write_text(card)
@@ -95,6 +97,7 @@ def _settings(config: Config) -> dict[str, Any]:
     """The run's, without what only its own machine has."""
     config = msgspec.structs.replace(
         config, run_dir=None, checkpoint=None, init_from=None,
+        logger=["csv"],  # what users give their loggers may be a key to a service
         offline=msgspec.structs.replace(config.offline, folder=None),
         reference=msgspec.structs.replace(config.reference, checkpoint=None),
         wandb=msgspec.structs.replace(config.wandb, entity=None),
@@ -109,18 +112,24 @@ def _read_scores(file: Path, iteration: int) -> dict[str, Any]:
     """What `evaluate` has written about the checkpoint. ConfigError if it is of something else."""
     try:
         scores = json.loads(file.read_text())
-        known = {"iteration", "episodes", "seed", "scores"} <= set(scores)
+        results = _results(scores)
+        known = results and all({"name", "iteration", "episodes", "seed", "scores"} <= set(each) for each in results)
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"scores={file}: cannot be read ({error}).") from None
-    if not known:
+    if not known or len({each["name"] for each in results}) > 1:
         raise ConfigError(f"scores={file}: must be what `evaluate json=<file>` has written about one checkpoint.")
-    if scores["iteration"] != iteration:
+    if results[0]["iteration"] != iteration:
         raise ConfigError(
-            f"scores={file}: is of iteration {scores['iteration']}, and the checkpoint of {iteration}. Evaluate it "
+            f"scores={file}: is of iteration {results[0]['iteration']}, and the checkpoint of {iteration}. Evaluate it "
             "again, or leave scores=... out."
         )
     assert isinstance(scores, dict)
     return scores
+
+
+def _results(scores: Any) -> list[dict[str, Any]]:
+    """What `evaluate` has written: of a single task, or of several. Empty if it is something else."""
+    return list(scores.get("results", [scores])) if isinstance(scores, dict) else []
 
 
 def _check_folder(folder: Path) -> None:

@@ -91,7 +91,8 @@ def report(results: Sequence[Result], *, best: bool) -> str:
 def groups_of(results: Sequence[Result]) -> list[dict[str, Any]]:
     """The return of checkpoints that are seeds of one another, over these seeds, for each task and environment.
 
-    They have the same number of iterations. From `MANY_SEEDS` on, the interquartile mean too.
+    They have the same number of iterations; of those with the same seed, the first counts. From `MANY_SEEDS` on, the
+    interquartile mean too.
     """
     trained = [result for result in results if result.match.checkpoint is not None]
     named = groups_of_seeds(
@@ -99,7 +100,9 @@ def groups_of(results: Sequence[Result]) -> list[dict[str, Any]]:
     )
     groups = []
     for name, members in named.items():
-        means = [scores_of(trained[index].episodes)["return"].mean for index in members]
+        # checkpoints of one seed are one sample
+        seeds = {trained[index].match.trained_seed: trained[index] for index in reversed(members)}
+        means = [scores_of(result.episodes)["return"].mean for result in seeds.values()]
         if len(means) < 2:
             continue
         match = trained[members[0]].match

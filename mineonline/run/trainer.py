@@ -12,6 +12,7 @@ from typing import Any
 import lightning
 import msgspec
 import torch
+from lightning.pytorch.loggers import Logger
 
 from mineonline.callbacks.loggers import TolerateLoggers
 from mineonline.callbacks.stopping import limit_reached
@@ -84,8 +85,10 @@ def train(
                 lock_run_dir(stack, run_dir)
                 create_run_dir(run_dir, msgspec.to_builtins(config), list(overrides), config.checkpoint)
             enter_run_dir(stack, run_dir, rank)
-            trainer.loggers = build_loggers(config, run_dir, resume_at, tolerance)
-            stack.push(lambda *failure: close_loggers(trainer.loggers, *failure))
+            loggers: list[Logger] = []
+            stack.push(lambda *failure: close_loggers(loggers, *failure))
+            loggers.extend(build_loggers(config, run_dir, resume_at, tolerance))
+            trainer.loggers = loggers
         started = time.monotonic()
         datamodule = connect(stack, config, run_dir, trainer, learner, spec, stop, [tolerance, *callbacks])
         trainer.fit(learner, datamodule=datamodule, ckpt_path=config.checkpoint, weights_only=True)

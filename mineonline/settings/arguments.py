@@ -108,8 +108,8 @@ class EvaluateArguments(msgspec.Struct, frozen=True, kw_only=True):
     device: str = "cpu"
     """Where the policy runs, for example `cuda`."""
     processes: int | None = None
-    """That play at the same time. None: one for each core, if there is work for them; MineStudio's simulators have
-    processes of their own, and so one. The scores do not depend on it."""
+    """That play at the same time. None: one for each core, if there is work for them; but one with MineStudio's
+    simulators, which have processes of their own, and on a GPU. The scores do not depend on it."""
 
 
 class PlotArguments(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,7 +18,10 @@ _PREFIX = "episode/"
 
 
 class Agent:
-    """A policy that follows one world. It sees every decision, whoever makes it, so that its memory is always right."""
+    """A policy that follows one world. It sees every decision, whoever makes it, so that its memory is always right.
+
+    One that takes another's place in the middle of an episode remembers what it sees from then on.
+    """
 
     def __init__(self, config: Config, checkpoint: Path, device: str) -> None:
         """CheckpointError if the checkpoint cannot be read, or is of another policy than `config` describes."""

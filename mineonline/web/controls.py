@@ -97,6 +97,12 @@ class Controls:
         self._tapped.clear()
         self._turn[:] = 0.0
 
+    def forget(self) -> None:
+        """Let go of everything, in a decision that is not ended: its ticks belong to no action."""
+        self.release()
+        self._ticks = []
+        self._turned = np.zeros(2)
+
     def tick(self) -> tuple[int, int]:
         """The classes of buttons and camera in the next tick."""
         pressed = [*self._down, *(name for name in self._tapped if name not in self._down)]

@@ -59,6 +59,7 @@ class Game:
         """Begin a new episode; one that has not ended is cut."""
         if self._episode and not self._over and self._recorder is not None and self._decided:
             self._cut()
+        self.controls.forget()
         self._observation = self._copied(self._env.reset(_EVERYONE))
         self._episode += 1
         self._tick = self._ticks = self._ticks_over = 0

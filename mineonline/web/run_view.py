@@ -17,7 +17,7 @@ from mineonline.run.folder import CONFIG_FILE, METRICS_FILE, label_of, read_metr
 from mineonline.status import read_status
 from mineonline.web.words import in_words
 
-VIDEO_NAME = re.compile(r"(\d+)(_[\w.-]+)?\.mp4")
+VIDEO_NAME = re.compile(r"(\d+)(?:_([\w.-]+))?\.mp4")
 """Its iteration, and its task if there are several."""
 _MOST_POINTS = 400
 """Of a curve: more than a page can show."""
@@ -77,7 +77,10 @@ class RunView:
     def _videos(self) -> list[dict[str, Any]]:
         names = sorted((file.name for file in (self.folder / "videos").glob("*.mp4")), reverse=True)
         found = [match for name in names if (match := VIDEO_NAME.fullmatch(name))]
-        return [{"name": match[0], "iteration": int(match[1])} for match in found[:_MOST_VIDEOS]]
+        return [
+            {"name": match[0], "iteration": int(match[1]), "task": in_words(match[2] or "")}
+            for match in found[:_MOST_VIDEOS]
+        ]
 
 
 def _summary(rows: list[dict[str, str]]) -> dict[str, Any]:

@@ -61,6 +61,9 @@ class _Server:
         self._view = RunView(run) if run is not None else None
         self._looking = asyncio.Lock()
         self._host, self._port = host, port
+        self._names = {"localhost"}
+        if host is not None:  # asking for the full name may take seconds: once
+            self._names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
         self._token = secrets.token_urlsafe(18)
         self._stage = Stage()
         self._wanted = asyncio.Event()
@@ -125,19 +128,24 @@ class _Server:
             return
         await self._wanted.wait()
         async for news in self._world.news():
-            self._stage.show(news)
             if isinstance(news, Failed):
-                if self._view is None:
-                    await asyncio.sleep(_SHUTDOWN_LIMIT_S)  # for the browser to hear it, too
-                    raise EnvError(news.reason)
-                await self._stop.wait()  # the run can still be looked at
+                await self._failed(news)
+            self._stage.show(news)
         if not self._stop.is_set():
-            raise EnvError("the world has ended; its last words are above.")
+            await self._failed(Failed("the world has ended; its last words are in the terminal."))
+
+    async def _failed(self, news: Failed) -> None:
+        """EnvError, unless a run can still be looked at: then until Ctrl-C."""
+        self._stage.show(news)
+        if self._view is None:
+            await asyncio.sleep(_SHUTDOWN_LIMIT_S)  # for the browser to hear it, too
+            raise EnvError(news.reason)
+        await self._stop.wait()
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         host = request.headers.get("Host", "")
-        if not _is_here(host, beyond_loopback=self._host is not None):
+        if not _is_here(host, self._names, beyond_loopback=self._host is not None):
             return web.Response(status=403, text=f"{host!r} is not a name of this machine.\n")
         token = request.match_info.get("token", "")
         if not hmac.compare_digest(token.encode(), self._token.encode()):
@@ -188,8 +196,8 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
     response.headers.update(_HEADERS)
 
 
-def _is_here(host: str, *, beyond_loopback: bool) -> bool:
-    """Whether a `Host` header means this machine. Its port may be that of a tunnel."""
+def _is_here(host: str, names: set[str], *, beyond_loopback: bool) -> bool:
+    """Whether a `Host` header means this machine, which has these names. Its port may be that of a tunnel."""
     try:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
@@ -197,8 +205,7 @@ def _is_here(host: str, *, beyond_loopback: bool) -> bool:
     try:
         address = ipaddress.ip_address(name)
     except ValueError:
-        here = {"localhost"} | ({socket.gethostname().lower(), socket.getfqdn().lower()} if beyond_loopback else set())
-        return name in here
+        return name in names
     # nobody can point a numeric address elsewhere
     return beyond_loopback or address.is_loopback
 

@@ -200,7 +200,10 @@ def _config_of(setup: WorldSetup) -> Config:
         kind = msgspec.to_builtins(config.env)["kind"]
         raise ConfigError(f"env={kind} cannot be played here: only the embedded world (env=world) can.")
     if config.task is None:
-        raise ConfigError("a run without a task of its own cannot be played: start with task=<task> instead.")
+        names = "|".join(config.tasks)
+        raise ConfigError(
+            f"this run plays several tasks, and a person one at a time: python -m mineonline.play task=<{names}>"
+        )
     return config
 
 

@@ -13,6 +13,8 @@ import msgspec
 from mineonline.web.messages import Loading, News, Order, WorldSetup, framed, length_of
 
 _CLOSE_LIMIT_S = 0.8
+_RECORD_LIMIT_S = 10.0
+"""Where a person's play is recorded: the world may be reading a checkpoint, and the disk may be slow."""
 
 
 class WorldLink:
@@ -44,15 +46,17 @@ class WorldLink:
             pipe.write(framed(message))
 
     async def close(self) -> None:
-        """Let the world write what was recorded, and end; kill it if that takes more than a second."""
+        """Let the world write what was recorded, and end; kill it if that takes long, and say what was lost."""
         process = self._process
         if process is None:
             return
         assert process.stdin is not None
         process.stdin.close()
         try:
-            await asyncio.wait_for(process.wait(), _CLOSE_LIMIT_S)
+            await asyncio.wait_for(process.wait(), _RECORD_LIMIT_S if self._setup.record else _CLOSE_LIMIT_S)
         except asyncio.TimeoutError:  # it is busy, for example with compiling
+            if self._setup.record:
+                print("the world did not end in time: the last fragment of your play may be missing.", file=sys.stderr)
             with suppress(ProcessLookupError):
                 process.kill()
             await process.wait()

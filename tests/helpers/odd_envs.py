@@ -8,6 +8,7 @@ import time
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.classic_control import CartPoleEnv
 
 from examples.own_env import Walk
 
@@ -138,6 +139,18 @@ class Sleeps(_Counting):
         return self.shown(), 1.0, False, False, {}
 
 
+class SleepyCartPole(CartPoleEnv):
+    """A CartPole whose step takes `ms` on average; `sigma`: of the logarithm of that time."""
+
+    def __init__(self, ms=3, sigma=0.5):
+        super().__init__()
+        self._sleep = Sleeps(ms, sigma)
+
+    def step(self, action):
+        self._sleep.step(0)
+        return super().step(action)
+
+
 class Falls(Walk):
     """Many environments in one class (`env=own`), which raises in their hundredth step."""
 
@@ -150,3 +163,4 @@ class Falls(Walk):
 
 for env in (Sleeps, Stuck, NeverPlays, StartsSlowly, FailsInTheSecondWorker, Faulty):
     gymnasium.register(f"{env.__name__}-v0", entry_point=env)
+gymnasium.register("SleepyCartPole-v0", entry_point=SleepyCartPole, max_episode_steps=500)

@@ -3,7 +3,7 @@
 import logging
 import os
 
-from mineonline.processes.logs import NewMessages, Repeats, last_error, open_log
+from mineonline.processes.logs import NewMessages, Repeats, last_error, logging_to_file, open_log
 from tests.helpers.programs import wait_until
 
 
@@ -22,6 +22,14 @@ def test_a_warning_is_logged_at_once_and_then_counted_once_per_minute(caplog):
     wait_until(lambda: not repeats._more)
     repeats.warning("refused a message: header", "again")
     assert caplog.messages[3:] == ["refused a message: header: again"]
+
+
+def test_each_run_of_a_process_has_a_log_of_its_own(tmp_path, capsys):
+    for name in ("first", "second"):
+        with logging_to_file(tmp_path / name):
+            logging.getLogger("mineonline.test").warning("of %s", name)
+    assert [(tmp_path / name).read_text().count("WARNING") for name in ("first", "second")] == [1, 1]
+    assert capsys.readouterr().err == "WARNING: of first\nWARNING: of second\n"
 
 
 def test_the_last_error_of_a_log_is_one_line():

@@ -182,9 +182,10 @@ def test_ctrl_c_before_training_begins_ends_everything_at_once(start, tmp_path):
 
 
 @pytest.mark.slow
-def test_training_improves_cartpole(start, tmp_path):
+@pytest.mark.parametrize("env", ["CartPole-v1", "tests.helpers.odd_envs:SleepyCartPole-v0"])
+def test_training_improves_cartpole_also_where_each_environment_plays_at_its_own_pace(start, tmp_path, env):
     run_dir = tmp_path / "run"
-    run = start(*CARTPOLE, "iterations=120", f"run_dir={run_dir}")
+    run = start(*CARTPOLE, f"env.id={env}", "iterations=120", f"run_dir={run_dir}")
     assert run.wait() == 0, run.output
     returns = [float(row["episode/return"]) for row in read_metrics(run_dir / "metrics.csv")]
     assert returns[0] < 40

@@ -273,6 +273,14 @@ def test_several_checkpoints_are_a_table_with_a_line_each(tmp_path, capsys):
     assert any("Student's t" in line for line in lines)
 
 
+def test_checkpoints_of_one_seed_are_one_sample(tmp_path):
+    same = [checkpoint_of(tmp_path / name, *CARTPOLE, "seed=4") for name in ("a", "b")]
+    assert json_of(tmp_path / "two.json", *map(str, same), "episodes=4")["groups"] == []
+    other = checkpoint_of(tmp_path / "c", *CARTPOLE, "seed=5")
+    (group,) = json_of(tmp_path / "three.json", *map(str, [*same, other]), "episodes=4")["groups"]
+    assert group["seeds"] == 2
+
+
 def test_scores_do_not_depend_on_how_many_processes_play(tmp_path):
     checkpoint = checkpoint_of(tmp_path / "run", *CARTPOLE)
     words = [str(checkpoint), "episodes=70"]
@@ -310,6 +318,8 @@ def test_settings_of_the_environment_are_changed_by_words(tmp_path):
     assert found["scores"]["length"]["mean"] == 9
     with pytest.raises(ConfigError, match=r"env\.lenght: there is no such key"):
         evaluate(parse_arguments([str(checkpoint), "env.lenght=9"]))
+    with pytest.raises(ConfigError, match=r"`id` has no parts with names. Give all of it: env\.id=<value>"):
+        evaluate(parse_arguments([str(checkpoint), "env.id.name=9"]))
 
 
 def test_all_episodes_are_filmed_side_by_side(tmp_path, capsys):

@@ -168,4 +168,4 @@ def test_a_logger_that_cannot_start_is_one_sentence(tmp_path):
     target = "{_target_: lightning.pytorch.loggers.CSVLogger, save_dir: /proc/none}"
     config = config_of(*QUICK, f"logger={target}")
     with pytest.raises(ConfigError, match=r"logger=.*CSVLogger.*: it cannot start"):
-        build_loggers(config, tmp_path, 0, TolerateLoggers())
+        list(build_loggers(config, tmp_path, 0, TolerateLoggers()))

@@ -63,6 +63,22 @@ def test_a_published_folder_is_complete_and_plays_as_its_checkpoint(checkpoint, 
     assert f"python -m mineonline.evaluate {folder}" in capsys.readouterr().out
 
 
+def test_a_run_of_several_tasks_is_published_with_a_table_for_each_and_without_the_keys_of_loggers(tmp_path, capsys):
+    comet = "{_target_: lightning.pytorch.loggers.CometLogger, api_key: hush}"
+    short = ["tasks=[hunt_cow,chop_tree]", "task.time_limit_ticks=12", "env.video_size=[320,180]"]
+    checkpoint = checkpoint_of(tmp_path / "run", *short, f"logger=[csv,{comet}]")
+    folder = published(checkpoint, tmp_path / "agent", "film=false", "episodes=2")
+    card = (folder / "README.md").read_text()
+    assert "2 episodes of each task, sampled actions" in card
+    assert card.count("| return |") == 2
+    assert card.index("`chop_tree`\n\n| per episode") < card.index("`hunt_cow`\n\n| per episode")
+    facts = yaml.safe_load(card.split("---")[1])["model-index"][0]["results"]
+    assert [fact["dataset"]["name"] for fact in facts] == ["chop_tree", "hunt_cow"]
+    assert "hush" not in (folder / "config.yaml").read_text()
+    again = published(checkpoint, tmp_path / "again", "film=false", f"scores={folder / 'scores.json'}")
+    assert json.loads((again / "scores.json").read_text())["results"][1]["name"] == "again"
+
+
 def test_a_run_starts_from_a_published_policy_but_does_not_continue_it(checkpoint, tmp_path):
     folder = published(checkpoint, tmp_path / "agent", "film=false")
     config = config_of(*CARTPOLE, "seed=9", f"init_from={folder}")

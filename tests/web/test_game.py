@@ -156,6 +156,24 @@ def test_an_episode_that_is_given_up_is_cut_in_the_recording(tmp_path):
     assert game.situation().episodes == 0
 
 
+def test_ticks_of_a_decision_that_was_given_up_are_part_of_no_other(tmp_path):
+    _, game = game_of(tmp_path, "task=hunt_cow")
+    for _ in range(4):
+        game.tick()
+    game.controls.press("jump", True)
+    game.controls.turn(0.0, 8.0)
+    for _ in range(3):
+        game.tick()
+    game.restart()
+    for _ in range(4):
+        game.tick()
+    game.close()
+    fragments = RecordedFragments(tmp_path / "set")[torch.tensor([0])]
+    nothing = {name: chosen[0, 0] for name, chosen in fragments.action.items()}
+    assert fragments.idle_BT[0, :3].tolist() == [False, True, False]
+    assert {name: chosen[0, 2] for name, chosen in fragments.action.items()} == nothing
+
+
 def test_nothing_is_written_if_nobody_has_played(tmp_path):
     _, game = game_of(tmp_path, "task=hunt_cow")
     game.close()

@@ -80,7 +80,7 @@ function state(run) {
   return run.iterations ? "Running" : "No iteration has ended yet";
 }
 
-// as callbacks/statistics.py names it
+// for runs without a status; as callbacks/headline.py names it
 function bottleneck(shares) {
   if (shares["time/learner_waits"] === undefined) return "";
   if (shares["time/learner_waits"] < 0.1) return "learner";
@@ -175,7 +175,7 @@ function showVideos(videos) {
         src: `videos/${video.name}`, controls: true, muted: true, loop: true, preload: "metadata",
       });
       const caption = document.createElement("figcaption");
-      caption.textContent = `iteration ${count(video.iteration)}`;
+      caption.textContent = [`iteration ${count(video.iteration)}`, video.task].filter(Boolean).join(", ");
       figure.append(film, caption);
       return figure;
     }),
