@@ -239,7 +239,9 @@ class Pool(ABC):
         self._begun += 1
         self._show(n, message.observation)
         if process.fast_resets == 0:
-            log.info("%d of %d environments play", self.num_envs - int(self.waiting_N.sum()), self.num_envs)
+            # one that waits for its next episode plays too
+            playing = sum(each.process is not None and each.process.fast_resets >= 0 for each in self.slots)
+            log.info("%d of %d environments play", playing, self.num_envs)
 
     def _fail(self, n: int, reason: str) -> None:
         """A process has failed: end it; the next one starts after a pause."""
