@@ -75,6 +75,7 @@ def test_two_ranks_agree_and_resume_bit_for_bit(two_ranks, tmp_path):
     same_weights(whole, two_ranks("half", 6, checkpoint=tmp_path / "half" / "last.ckpt")())
 
 
+@pytest.mark.slow
 def test_every_strategy_learns_the_same_bit_for_bit(two_ranks):
     names = ["auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true"]
     first, *others = [learnt() for learnt in [two_ranks(name, 4, f"trainer.strategy={name}") for name in names]]

@@ -134,6 +134,7 @@ def test_collectors_find_the_trainer_again_that_ended_and_was_resumed(start, tmp
     assert collector.output.count("starting 8 environments") == 1  # its workers play for the new trainer
 
 
+@pytest.mark.slow
 def test_when_the_last_collector_is_killed_the_terminal_says_so_and_how_to_start_one(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*QUICK, "collector.count=0", "iterations=100000", f"run_dir={run_dir}")

@@ -275,6 +275,7 @@ def test_a_node_that_never_comes_is_in_the_table(job):
     assert f"reaches 127.0.0.1:{job.port}" in run.output
 
 
+@pytest.mark.slow
 def test_a_node_that_falls_silent_is_in_the_table(job):
     run = job(0, "--timeout", "30", "--json")
     # a rank that says hello, where nobody answers, and then hangs

@@ -82,6 +82,7 @@ def test_an_environment_of_ones_own_is_learnt_evaluated_filmed_and_recorded(star
     assert found[torch.arange(4)].observation["state"].shape == (4, 65, 4)
 
 
+@pytest.mark.slow
 def test_a_policy_with_a_goal_and_its_last_action_plays_learns_and_imitates_its_recorded_play(start, tmp_path):
     assert command_of("rocket", tmp_path / "run") == command_of("rocket_policy", tmp_path / "run")
     small = [*command_of("rocket", tmp_path / "run"), "collector.envs_per_worker=2"]
@@ -106,6 +107,7 @@ def test_a_policy_with_a_goal_and_its_last_action_plays_learns_and_imitates_its_
     assert all(float(row["loss/cloning"]) > 0 for row in read_metrics(tmp_path / "again" / "metrics.csv"))
 
 
+@pytest.mark.slow
 def test_a_policy_written_for_minestudio_plays_learns_and_is_evaluated(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*command_of("minepolicy", run_dir), "collector.envs_per_worker=2")

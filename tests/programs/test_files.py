@@ -36,7 +36,7 @@ def fill(disk):
             return filler
 
 
-@pytest.mark.parametrize("ranks", [[], RANKS], ids=["one rank", "two ranks"])
+@pytest.mark.parametrize("ranks", [[], pytest.param(RANKS, marks=pytest.mark.slow)], ids=["one rank", "two ranks"])
 def test_a_run_whose_disk_is_full_for_a_while_loses_nothing(start, small_disk, ranks):
     run_dir = small_disk / "run"
     run = start(*QUICK, *ranks, "iterations=100000", "checkpointing.every=5", f"run_dir={run_dir}")
@@ -57,7 +57,7 @@ def test_a_run_whose_disk_is_full_for_a_while_loses_nothing(start, small_disk, r
     assert leaves_nothing(run_dir)
 
 
-@pytest.mark.parametrize("ranks", [[], RANKS], ids=["one rank", "two ranks"])
+@pytest.mark.parametrize("ranks", [[], pytest.param(RANKS, marks=pytest.mark.slow)], ids=["one rank", "two ranks"])
 def test_a_run_that_shall_stop_when_its_disk_is_full_says_so_in_one_sentence(start, small_disk, ranks):
     run_dir = small_disk / "run"
     stop = ["checkpointing.every=5", "checkpointing.on_error=stop"]

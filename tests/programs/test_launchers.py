@@ -32,6 +32,7 @@ def test_torchrun_starts_the_ranks_and_rank_0_chooses_their_folder(torchrun, tmp
     assert leaves_nothing(run_dir)
 
 
+@pytest.mark.slow
 def test_a_rank_that_is_killed_ends_a_job_of_torchrun(torchrun, tmp_path):
     run_dir = tmp_path / "run"
     run = torchrun(*RANKS, "iterations=100000", f"run_dir={run_dir}")
@@ -106,6 +107,7 @@ def test_two_nodes_train_on_different_fragments_and_stay_identical(two_nodes, tm
     assert leaves_nothing(run_dir)
 
 
+@pytest.mark.slow
 def test_nodes_that_are_given_other_settings_are_an_error(two_nodes, tmp_path):
     first, second = two_nodes(f"run_dir={tmp_path / 'run'}", own=(["seed=1"], ["seed=2"]))
     assert second.wait() != 0

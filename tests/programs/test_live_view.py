@@ -29,7 +29,7 @@ def show(tmp_path):
         program.__exit__()
 
 
-@pytest.mark.parametrize(("columns", "height"), [(80, 24), (140, 40)])
+@pytest.mark.parametrize(("columns", "height"), [(80, 24), pytest.param(140, 40, marks=pytest.mark.slow)])
 def test_a_terminal_shows_the_run_in_a_panel_that_fits_and_leaves_a_line(show, tmp_path, columns, height):
     run = show(ENDLESS, columns=columns, rows=height)
     run.wait_for(lambda: "collector-0 playing last fragment" in run.screen.panel and "learner" in run.screen.panel)
@@ -75,6 +75,7 @@ def test_the_panel_is_redrawn_while_the_learner_is_busy(show, tmp_path):
     assert meanwhile.count("╭") >= 3
 
 
+@pytest.mark.slow
 def test_a_panel_follows_the_size_of_its_terminal(show, tmp_path):
     run = show(ENDLESS, columns=120, rows=30)
     run.wait_for(lambda: "bottleneck" in run.screen.panel)
@@ -120,6 +121,7 @@ def test_a_terminal_says_why_collectors_cannot_start(show, tmp_path):
     run.wait_for(lambda: "no sword left for the second worker" in run.screen.panel)
 
 
+@pytest.mark.slow
 def test_a_terminal_says_why_workers_have_died_while_they_played(show, tmp_path):
     own = ["env=own", "env._target_=tests.helpers.odd_envs.Falls", "policy=mlp", "video.every=0", *SMALL]
     run = show(ENDLESS, settings=own)
@@ -132,6 +134,7 @@ def test_a_terminal_shows_what_collectors_do_until_the_first_fragments_come(show
     assert run.wait() == 0, run.screen.text
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_shown_too(start, show, tmp_path):
     run_dir = tmp_path / "run"
     assert start(*QUICK, "iterations=3", f"run_dir={run_dir}").wait() == 0
@@ -154,6 +157,7 @@ def test_without_a_terminal_there_are_plain_lines(start, tmp_path):
     assert not (run_dir / "logs" / "terminal.log").exists()
 
 
+@pytest.mark.slow
 def test_a_status_that_cannot_be_written_costs_the_run_nothing(start, tmp_path):
     run_dir = tmp_path / "run"
     (run_dir / "status.json").mkdir(parents=True)  # nothing can be renamed to it

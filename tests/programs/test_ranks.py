@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 import torch
 
 from mineonline.run.metrics import read_metrics
@@ -64,6 +65,7 @@ def test_an_error_of_rank_0_ends_all_ranks(start, tmp_path):
     assert leaves_nothing(run_dir)
 
 
+@pytest.mark.slow
 def test_steps_whose_gradient_is_not_finite_are_skipped_by_all_ranks_and_counted(start, tmp_path):
     run_dir = tmp_path / "run"
     compare = "{_target_: tests.helpers.compare_ranks.CompareRanks}"

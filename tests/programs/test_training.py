@@ -87,6 +87,7 @@ def test_a_finished_run_goes_on_when_it_is_given_more_iterations(start, tmp_path
     assert not (tmp_path / "elsewhere" / "here").exists()
 
 
+@pytest.mark.slow
 def test_the_latest_run_goes_on_as_the_same_run_of_wandb_which_asks_nothing(start, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     run = start(*QUICK, "iterations=2", "logger=wandb")
@@ -102,6 +103,7 @@ def test_the_latest_run_goes_on_as_the_same_run_of_wandb_which_asks_nothing(star
     assert {name.rpartition("-")[2] for name in sessions} == {(run_dir / "wandb_id").read_text()}
 
 
+@pytest.mark.slow
 def test_every_job_of_a_sweep_can_be_resumed_with_its_own_settings(start, tmp_path):
     run = start("-m", *QUICK, "iterations=1", "seed=1,2", "trainer.max_time=00:00:10:00")
     assert run.wait() == 0, run.output

@@ -96,6 +96,7 @@ def test_two_hosts_train_together_each_with_a_collector(start, hosts, train, tmp
         assert set(env // 8) == {0, 1}  # both ranks have learnt from both collectors' environments
 
 
+@pytest.mark.slow
 def test_a_run_folder_that_the_hosts_do_not_share_is_one_error(train, tmp_path):
     shared = tmp_path / "shared"
     shared.mkdir()

@@ -557,6 +557,7 @@ def test_training_goes_on_when_an_engine_is_killed(start, tmp_path):
     assert not processes_of(run_dir)
 
 
+@pytest.mark.slow
 def test_a_callback_that_raises_late_ends_training_with_one_error(start, tmp_path):
     (tmp_path / "late.py").write_text(
         "from minestudio.simulator.callbacks import MinecraftCallback\n"
@@ -583,6 +584,7 @@ def test_a_callback_that_raises_late_ends_training_with_one_error(start, tmp_pat
     assert not set(Path(tempfile.gettempdir()).glob("mineonline-*")) - before
 
 
+@pytest.mark.slow
 def test_an_evaluation_films_what_the_engine_draws(start, tmp_path):
     checkpoint = checkpoint_of(
         tmp_path / "run", "task=hunt_cow", "env=minestudio", "env.engine=world", "env.image_size=[64,48]",
