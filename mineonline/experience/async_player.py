@@ -309,7 +309,7 @@ class AsyncPlayer:
         """The last of the U rows shows what the last action led to; after the end of an episode nobody reads it."""
         slot = int(self._slot_N[n])
         for name, array in self._observation.items():
-            self._slots[f"observation.{name}"][slot, self._length] = torch.from_numpy(array[n])
+            self._slots[f"observation.{name}"][slot, self._length] = torch.as_tensor(array[n])  # may be a number
         self._slots["first_BU"][slot, self._length] = ended
         self._slot_N[n] = -1
         with self._condition:

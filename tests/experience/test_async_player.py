@@ -82,12 +82,13 @@ def test_rows_of_each_environment_follow_one_another_whatever_the_others_do(play
                 assert torch.equal(one.observation["state"][0, -1], two.observation["state"][0, 0])
 
 
-def test_the_learner_finds_the_log_probabilities_and_values_that_were_noted(player_of):
+@pytest.mark.parametrize("more", [[], ["tasks=[hunt_cow,chop_tree]", "policy.task_embedding=4"]])
+def test_the_learner_finds_the_log_probabilities_and_values_that_were_noted(player_of, more):
     """With the policy's memory carried from row to row, and from fragment to fragment."""
-    config = config_of("policy.memory=gru", "env.image_size=[40,36]", "task.time_limit_ticks=40")
-    spec = env_spec(config.env, config.task)
+    config = config_of("policy.memory=gru", "env.image_size=[40,36]", "task.time_limit_ticks=40", *more)
+    spec = env_spec(config.env, config.played)
     actor = build_actor(config, spec)
-    env = OwnPace(build_env(config.env, config.task, seed=config.seed, num_envs=3, first_index=0))
+    env = OwnPace(build_env(config.env, config.played, seed=config.seed, num_envs=3, first_index=0))
     player = player_of(env, actor, length=14)
     newest = 0
     while newest < 2:
