@@ -29,6 +29,8 @@ def main() -> None:
     from mineonline.run.evaluation import evaluate
 
     evaluate(arguments)
+    if arguments.video is not None:
+        print(f"video: {arguments.video}")
 
 
 def parse_arguments(words: list[str]) -> EvaluateArguments:

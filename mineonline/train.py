@@ -67,6 +67,8 @@ def main() -> None:
     finally:
         if made is not None:
             forget_empty(made)
+            if _stop.received is not None and not made.exists():
+                print("stopped before training began: nothing is left.", file=sys.stderr)
 
 
 def check(typed: Sequence[str]) -> tuple[list[str], dict[str, Any] | None]:

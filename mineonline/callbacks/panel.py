@@ -133,7 +133,7 @@ def _parts(status: Status, page: _Page) -> Iterator[tuple[int, list[Text]]]:
     if status.success_rate is not None:
         yield _SCORE, page.row("success", f"{100 * status.success_rate:.0f} %", page.bar(status.success_rate, ""))
     if status.links:
-        lag = f"env steps/s, lag {status.lag_versions:.1f} versions (at most {status.lag_versions_max:.0f})"
+        lag = f"env steps/s, lag {status.lag_versions:.1f} versions (largest {status.lag_versions_max:.0f})"
         yield _SPEED, page.row("speed", f"{status.env_steps_per_s:,.0f}", Text(lag, style="dim"))
     bar = page.bar(status.buffer_fragments / status.buffer_wanted, f"of {status.buffer_wanted} fragments wanted")
     yield _BUFFER, page.row("buffer", f"{status.buffer_fragments}", bar)
@@ -181,7 +181,7 @@ def _about(collector: Collector) -> str:
 
 def _others(collectors: Sequence[Collector], *, some: bool) -> str:
     counts = Counter(collector.state for collector in collectors)
-    more = "more " if some else "collectors "
+    more = "more " if some else "collector " if len(collectors) == 1 else "collectors "
     return f"{len(collectors)} {more}({', '.join(f'{n} {state}' for state, n in counts.items())})"
 
 

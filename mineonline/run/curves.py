@@ -191,10 +191,10 @@ def _draw_group(panel: Axes, each: Group, metric: str, axis: XAxis, colour: str)
     lines = [line for run in each.runs if len((line := run.line(metric, axis))[0])]
     if len(lines) < 2:
         for x, y in lines or [(np.zeros(0), np.zeros(0))]:
-            panel.plot(x, y, color=colour, label=each.label)
+            panel.plot(x, y, color=colour, label=each.label, marker=_marker(x))
         return
     for x, y in lines:
-        panel.plot(x, y, color=colour, alpha=0.3, linewidth=0.7)
+        panel.plot(x, y, color=colour, alpha=0.3, linewidth=0.7, marker=_marker(x))
     start, end = max(x[0] for x, _ in lines), min(x[-1] for x, _ in lines)
     if end <= start:  # no point of the axis has been reached by all seeds
         panel.plot([], [], color=colour, label=each.label)
@@ -205,6 +205,11 @@ def _draw_group(panel: Axes, each: Group, metric: str, axis: XAxis, colour: str)
     panel.plot(x_P, [interval.mean for interval in intervals], color=colour, linewidth=2, label=each.label)
     low, high = [interval.low for interval in intervals], [interval.high for interval in intervals]
     panel.fill_between(x_P, low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+def _marker(x: NDArray[np.float64]) -> str | None:
+    """A line through a single point would not be seen."""
+    return "o" if len(x) == 1 else None
 
 
 def _explained(metric: str) -> str:

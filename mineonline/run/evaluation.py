@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ import msgspec
 import numpy as np
 import torch
 
+from mineonline.atomic import written_whole
 from mineonline.envs.build import build_env, check_ready, env_spec, prepare
 from mineonline.envs.contract import VectorEnv
 from mineonline.envs.settings import GymEnvConfig, MineStudioEnvConfig
@@ -86,7 +88,9 @@ def evaluate(arguments: EvaluateArguments) -> list[Result]:
         films: list[Tile] = []
         # a small picture, without what is drawn on larger ones
         bare = width is not None and width < SMALLEST_WITH_OVERLAY
+        progress = _Progress(len(matches) * arguments.episodes)
         for part, played in zip(parts, _play_all(arguments, matches, parts, bare=bare), strict=True):
+            progress.played(part.episodes)
             result = results[part.match]
             if part.film is not None:
                 label = f"{_label(result.match, matches)}, episode {part.first + 1}: {played.filmed_return:.2f}"
@@ -98,8 +102,28 @@ def evaluate(arguments: EvaluateArguments) -> list[Result]:
         if arguments.video is not None:
             if tiles > 1:
                 compose(films, Path(arguments.video), _filmed(arguments))
-            print(f"video: {arguments.video}")
+            else:
+                with written_whole(Path(arguments.video)) as partial:
+                    shutil.copyfile(films[0].file, partial)
     return results
+
+
+class _Progress:
+    """A line in a terminal that says how many episodes have been played; gone when all have."""
+
+    def __init__(self, total: int) -> None:
+        self._done, self._total = 0, total
+        self._say()
+
+    def played(self, episodes: int) -> None:
+        """So many more."""
+        self._done += episodes
+        self._say()
+
+    def _say(self) -> None:
+        if sys.stderr.isatty():
+            left = f"{self._done} of {self._total} episodes played" if self._done < self._total else ""
+            print(f"\r\x1b[K{left}", end="", file=sys.stderr, flush=True)
 
 
 def _filmed(arguments: EvaluateArguments) -> int:
@@ -119,9 +143,6 @@ def _parts(arguments: EvaluateArguments, matches: list[Match], folder: Path, til
         first = 0
         for number, size in enumerate(sizes):
             film = folder / f"{index}-{number}.mp4" if number < filmed else None
-            if film is not None and tiles == 1:
-                assert arguments.video is not None
-                film = Path(arguments.video)
             parts.append(_Part(index, first, size, film))
             first += size
     return parts

@@ -36,17 +36,18 @@ def model_card(
 # {name}
 
 A policy that plays `{played}`{task}, trained with PPO by mineonline {__version__}: `env={settings["env"]["kind"]}`,
-`policy={settings["policy"]["kind"]}` with {parameters:,} parameters, iteration {first["iteration"]}, seed
-{config.seed}.
+`policy={settings["policy"]["kind"]}` with {parameters:,} parameters, iteration {first["iteration"]},
+seed {config.seed}.
 
-{_shown(pictures)}
-## Scores
+{_shown(pictures)}## Scores
 
 {first["episodes"]} episodes{" of each task" if len(results) > 1 else ""}, {actions}, seed {first["seed"]}.
 
 {tables}
 
 ## Use
+
+With mineonline installed:
 
 ```
 pip install huggingface_hub && hf download {repo or "<user>/<name>"} --local-dir {name}

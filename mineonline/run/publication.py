@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,10 @@ def publish(arguments: PublishArguments) -> None:
     hub = None if arguments.repo is None else _hub(arguments.repo)
     scores = None if arguments.scores is None else _read_scores(Path(arguments.scores), iteration)
     _check_folder(folder)
-    with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=f".{folder.name}.") as temporary:
+    with (
+        _gone_if_empty(folder),
+        tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=f".{folder.name}.") as temporary,
+    ):
         new = Path(temporary)
         facts = {"iteration": str(iteration), "mineonline": __version__}
         safetensors_files.write(new / PUBLISHED_FILE, policy.state_dict(), facts)
@@ -141,6 +145,16 @@ def _check_folder(folder: Path) -> None:
         raise ConfigError(f"folder={folder}: cannot be a folder ({error.strerror}).") from None
     if names and PUBLISHED_FILE not in names:
         raise ConfigError(f"folder={folder} is not empty. Give a new folder, or one that was published before.")
+
+
+@contextlib.contextmanager
+def _gone_if_empty(folder: Path) -> Iterator[None]:
+    """Leave no folder behind if nothing is published."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _move(new: Path, folder: Path) -> None:

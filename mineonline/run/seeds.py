@@ -44,7 +44,8 @@ def groups_of_seeds(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
     played = [label_of(runs[group[0]]) for group in groups]
     names: dict[str, list[int]] = {}
     for group, first, label in zip(groups, firsts, played, strict=True):
-        changes = [f"{key}={_short(first.get(key))}" for key in differing if key not in ("task.name", "env.id")]
+        shown = [key for key in differing if key in first and key not in ("task.name", "env.id")]
+        changes = [f"{key}={_short(first[key])}" for key in shown]
         more = f" and {len(changes) - _MOST_SHOWN} more" if len(changes) > _MOST_SHOWN else ""
         name = ", ".join([label, *changes[:_MOST_SHOWN]]) + more
         names[name if name not in names else f"{name} ({len(names) + 1})"] = group

@@ -43,6 +43,8 @@ def print_summary(run_dir: Path, iteration: int, wall_s: float, *, stopped: bool
     if stopped or limit:
         more = f" {limit}=<more>" if limit else ""
         print(f"continue with: python -m mineonline.train checkpoint={run_dir / 'checkpoints' / 'last.ckpt'}{more}")
+    else:
+        print(f"score and film it: python -m mineonline.evaluate {run_dir} video=film.mp4")
 
 
 def _duration(seconds: float) -> str:

@@ -18,6 +18,11 @@ from mineonline.settings.config import Config
 from mineonline.settings.meanings import as_typed, first_key, section_meanings, value_at, values_of, with_article
 from mineonline.settings.suggestions import suggest_key
 
+_ANY_LOGGER = (
+    " Any of Lightning's loggers works by its class: "
+    "'logger=[csv,{_target_: lightning.pytorch.loggers.MLFlowLogger, <argument>: <value>}]', in quotes."
+)
+
 
 def parse_config(data: Mapping[str, Any]) -> Config:
     """The typed settings in `data` (plain dicts and lists). ConfigError names the key that is wrong."""
@@ -107,8 +112,11 @@ def _explain(message: str, values: Mapping[str, Any]) -> str:
     where = f"{within.removeprefix('.')}: " if within else ""
     word = re.search(r"Invalid enum value '(.+?)'", text)
     if word and not within:
-        choices = allowed.removeprefix("list of ").replace(" or ", ", ").split(", ")
-        return f"{key}={word.group(1)}: there is no such choice.{_suggest(word.group(1), choices)}"
+        choices = (
+            allowed.removeprefix("list of ").removesuffix(" or {key: value, ...}").replace(" or ", ", ").split(", ")
+        )
+        more = _ANY_LOGGER if key == "logger" else ""
+        return f"{key}={word.group(1)}: there is no such choice.{_suggest(word.group(1), choices)}{more}"
     if key == "callbacks":
         return (
             f"callbacks={found}: each is a class with its arguments. "

@@ -63,7 +63,7 @@ def test_at_80_columns_and_24_rows_nothing_is_missing():
     shown = words(drawn(status()))
     for part in (
         "the learner waits 62 % of the time", "iteration 120/1000", "83 min left", "return 3.25", "▁",
-        "kill_entity/cow 2.50", "success 63 %", "speed 1,234 env steps/s, lag 1.2 versions (at most 3)",
+        "kill_entity/cow 2.50", "success 63 %", "speed 1,234 env steps/s, lag 1.2 versions (largest 3)",
         "buffer 12", "of 32", "environments 61 %", "inference 20 %", "sending 3 %", "learner 38 %",
         "gpu-node-1:123456 restarting ended with", "collector-3 playing last fragment 3.",
         "environment 17 failed (3x so far): ConnectionError: the engine has left",

@@ -87,6 +87,18 @@ def test_the_band_is_students_interval_over_the_seeds_where_all_have_points(tmp_
     assert (ends.min(), ends.max()) == pytest.approx((expected.low, expected.high))
 
 
+def test_a_single_point_is_seen(tmp_path):
+    run = read_run(run_of(tmp_path / "run", *CARTPOLE, rows=2))  # the first is unknown
+    (line,) = draw(group([run]), ["episode/return"], "env_steps", "").axes[0].lines
+    assert (len(line.get_xdata()), line.get_marker()) == (1, "o")
+
+
+def test_a_group_is_named_by_what_it_has_and_others_have_not(tmp_path):
+    run_of(tmp_path / "one", *CARTPOLE)
+    run_of(tmp_path / "two", "tasks=[hunt_cow,chop_tree]")
+    assert not [each.name for each in group(find_runs([str(tmp_path)])) if "None" in each.name]
+
+
 def test_hours_are_those_of_training(tmp_path):
     run = read_run(run_of(tmp_path / "run", *CARTPOLE))
     assert run.x("hours")[-1] == pytest.approx(20 * 36 / 3600)

@@ -2,7 +2,10 @@
 
 import json
 import os
+import signal
+import tempfile
 from contextlib import suppress
+from pathlib import Path
 
 import av
 import numpy as np
@@ -125,6 +128,24 @@ def test_a_video_of_the_world_shows_every_tick_of_the_first_episode(start, tmp_p
     assert yellow_pixels(frames[-1][70:250]) == 0
     assert [file.name for file in video.parent.iterdir()] == ["hunt.mp4"]
     assert "kill_entity/cow" in run.output
+
+
+@pytest.mark.program
+def test_an_evaluation_that_is_stopped_leaves_no_film(start, tmp_path):
+    checkpoint = checkpoint_of(tmp_path / "run")
+    temporary = Path(tempfile.gettempdir())
+    before = set(temporary.glob("mineonline-films-*"))
+    run = start(str(checkpoint), "episodes=500", "video=film.mp4", module="mineonline.evaluate")
+
+    def films():
+        return [file for each in set(temporary.glob("mineonline-films-*")) - before for file in each.iterdir()]
+
+    run.wait_for(films)
+    run.send(signal.SIGINT)
+    assert run.wait() == 128 + signal.SIGINT, run.output
+    assert not films()
+    assert not list(tmp_path.glob("*film.mp4*"))
+    assert not list(tmp_path.glob(".*film.mp4*"))
 
 
 def test_a_video_of_a_gymnasium_environment_shows_every_step(tmp_path, capsys):
@@ -322,7 +343,7 @@ def test_settings_of_the_environment_are_changed_by_words(tmp_path):
         evaluate(parse_arguments([str(checkpoint), "env.id.name=9"]))
 
 
-def test_all_episodes_are_filmed_side_by_side(tmp_path, capsys):
+def test_all_episodes_are_filmed_side_by_side(tmp_path):
     one = checkpoint_of(tmp_path / "one", *DRAWN, "+env.kwargs.length=10")
     two = checkpoint_of(tmp_path / "two", *DRAWN, "+env.kwargs.length=25", "seed=1")
     video = tmp_path / "all.mp4"
@@ -334,7 +355,6 @@ def test_all_episodes_are_filmed_side_by_side(tmp_path, capsys):
     rows = np.split(frames[-1], 2)
     # those of the first row have ended after 10 steps, and are darker
     assert rows[0][24:].mean() < 0.7 * rows[1][24:].mean()
-    assert f"video: {video}" in capsys.readouterr().out
     assert sorted(file.name for file in tmp_path.glob("*.mp4*")) == ["all.mp4"]
 
 

@@ -96,6 +96,7 @@ MISTAKES = [
     ),
     ("optimizer.learning_rate=1e-4x", "optimizer.learning_rate=1e-4x: must be a number, 0 or more."),
     ("logger=tensorbord", "Did you mean tensorboard?"),
+    ("logger=mlflow", "'logger=[csv,{_target_: lightning.pytorch.loggers.MLFlowLogger, "),
     ("policy.memory=lstm", "policy.memory=lstm: there is no such choice. There are: none, gru."),
     ("task.rewards.0.event=kill_entty", "kill_entity"),
     ("task.rewards.9.event=kill_entity", "the list has no such element; the first is 0."),
