@@ -38,6 +38,7 @@ _DRAW_EVERY_S = 1.0
 _LOOK_EVERY_S = 0.2
 """For what others write to the terminal, and whether its size has changed."""
 _BLOCKED_S = 2.0
+"""How long a thread waits for another one's drawing."""
 _RECENT_S = 10.0
 _REMEMBERED = 256
 """Iterations, for the pace."""

@@ -10,11 +10,11 @@ from contextlib import suppress
 
 import msgspec
 
-from mineonline.web.messages import Loading, News, Order, WorldSetup, framed, length_of
+from mineonline.web.messages import Loading, News, Opened, Order, WorldSetup, framed, length_of
 
 _CLOSE_LIMIT_S = 0.8
 _RECORD_LIMIT_S = 10.0
-"""Where a person's play is recorded: the world may be reading a checkpoint, and the disk may be slow."""
+"""Where a person's play has to be written: the world may be reading a checkpoint, and the disk may be slow."""
 
 
 class WorldLink:
@@ -23,6 +23,8 @@ class WorldLink:
     def __init__(self, setup: WorldSetup) -> None:
         self._setup = setup
         self._process: asyncio.subprocess.Process | None = None
+        self._records = False
+        """Whether there may be something to write."""
 
     async def news(self) -> AsyncIterator[News]:
         """Start the world, and give what it says until it ends."""
@@ -37,7 +39,9 @@ class WorldLink:
         with suppress(asyncio.IncompleteReadError):
             while True:
                 length = length_of(await reader.readexactly(4))
-                yield msgspec.msgpack.decode(await reader.readexactly(length), type=News)
+                news: News = msgspec.msgpack.decode(await reader.readexactly(length), type=News)
+                self._records |= self._setup.record is not None and isinstance(news, Opened)
+                yield news
 
     def send(self, message: WorldSetup | Order) -> None:
         """Never waits: what the pipe cannot take yet is kept. Nothing happens if the world does not run."""
@@ -53,9 +57,9 @@ class WorldLink:
         assert process.stdin is not None
         process.stdin.close()
         try:
-            await asyncio.wait_for(process.wait(), _RECORD_LIMIT_S if self._setup.record else _CLOSE_LIMIT_S)
+            await asyncio.wait_for(process.wait(), _RECORD_LIMIT_S if self._records else _CLOSE_LIMIT_S)
         except asyncio.TimeoutError:  # it is busy, for example with compiling
-            if self._setup.record:
+            if self._records:
                 print("the world did not end in time: the last fragment of your play may be missing.", file=sys.stderr)
             with suppress(ProcessLookupError):
                 process.kill()
