@@ -89,8 +89,8 @@ SECTIONS = (
                "environments that wait for their next episode."),
         Metric("dropped/stale", "fragments", "Dropped in this iteration: older than `buffer.max_staleness`."),
         Metric("dropped/refused", "messages", "Refused in this iteration: damaged, not finite, or of another run."),
-        Metric("dropped/surplus", "fragments", "Played in this iteration while other environments of a lockstep run "
-               "still owed theirs, and not sent."),
+        Metric("dropped/surplus", "fragments", "Not sent in this iteration: played while other environments of a "
+               "lockstep run still owed theirs, or with weights of later iterations than a trainer resumed at."),
         Metric("dropped/lost", "fragments", "On their way when a connection broke, and never answered for."),
     )),
     Section("Time", (

@@ -53,6 +53,12 @@ class GymPool(Pool):
             start_timeout_s=_START_S + config.step_timeout_s, step_timeout_s=config.step_timeout_s,
         )  # fmt: skip
 
+    start_limit = "env.step_timeout_s, and 60 s more for the first episode of a process"
+
+    def patience_s(self, process: EnvProcess) -> float:
+        has_begun = process.fast_resets >= 0
+        return self._step_timeout_s if has_begun else self._start_timeout_s
+
     def start(self, n: int) -> EnvProcess:
         setup = GameSetup(self._config.id, self._config.kwargs, self.spec)
         return EnvProcess("mineonline.envs.gym_pool", setup, new_scratch(), {})

@@ -47,6 +47,9 @@ class Pool(ABC):
     after too many failures of one environment without a decision in between, or at once if a new process is no help.
     """
 
+    start_limit = "env.start_timeout_s"
+    """Which setting `patience_s` follows, for people."""
+
     def __init__(
         self, spec: EnvSpec, num_envs: int, failures: Failures, *, start_timeout_s: float, step_timeout_s: float
     ) -> None:
@@ -181,10 +184,15 @@ class Pool(ABC):
         self._begin_episodes()
         self._let_go()
 
+    def patience_s(self, process: EnvProcess) -> float:
+        """How long a process may take to begin an episode."""
+        return self._start_timeout_s
+
     def _overdue(self, slot: Slot) -> str:
         if slot.order is None:
             return f"no answer within env.step_timeout_s={self._step_timeout_s:g}"
-        return f"no episode within env.start_timeout_s={self._start_timeout_s:g}"
+        assert slot.process is not None
+        return f"no episode within {self.patience_s(slot.process):g} s ({self.start_limit})"
 
     def _begin_episodes(self) -> None:
         """Ask the processes of waiting environments for their episodes, once; start processes where there are none."""
@@ -196,7 +204,7 @@ class Pool(ABC):
                 self._leave(n)  # not killed: its callbacks may still have something to write
             if slot.process is None:
                 slot.process = self.start(n)
-            self._expect(n, time.monotonic() + self._start_timeout_s)
+            self._expect(n, time.monotonic() + self.patience_s(slot.process))
             assert slot.order is not None
             try:
                 slot.process.send(slot.order)

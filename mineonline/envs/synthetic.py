@@ -112,7 +112,9 @@ class SyntheticAsyncEnv(SyntheticEnv):
         self._ready_at_N = np.full(num_envs, np.inf)
 
     def send(self, action: Action, which_N: NDArray[np.bool_]) -> None:
-        self._ready_at_N[which_N] = time.monotonic() + self._wait_s(np.flatnonzero(which_N))
+        # in double precision: in single, the clock of a machine that has been up for a day moves in steps of 8 ms
+        wait_s = self._wait_s(np.flatnonzero(which_N)).astype(np.float64)
+        self._ready_at_N[which_N] = time.monotonic() + wait_s
 
     def receive(self, at_least: int, timeout_s: float) -> tuple[NDArray[np.bool_], Step]:
         until = time.monotonic() + timeout_s

@@ -24,12 +24,15 @@ from mineonline.envs.contract import AsyncVectorEnv, Observation, Step
 from mineonline.experience.rollout import RolloutSettings, decide, reason_bytes, seed_sampling
 from mineonline.fragment import empty_fragments
 from mineonline.policies.actor import Actor
+from mineonline.policies.policy import Memory
 
 _LINGER = 2.0
 """Forward passes that the first environment of a batch waits for others, times the share of its time that the policy is
 busy: a policy that has time to spare decides soon, one that has none decides for many at once. With 16 environments and
 steps of 25 ms this comes within 4 % of deciding for each at once where a pass takes 1 ms, and loses nothing where it
 takes 12 ms."""
+_LONGEST_LINGER_S = 0.05
+"""After a slow pass, such as a GPU's first."""
 _SMOOTHING = 0.05
 """Weight of the newest forward pass in that share."""
 _HAND_OVER_S = 1.0
@@ -64,8 +67,9 @@ class AsyncPlayer:
         """torchrl writes new weights into it between two rollouts."""
         self._actor = copy.deepcopy(actor)
         """What acts: its weights change only between two decisions."""
-        self._memory = actor.policy.initial_memory(n)
-        self._reference_memory = actor.reference.initial_memory(n) if actor.reference else {}
+        # copies, since single rows of them are written: a policy may give one state to all environments, or a parameter
+        self._memory = _copied(actor.policy.initial_memory(n))
+        self._reference_memory = _copied(actor.reference.initial_memory(n)) if actor.reference else {}
 
         slots = 2 * n  # each environment fills one, while as many wait to be handed over
         self._slots = empty_fragments((*schema, *settings.report_rows()), slots, shared=False)
@@ -148,9 +152,16 @@ class AsyncPlayer:
 
     def _take_weights(self) -> None:
         """Let the thread act with the newest weights from its next decision on."""
-        if self._thread is None or int(self._newest.policy.version) != int(self._actor.policy.version):
+        if self._thread is None or self._is_new():
             with self._weights:
                 self._actor.load_state_dict(self._newest.state_dict())
+
+    def _is_new(self) -> bool:
+        """Another trainer may give its own weights the same number: then the last parameter tells them apart."""
+        newest, acting = (
+            [each.version, *list(each.parameters())[-1:]] for each in (self._newest.policy, self._actor.policy)
+        )
+        return any(not torch.equal(one, two) for one, two in zip(newest, acting, strict=True))
 
     @torch.inference_mode()
     def _run(self) -> None:
@@ -189,11 +200,11 @@ class AsyncPlayer:
             self._env_s += time.monotonic() - started
 
     def _lingers_until(self) -> float:
-        return self._due_since + _LINGER * self._busy_share * self._forward_s
+        return self._due_since + min(_LONGEST_LINGER_S, _LINGER * self._busy_share * self._forward_s)
 
     def _wait_s(self) -> float:
         """While environments stand still for want of a free fragment, look often whether there is one."""
-        return 0.002 if (self._due_N & (self._slot_N < 0)).any() else _LOOK_EVERY_S
+        return 0.01 if (self._due_N & (self._slot_N < 0)).any() else _LOOK_EVERY_S
 
     def _begin_fragments(self) -> None:
         """Give a free fragment to each environment that is due a decision and has none."""
@@ -226,9 +237,9 @@ class AsyncPlayer:
             decision = decide(self._actor, observation, first_D, memory, reference_memory, self._precision)
         for kept, after in ((self._memory, decision.memory), (self._reference_memory, decision.reference_memory)):
             for name, state in after.items():
-                kept[name][envs_D.to(state.device)] = state
+                kept[name][envs_D.to(state.device)] = state.to(kept[name].dtype)
         for name, value in {**decision.row, "idle_BT": idle_D}.items():
-            self._slots[name][slot_D, row_D] = value
+            self._slots[name][slot_D, row_D] = value.to(self._slots[name].dtype)
         self._due_N[due_D] = self._first_N[due_D] = False
         acts_N = np.zeros_like(self._due_N)
         acts_N[due_D] = ~self._idle_N[due_D]
@@ -286,8 +297,8 @@ class AsyncPlayer:
 
     def _reset(self, which_N: np.ndarray) -> None:
         self._observation = self._vector.reset(which_N)
+        begun_N = (self._waiting_N | which_N) & ~self._vector.waiting_N
         self._waiting_N = self._vector.waiting_N.copy()
-        begun_N = which_N & ~self._waiting_N
         self._due_N |= begun_N
         self._first_N |= begun_N
 
@@ -315,3 +326,7 @@ class AsyncPlayer:
         with self._condition:
             self._complete.append(slot)
             self._condition.notify_all()
+
+
+def _copied(memory: Memory) -> Memory:
+    return {name: state.detach().clone() for name, state in memory.items()}

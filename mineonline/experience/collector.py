@@ -71,7 +71,7 @@ def collect(
         if weights is not None:
             workers.update_weights(weights)
         if share is None:
-            sender.send(next(workers), alive)
+            sender.send(next(workers), alive, newest=workers.version)
         else:
             sender.send_share(workers, share, alive)
         if number == 1:
@@ -156,6 +156,11 @@ class Workers:
         self._actor.load_state_dict({**self._actor.state_dict(), **tensors})
         with self._limited(self._batch_timeout_s):
             self._collector.update_policy_weights_(self._actor)
+
+    @property
+    def version(self) -> int:
+        """Of the newest weights that they were given."""
+        return int(self._actor.policy.version)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         return self
@@ -302,12 +307,13 @@ class FragmentSender:
 
     def send(
         self, rollout: dict[str, Tensor], alive: Callable[[], None], *, wanted: set[int] | None = None,
-        answered: Callable[[int, bytes], None] = lambda n, answer: None,
+        newest: int | None = None, answered: Callable[[int, bytes], None] = lambda n, answer: None,
     ) -> None:  # fmt: skip
         """Send the fragments of a rollout. Waits while all ranks are full, and calls `alive` at least every 0.1 s.
 
         `alive` may raise to give up. `wanted`: environments, by number in this collector, whose fragments are sent; all
-        if None. `answered`: told the answer to the fragment of each.
+        if None. `newest`: the version of the newest weights: what was begun with later ones, before the trainer went
+        back to a checkpoint, is dropped, and counted as surplus. `answered`: told the answer to each.
         """
         now = time.perf_counter()
         timing = Timing(
@@ -327,7 +333,8 @@ class FragmentSender:
             self._episodes_ended += self._episodes.finished(rollout, row, n)
             if bool(rollout["idle_BT"][row].all()):
                 continue  # its environment waited for an episode throughout: there is nothing to learn from
-            if wanted is not None and n not in wanted:
+            of_another = newest is not None and int(rollout["version_B"][row]) > newest
+            if of_another or (wanted is not None and n not in wanted):
                 self._surplus += 1
                 continue
             reasons = tuple(EnvFailure(env, reason) for env, reason in self._reasons)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mineonline.envs.build import build_env, env_spec
+from mineonline.envs.contract import TensorSpec
 from mineonline.experience.async_player import AsyncPlayer
 from mineonline.experience.collector import Workers
 from mineonline.fragment import Fragments
@@ -102,6 +103,51 @@ def test_the_learner_finds_the_log_probabilities_and_values_that_were_noted(play
         torch.testing.assert_close(found, part.log_prob_BT, rtol=0, atol=1e-5)
         torch.testing.assert_close(output.value_BT[:, :-1], part.value_BT, rtol=0, atol=1e-5)
     env.close()
+
+
+class Counts(MlpPolicy):
+    """Remembers how many decisions each environment has had, from one state for all of them, and in half precision."""
+
+    def __init__(self, spec):
+        super().__init__(spec, [4], zero_initial_value=False)
+        self.memory_spec = {"count": TensorSpec((1,), "float32")}
+
+    def initial_memory(self, count):
+        self.shared = torch.zeros(1, 1)
+        return {"count": self.shared.expand(count, 1)}
+
+    def forward(self, observation, first_BT, memory):
+        output = super().forward(observation, first_BT, memory)
+        count = memory["count"] + first_BT.shape[1]
+        return output._replace(
+            value_BT=memory["count"].bfloat16().expand(first_BT.shape), memory={"count": count.bfloat16()}
+        )
+
+
+def test_environments_that_begin_with_the_same_state_remember_apart(player_of):
+    actor = Actor(Counts(CountingEnv.spec), None)
+    env = OwnPace(CountingEnv(N))
+    player = player_of(env, actor)
+    rows = defaultdict(list)
+    while min(map(len, rows.values()), default=0) < 2 * T:
+        part = fragments_of(player, actor, env)
+        for n, values in zip(part.env_B.tolist(), part.value_BT.tolist(), strict=True):
+            rows[n] += values
+    assert all(values == list(range(len(values))) for values in rows.values())
+    assert not actor.policy.shared.any()
+
+
+def test_weights_of_another_trainer_with_the_same_version_are_taken_too(player_of):
+    actor = Actor(MlpPolicy(CountingEnv.spec, [4], zero_initial_value=False), None)
+    env = OwnPace(CountingEnv(N))
+    player = player_of(env, actor)
+    player.play()
+    with torch.no_grad():
+        actor.policy.value.linear.weight.zero_()
+        actor.policy.value.linear.bias.fill_(7.0)
+    for _ in range(4):  # what was begun before is handed over first
+        part = fragments_of(player, actor, env)
+    assert (part.value_BT == 7).all()
 
 
 def test_environments_stand_still_when_nobody_takes_their_fragments(player_of):

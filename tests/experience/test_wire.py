@@ -351,9 +351,9 @@ def send(tmp_path):
             links, episodes, run_id="run", collector_id=0, schema=SCHEMA, first_env=0, numbered_from=0,
         )  # fmt: skip
 
-        def through(batch, count):
+        def through(batch, count, **how):
             batch["report.env_s"] = batch["report.policy_s"] = torch.zeros(len(batch["env_B"]))
-            sender.send(batch, alive=lambda: None)
+            sender.send(batch, alive=lambda: None, **how)
             arrived = []
             for _ in range(count):
                 assert router.poll(LIMIT_S * 1000)
@@ -379,6 +379,15 @@ def batch_of(environments):
     batch["report.reason_env"] = torch.arange(environments)
     batch["report.statistics_BTK"] = torch.arange(7.0).view(1, 7, 1).repeat(environments, 1, 1)
     return batch
+
+
+def test_what_was_begun_with_weights_of_a_later_version_than_the_trainer_has_is_dropped_and_counted(send):
+    batch = batch_of(2)
+    batch["version_B"] = torch.tensor([50, 150])
+    ((_, first),) = send(batch, 1, newest=50)
+    assert int(first.version_B) == 50
+    (report, _), (_, _) = send(batch_of(2) | {"version_B": torch.tensor([50, 50])}, 2, newest=50)
+    assert report.surplus == 1
 
 
 def test_finished_episodes_are_reported_with_their_return_length_and_statistics_over_fragments(send):
