@@ -102,7 +102,7 @@ def evaluate(arguments: EvaluateArguments) -> list[Result]:
         if arguments.video is not None:
             if tiles > 1:
                 compose(films, Path(arguments.video), _filmed(arguments))
-            else:
+            elif films[0].file != Path(arguments.video):
                 with written_whole(Path(arguments.video)) as partial:
                     shutil.copyfile(films[0].file, partial)
     return results
@@ -143,6 +143,10 @@ def _parts(arguments: EvaluateArguments, matches: list[Match], folder: Path, til
         first = 0
         for number, size in enumerate(sizes):
             film = folder / f"{index}-{number}.mp4" if number < filmed else None
+            if film is not None and len(sizes) == tiles == 1:
+                # this process writes it where it belongs, and removes it if it is stopped; one of several is killed
+                assert arguments.video is not None
+                film = Path(arguments.video)
             parts.append(_Part(index, first, size, film))
             first += size
     return parts
