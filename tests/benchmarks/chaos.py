@@ -30,7 +30,8 @@ from tests.helpers.settings import CARTPOLE, RANKS
 
 SETTINGS = [
     *CARTPOLE, "collector.workers=2", "collector.envs_per_worker=4", "fragment.length=16",
-    "buffer.fragments_per_iteration=8", "collector.batch_timeout_s=5", "collector.max_failures=20",
+    "buffer.fragments_per_iteration=8", "env.step_timeout_s=1", "collector.batch_timeout_s=5",
+    "collector.max_failures=20",
     "iterations=1000000",
 ]  # fmt: skip
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGSTOP, signal.SIGHUP)
@@ -55,6 +56,7 @@ def round_of(dice: random.Random, folder: Path, done: Counter[str]) -> list[str]
         if by_hand and len(programs) == 1 and (run_dir / "join").exists():
             programs += [Run(folder, f"run={run_dir}", module="mineonline.collect") for _ in range(2)]
         time.sleep(0.2)
+    check_living(programs)
     for _ in range(dice.randint(0, 4)):
         living = processes_of(run_dir)
         if not living:
@@ -86,6 +88,13 @@ def round_of(dice: random.Random, folder: Path, done: Counter[str]) -> list[str]
     # torch keeps a cache for the next program
     left += [str(file) for file in temporary.rglob("*") if "torchinductor_" not in str(file)]
     return left
+
+
+def check_living(programs: list[Run]) -> None:
+    """SystemExit if one of them ended before anything happened to it: then a round shows nothing."""
+    for program in programs:
+        if program.process.poll() not in (None, 0):
+            raise SystemExit(f"it ended by itself:\n{program.output}")
 
 
 def main() -> None:
