@@ -53,7 +53,7 @@ class GymPool(Pool):
             start_timeout_s=_START_S + config.step_timeout_s, step_timeout_s=config.step_timeout_s,
         )  # fmt: skip
 
-    start_limit = "env.step_timeout_s, and 60 s more for the first episode of a process"
+    start_limit = f"env.step_timeout_s, and {_START_S:g} s more for the first episode of a process"
 
     def patience_s(self, process: EnvProcess) -> float:
         has_begun = process.fast_resets >= 0

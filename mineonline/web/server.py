@@ -130,7 +130,8 @@ class _Server:
         async for news in self._world.news():
             if isinstance(news, Failed):
                 await self._failed(news)
-            self._stage.show(news)
+            else:
+                self._stage.show(news)
         if not self._stop.is_set():
             await self._failed(Failed("the world has ended; its last words are in the terminal."))
 
