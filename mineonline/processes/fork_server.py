@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from multiprocessing import forkserver
 
 from mineonline.processes.lifetimes import die_with_parent
@@ -31,6 +32,8 @@ def start(modules: list[str]) -> None:
         multiprocessing.set_start_method("forkserver", force=True)
         multiprocessing.set_forkserver_preload(["mineonline.processes.in_fork_server", *modules])
     forkserver.ensure_running()
+    # it may have been stopped since it last forked
+    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGCONT)  # type: ignore[attr-defined]
 
 
 def die_with_fork_server() -> None:

@@ -1,8 +1,8 @@
 """The collectors that the trainer starts on its own machine: child processes, replaced when they fail.
 
 Runs in a thread of rank 0. A collector that ends is replaced after a pause that doubles with each failure in a row;
-one that has sent fragments resets the count. Too many failures in a row, or an error that a restart cannot fix, reach
-the training loop through `check`.
+one that has sent fragments resets the count. One that lives but no longer answers is killed, and so replaced. Too many
+failures in a row, or an error that a restart cannot fix, reach the training loop through `check`.
 
 Once all collectors play, one more is started: the spare. It has done its imports, which take seconds, and waits for its
 turn on stdin. It takes the place of the next collector that ends. Without it, as when two end at once, a collector is
@@ -39,7 +39,9 @@ LOG_VARIABLE = "MINEONLINE_LOG"
 """In a collector's environment, once it has a place: its log file."""
 PLAYING = "the first fragments are sent"
 """What a collector logs once it plays."""
-_LONGEST_PAUSE_S = 30.0
+_LONGEST_PAUSE_S = 10.0
+_LONGEST_ABSENCE_S = 20.0
+"""A collector that has joined a relay or its trainer anew is present again sooner than this."""
 _LONGEST_END_S = 20.0
 _SPARE_AFTER_S = 5.0
 """The spare is started when fragments still arrive this long after the newest collector was started."""
@@ -57,6 +59,10 @@ class _Place:
     failed_at: float = float("-inf")
     """When: seconds since the epoch."""
     start_at: float = 0.0
+    present_at: float | None = None
+    """Monotonic time at which the process was last seen to be present; None before it was."""
+    hangs: bool = False
+    """The process was killed because it no longer answered."""
     log_start: int = 0
     """Size of the log when the process took this place, in bytes."""
 
@@ -98,13 +104,13 @@ def wait_for_turn() -> None:
 class LocalCollectors:
     """Keeps `count` collectors alive, which join at `address`, while the context is open.
 
-    `last_arrival` returns the monotonic time at which the newest fragment arrived, from any collector. `spare`: whether
-    to keep one.
+    `is_present`: whether the collector with this process id answers the trainer. `last_arrival` returns the monotonic
+    time at which the newest fragment arrived, from any collector. `spare`: whether to keep one.
     """
 
     def __init__(
         self, count: int, address: str, run_dir: Path, *, spare: bool, max_failures: int,
-        last_arrival: Callable[[], float],
+        is_present: Callable[[int], bool], last_arrival: Callable[[], float],
     ) -> None:  # fmt: skip
         self._address = address
         self._run_dir = run_dir
@@ -115,6 +121,7 @@ class LocalCollectors:
         self._wants_spare = False
         self._error: CollectorError | None = None
         self._thread = ServiceThread(self._supervise, "collector-supervisor")
+        self._is_present = is_present
         self._last_arrival = last_arrival
         self.restarts = 0
         self.ever: set[int] = set()
@@ -171,6 +178,7 @@ class LocalCollectors:
             return
         code = place.process.poll()
         if code is None:
+            self._kill_if_it_hangs(place, place.process)
             return
         place.process = None
         if code == 0:  # it left because the run is complete
@@ -184,7 +192,15 @@ class LocalCollectors:
             return
         if PLAYING in said:
             place.failures = 0
-        self._failed(place, _how(code, said))
+        self._failed(place, "no longer answered, and was killed" if place.hangs else _how(code, said))
+
+    def _kill_if_it_hangs(self, place: _Place, process: subprocess.Popen[bytes]) -> None:
+        now = time.monotonic()
+        if self._is_present(process.pid):
+            place.present_at = now
+        elif place.present_at is not None and now > place.present_at + _LONGEST_ABSENCE_S:
+            place.hangs = True
+            process.kill()
 
     def _failed(self, place: _Place, how: str) -> None:
         """A collector has ended, or could not be started: try again later, or give up."""
@@ -217,7 +233,7 @@ class LocalCollectors:
     def _fill(self, place: _Place) -> None:
         """Give a place to the spare if there is one, otherwise to a new process."""
         place.log_start = place.log_file.stat().st_size if place.log_file.exists() else 0
-        place.start_at = time.monotonic()
+        place.start_at, place.present_at, place.hangs = time.monotonic(), None, False
         try:
             place.process, self._spare = self._spare or self._start(place.log_file), None
         except OSError as error:

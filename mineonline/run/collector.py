@@ -43,7 +43,7 @@ log = logging.getLogger("mineonline.collect")
 
 _SHORT_LIFE_S = 60.0
 """Workers that end sooner than this after they were started make the pause before the next start longer."""
-_LONGEST_PAUSE_S = 30.0
+_LONGEST_PAUSE_S = 10.0
 
 
 @dataclass(frozen=True)

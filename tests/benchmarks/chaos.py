@@ -63,6 +63,8 @@ def round_of(dice: random.Random, folder: Path, done: Counter[str]) -> list[str]
             break
         victim, number = dice.choice(living), dice.choice(SIGNALS)
         try:
+            if number == signal.SIGSTOP and "multiprocessing.resource_tracker" in " ".join(victim.cmdline()):
+                continue  # it stays stopped if its owner ends in a way that leaves it no time
             if ranks and role_of(victim) == "trainer" and number == signal.SIGSTOP:
                 continue  # the other rank would wait for it until torch gives up, after 30 minutes
             done[f"{number.name} to a {role_of(victim)}"] += 1

@@ -30,9 +30,8 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     run_dir = folder / "run"
     run = Run(
-        folder, "collector.batch_timeout_s=10", "collector.max_failures=1000", "video.every=0", "iterations=1000000",
-        f"run_dir={run_dir}",
-        *sys.argv[3:],
+        folder, "collector.batch_timeout_s=10", "collector.start_timeout_s=60", "collector.max_failures=1000",
+        "video.every=0", "iterations=1000000", f"run_dir={run_dir}", *sys.argv[3:],
     )  # fmt: skip
     run.wait_for(lambda: rows(run_dir) > 3)
     trainer = psutil.Process(run.process.pid)
@@ -41,6 +40,8 @@ def main() -> None:
     began = time.monotonic()
     while time.monotonic() - began < 60 * minutes:
         time.sleep(every_s)
+        if run.process.poll() is not None:
+            raise SystemExit(f"it ended after {(time.monotonic() - began) / 60:.0f} minutes:\n{run.output}")
         samples.append((time.monotonic() - began, trainer.memory_info().rss, trainer.num_fds()))
         victims = [p for p in processes_of(run_dir) if role_of(p) in ("worker", "collector", "fork server")]
         if not victims:

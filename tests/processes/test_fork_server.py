@@ -13,7 +13,7 @@ from tests.helpers.programs import LIMIT_S, wait_until
 from tests.helpers.settings import ROOT
 
 OWNER = """
-import multiprocessing, sys, time
+import multiprocessing, signal, sys, time
 from mineonline.processes import fork_server
 
 def worker():
@@ -22,10 +22,15 @@ def worker():
     time.sleep(3600)
 
 if __name__ == "__main__":
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     fork_server.start(["mineonline.experience.worker"])
     fork_server.start([])
     for _ in range(2):
         multiprocessing.Process(target=worker, daemon=True).start()
+    print("two workers", flush=True)
+    signal.sigwait({signal.SIGUSR1})
+    fork_server.start([])
+    multiprocessing.Process(target=worker, daemon=True).start()
     time.sleep(3600)
 """
 
@@ -37,7 +42,7 @@ def owner(tmp_path):
     program.write_text(OWNER)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, env=environment, text=True) as process:
-        assert [process.stdout.readline() for _ in range(2)] == ["worker True\n"] * 2
+        assert [process.stdout.readline() for _ in range(3)].count("worker True\n") == 2
         yield psutil.Process(process.pid)
         process.kill()
 
@@ -65,6 +70,14 @@ def test_workers_end_with_their_fork_server(owner):
     server.kill()
     wait_until(lambda: not any(worker.is_running() for worker in workers))
     assert owner.is_running()
+
+
+def test_one_that_was_stopped_forks_again(owner):
+    server = server_of(owner)
+    server.suspend()
+    wait_until(lambda: server.status() == psutil.STATUS_STOPPED)
+    owner.send_signal(signal.SIGUSR1)
+    wait_until(lambda: len(server.children()) == 3)
 
 
 def test_a_signal_to_all_processes_leaves_it_to_the_owner_to_end_them(owner):

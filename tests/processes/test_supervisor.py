@@ -2,6 +2,7 @@
 
 import time
 
+import psutil
 import pytest
 
 from mineonline.errors import CollectorError
@@ -11,9 +12,9 @@ from tests.helpers.programs import wait_until
 
 
 def collectors(folder, count, **settings):
-    settings = {"spare": False, "max_failures": 2, "last_arrival": time.monotonic, **settings}
+    defaults = {"spare": False, "max_failures": 2, "is_present": lambda pid: False, "last_arrival": time.monotonic}
     # refused at once: tcp needs keys, which are not there
-    return LocalCollectors(count, "tcp://127.0.0.1:1", folder, **settings)
+    return LocalCollectors(count, "tcp://127.0.0.1:1", folder, **{**defaults, **settings})
 
 
 def given_up(kept):
@@ -53,6 +54,38 @@ def test_one_that_has_played_starts_to_count_anew(tmp_path, monkeypatch):
     with collectors(tmp_path, 1) as kept:
         wait_until(lambda: kept.restarts > 4)
         assert not given_up(kept)
+
+
+def test_one_that_no_longer_answers_is_killed_and_replaced(tmp_path, monkeypatch, caplog):
+    (tmp_path / "logs").mkdir()
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nexec sleep 3600\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(supervisor.sys, "executable", str(program))
+    monkeypatch.setattr(supervisor, "_LONGEST_ABSENCE_S", 1.0)
+    gone = set()
+    with collectors(tmp_path, 1, is_present=lambda pid: pid not in gone) as kept:
+        wait_until(lambda: kept.pids)
+        first = kept.pids.pop()
+        time.sleep(2.0)
+        assert kept.pids == {first}
+        gone.add(first)
+        wait_until(lambda: kept.restarts == 1)
+        assert "a collector no longer answered, and was killed; another is started now" in caplog.text
+        assert not psutil.pid_exists(first)
+        wait_until(lambda: kept.pids)
+
+
+def test_one_that_has_not_joined_yet_has_time(tmp_path, monkeypatch):
+    (tmp_path / "logs").mkdir()
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nexec sleep 3600\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(supervisor.sys, "executable", str(program))
+    monkeypatch.setattr(supervisor, "_LONGEST_ABSENCE_S", 0.5)
+    with collectors(tmp_path, 1) as kept:
+        time.sleep(2.0)
+        assert kept.restarts == 0
 
 
 def test_an_error_in_the_thread_is_not_lost(tmp_path):
