@@ -59,7 +59,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __version__: str
     from mineonline import errors
-    from mineonline.envs.contract import ContinuousAction, EnvSpec, Step, TensorSpec, VectorEnv
+    from mineonline.envs.contract import AsyncVectorEnv, ContinuousAction, EnvSpec, Step, TensorSpec, VectorEnv
     from mineonline.envs.tasks import ActionMask
     from mineonline.experience.buffer import Arrivals, Batch
     from mineonline.experience.fragment_files import RecordedFragments
@@ -75,7 +75,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "errors": ("errors",),
-    "envs.contract": ("ContinuousAction", "EnvSpec", "Step", "TensorSpec", "VectorEnv"),
+    "envs.contract": ("AsyncVectorEnv", "ContinuousAction", "EnvSpec", "Step", "TensorSpec", "VectorEnv"),
     "envs.tasks": ("ActionMask",),
     "experience.buffer": ("Arrivals", "Batch"),
     "experience.fragment_files": ("RecordedFragments",),
@@ -95,6 +95,7 @@ __all__ = [
     "PPO",
     "ActionMask",
     "Arrivals",
+    "AsyncVectorEnv",
     "Batch",
     "CategoricalHead",
     "ContinuousAction",

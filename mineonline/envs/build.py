@@ -105,9 +105,9 @@ def build_env(
 
         return CrafterEnv(num_envs=num_envs, length=env.time_limit_steps, seed=seed, first_index=first_index)
     if isinstance(env, OwnEnvConfig):
-        from mineonline.envs.own import OwnEnv
+        from mineonline.envs import own
 
-        return OwnEnv(env, num_envs=num_envs, seed=seed, first_index=first_index)
+        return own.build(env, num_envs=num_envs, seed=seed, first_index=first_index)
     if isinstance(env, SyntheticEnvConfig):
         from mineonline.envs.synthetic import SyntheticAsyncEnv, SyntheticEnv
 

@@ -4,6 +4,7 @@ The class implements `VectorEnv`. It is called with the keyword arguments `num_e
 index of its first environment) and those in `env.kwargs`. It has more than the contract says:
 
 - `spec_of(**kwargs)`, a static or class method, returns its `EnvSpec` without starting anything.
+- It may have `send` and `receive` too, as `AsyncVectorEnv` says: then each environment plays at its own pace.
 - `render(n)`, if there are to be videos, returns what environment n shows now, `[H, W, 3]` uint8. With it, a class may
   set `fps`, the pictures per second of these videos.
 
@@ -30,6 +31,7 @@ from mineonline.imports import check_arguments, import_target
 FPS = 30
 """Of videos, where the class has no `fps`."""
 _METHODS = ("spec_of", "reset", "step", "close")
+_HALVES = ("send", "receive")
 _ATTRIBUTES = ("spec", "num_envs", "waiting_N")
 _STEP = {
     "reward_N": "float32", "terminated_N": "bool", "truncated_N": "bool", "crashed_N": "bool",
@@ -79,18 +81,21 @@ class OwnEnv:
         return observation
 
     def step(self, action: Action, active_N: NDArray[np.bool_]) -> Step:
-        step = self.env.step(action, active_N)
+        return self._checked("step", self.env.step(action, active_N), active_N)
+
+    def _checked(self, method: str, step: object, active_N: NDArray[np.bool_]) -> Step:
+        """What a method returned for the environments that were active."""
         if not isinstance(step, Step):
-            raise self._wrong(f"step returned {step!r:.100}, but must return a mineonline.Step")
-        self._check("the observation of step", step.observation, self._shapes)
-        self._check("what step returned", {name: getattr(step, name) for name in _STEP}, self._step)
+            raise self._wrong(f"{method} returned {step!r:.100}, but must return a mineonline.Step")
+        self._check(f"the observation of {method}", step.observation, self._shapes)
+        self._check(f"what {method} returned", {name: getattr(step, name) for name in _STEP}, self._step)
         if (both_N := step.terminated_N & step.truncated_N).any():
             raise self._wrong(f"environment {both_N.argmax()} is both terminated and truncated; give one of them")
         if (stands_N := (step.terminated_N | step.truncated_N) & ~active_N).any():
             raise self._wrong(f"environment {stands_N.argmax()} has ended, but it was not active")
         if not self._are_reasons(step.reasons):
             raise self._wrong(
-                f"the reasons of step are {step.reasons!r:.100}, but must be a dict of environment "
+                f"the reasons of {method} are {step.reasons!r:.100}, but must be a dict of environment "
                 f"(0 to {self.num_envs - 1}) -> text"
             )
         return step
@@ -140,6 +145,38 @@ class OwnEnv:
         return EnvError(f"{self._named}: {text}.")
 
 
+class OwnAsyncEnv(OwnEnv):
+    """The user's environments, each at its own pace. Implements `AsyncVectorEnv`."""
+
+    def __init__(self, config: OwnEnvConfig, *, num_envs: int, seed: int, first_index: int) -> None:
+        super().__init__(config, num_envs=num_envs, seed=seed, first_index=first_index)
+        self._stepping_N = np.zeros(num_envs, np.bool_)
+
+    def send(self, action: Action, which_N: NDArray[np.bool_]) -> None:
+        self._stepping_N |= which_N
+        self.env.send(action, which_N)
+
+    def receive(self, at_least: int, timeout_s: float) -> tuple[NDArray[np.bool_], Step]:
+        found = self.env.receive(at_least, timeout_s)
+        if not (isinstance(found, tuple) and len(found) == 2):
+            kind = type(found).__name__
+            raise self._wrong(f"receive returned a {kind}, but must return who has answered, and a Step")
+        answered_N, step = found
+        self._check(
+            "what receive returned", {"answered_N": answered_N}, {"answered_N": TensorSpec((self.num_envs,), "bool")}
+        )
+        if (unasked_N := answered_N & ~self._stepping_N).any():
+            raise self._wrong(f"environment {unasked_N.argmax()} has answered, but was sent no action")
+        self._stepping_N &= ~answered_N
+        return answered_N, self._checked("receive's step", step, answered_N)
+
+
+def build(config: OwnEnvConfig, *, num_envs: int, seed: int, first_index: int) -> OwnEnv:
+    """An `OwnAsyncEnv` if the class has both halves of a step. ConfigError and EnvError as said there."""
+    made = OwnAsyncEnv if hasattr(_class_of(config), "send") else OwnEnv
+    return made(config, num_envs=num_envs, seed=seed, first_index=first_index)
+
+
 def _class_of(config: OwnEnvConfig) -> Any:
     found: Any = import_target("env", config.target)
     is_class = isinstance(found, type)
@@ -149,6 +186,11 @@ def _class_of(config: OwnEnvConfig) -> Any:
     missing = [name for name in _METHODS if not callable(getattr(found, name, None))]
     if missing:
         raise ConfigError(f"{named}: has no method {', '.join(missing)}. What it needs: mineonline/envs/own.py.")
+    halves = [name for name in _HALVES if callable(getattr(found, name, None))]
+    if len(halves) == 1:
+        raise ConfigError(
+            f"{named}: has {halves[0]}, but not the other half of a step. Both: mineonline.AsyncVectorEnv."
+        )
     check_arguments("env.kwargs", config.target, partial(found, num_envs=1, seed=0, first_index=0), **config.kwargs)
     check_arguments("env.kwargs", f"{config.target}.spec_of", found.spec_of, **config.kwargs)
     return found

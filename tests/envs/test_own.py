@@ -11,6 +11,7 @@ from mineonline.envs.build import build_env, env_spec
 from mineonline.envs.contract import EnvSpec, Step, TensorSpec
 from mineonline.envs.own import OwnEnv
 from mineonline.errors import ConfigError, EnvError
+from tests.helpers.own_pace import OwnPace
 from tests.helpers.settings import config_of
 from tests.helpers.two_tasks import TwoTasks
 
@@ -163,6 +164,40 @@ class NoText(Steps):
     change = staticmethod(lambda step: msgspec.structs.replace(step, reasons={0: ValueError("out of fuel")}))
 
 
+class AtItsPace(OwnPace):
+    """`Walk`, of whose environments some answer sooner. Returns what `change` makes of `receive`."""
+
+    spec_of = staticmethod(Walk.spec_of)
+    change = staticmethod(lambda answered_N, step: (answered_N, step))
+
+    def __init__(self, num_envs, seed, first_index, size=5):
+        super().__init__(Walk(num_envs, seed, first_index, size), seed)
+
+    def receive(self, at_least, timeout_s):
+        return self.change(*super().receive(at_least, timeout_s))
+
+
+class OneHalf(Walk):
+    def send(self, action, which_N):
+        pass
+
+
+class StepAlone(AtItsPace):
+    change = staticmethod(lambda answered_N, step: step)
+
+
+class Numbers(AtItsPace):
+    change = staticmethod(lambda answered_N, step: (np.flatnonzero(answered_N), step))
+
+
+class Unasked(AtItsPace):
+    change = staticmethod(lambda answered_N, step: (ALL, step))
+
+
+class NoStep(AtItsPace):
+    change = staticmethod(lambda answered_N, step: (answered_N, None))
+
+
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
@@ -173,6 +208,7 @@ class NoText(Steps):
         ("DoubleSpec", "spec_of: state is float64, but an observation is one of uint8, int64, float32, bool."),
         ("TasksUntold", "with several tasks, there must be an observation 'task', an int64 of shape ()."),
         ("TasksCountMore", "task 'zero' counts ('zeros', 'cows'), which must all be in `statistics`."),
+        ("OneHalf", "OneHalf: has send, but not the other half of a step. Both: mineonline.AsyncVectorEnv."),
         ("NeedsMore", "NeedsMore does not take them (missing a required argument: 'colour')."),
     ],
 )  # fmt: skip
@@ -183,9 +219,13 @@ def test_a_class_that_cannot_be_used_is_named_before_anything_starts(kind, expec
 
 
 def start(kind):
-    env = build(kind)
+    env, first_N = build(kind), np.array([True, False])
     env.reset(ALL)
-    env.step(RIGHT, np.array([True, False]))
+    if hasattr(env, "send"):
+        env.send(RIGHT, first_N)
+        env.receive(1, 1.0)
+    else:
+        env.step(RIGHT, first_N)
 
 
 @pytest.mark.parametrize(
@@ -209,6 +249,10 @@ def start(kind):
         ("MoreColumns", "statistics_NK is float32 [2, 2], but must be float32 [2, 1]."),
         ("OtherReasons", "the reasons of step are {2: 'out of fuel'}, but must be a dict of environment (0 to 1) -> t"),
         ("NoText", "the reasons of step are {0: ValueError('out of fuel')}, but must be a dict of environment (0 to"),
+        ("StepAlone", "StepAlone: receive returned a Step, but must return who has answered, and a Step."),
+        ("Numbers", "in what receive returned, answered_N is int64 [1], but must be bool [2]."),
+        ("Unasked", "environment 1 has answered, but was sent no action."),
+        ("NoStep", "NoStep: receive's step returned None, but must return a mineonline.Step."),
     ],
 )
 @pytest.mark.filterwarnings("ignore:(divide by zero|invalid value)")
@@ -237,6 +281,23 @@ def test_the_examples_episodes_depend_on_the_global_index_and_not_on_n():
     assert isinstance(env, OwnEnv)
     together, alone = play(env, 60), play(build("Walk", num_envs=1, first_index=2), 60)
     np.testing.assert_array_equal(together[:, 2], alone[:, 0])
+
+
+def test_a_class_with_both_halves_of_a_step_plays_the_same_at_its_own_pace():
+    env = build("AtItsPace")
+    env.reset(ALL)
+    seen, due_N = [[], []], ALL.copy()
+    while min(map(len, seen)) < 12:
+        env.send({"move": np.array([len(rows) % 4 for rows in seen])}, due_N)
+        due_N, step = env.receive(1, 1.0)
+        ended_N = step.terminated_N | step.truncated_N
+        for n in np.flatnonzero(due_N):
+            seen[n].append(step.observation["state"][n].copy())
+        if ended_N.any():
+            env.reset(ended_N)
+    together = play(build("Walk"), 12)[1:]
+    for n in range(2):
+        np.testing.assert_array_equal(np.stack(seen[n][:12]), together[:, n])
 
 
 class TakesTask(Walk):
