@@ -15,7 +15,7 @@ PUBLIC = {
     "PPO", "IterationOutput", "Losses", "Rows", "Sequences", "FirstPass",
     "Policy", "PolicyOutput", "Memory", "Head", "CategoricalHead", "GaussianHead", "FactoredHead", "JointHead",
     "head_for", "ValueHead", "MinePolicyAdapter",
-    "VectorEnv", "EnvSpec", "ContinuousAction", "TensorSpec", "Step", "ActionMask",
+    "VectorEnv", "AsyncVectorEnv", "EnvSpec", "ContinuousAction", "TensorSpec", "Step", "ActionMask",
     "Fragments", "Episode", "Batch", "Arrivals", "RecordedFragments",
     "errors", "__version__",
 }  # fmt: skip
