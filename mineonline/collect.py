@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from mineonline.processes.stopping import ORPHANED, exit_on_signals, last_block
+from mineonline.processes.stopping import exit_on_signals, last_block
 
 if __name__ == "__main__":
     exit_on_signals()  # before the imports that take seconds
@@ -49,7 +49,7 @@ def settle_in() -> None:
     os.environ.setdefault(FOLDER_VARIABLE, str(home()))
     parent = parent_trainer()
     if parent is not None:
-        die_with_parent(parent, ORPHANED)
+        die_with_parent(parent)
     own_temporary_folder()
     fork_server.start(["mineonline.run.collector"])
 

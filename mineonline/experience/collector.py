@@ -244,6 +244,7 @@ class Workers:
     def _end(self) -> None:
         """Kill the workers: they ignore SIGTERM, and have nothing to clean up."""
         signal.setitimer(signal.ITIMER_REAL, 0)
+        fork_server.wake()  # it tells when they have ended
         for process in multiprocessing.active_children():
             process.kill()
         if self._collector is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from contextlib import suppress
 from multiprocessing import forkserver
 
 from mineonline.processes.lifetimes import die_with_parent
@@ -32,8 +33,15 @@ def start(modules: list[str]) -> None:
         multiprocessing.set_start_method("forkserver", force=True)
         multiprocessing.set_forkserver_preload(["mineonline.processes.in_fork_server", *modules])
     forkserver.ensure_running()
-    # it may have been stopped since it last forked
-    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGCONT)  # type: ignore[attr-defined]
+    wake()
+
+
+def wake() -> None:
+    """Let the fork server go on if it was stopped: this process would wait for it, at its end too."""
+    pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def die_with_fork_server() -> None:

@@ -54,12 +54,15 @@ def test_a_killed_worker_is_replaced_and_training_goes_on(start, tmp_path):
     assert leaves_nothing(run_dir)
 
 
-def test_when_the_trainer_is_killed_its_collectors_and_sockets_go_too_and_its_run_goes_on(start, tmp_path):
+def test_when_the_trainer_is_killed_its_collectors_and_sockets_go_too_even_stopped_ones_and_its_run_goes_on(
+    start, tmp_path
+):
     run_dir = tmp_path / "run"
     run = start(*QUICK, "iterations=100000", "checkpointing.every=3", f"run_dir={run_dir}")
     run.wait_for(lambda: rows(run_dir) > 4)
     sockets = Path((run_dir / "join").read_text().removeprefix("ipc://")).parent
     assert sockets.is_dir()
+    collector_of(run_dir).suspend()
     run.process.kill()
     assert leaves_nothing(run_dir)
     assert not sockets.exists()
@@ -86,6 +89,20 @@ def test_collectors_join_a_run_that_started_none_and_leave_when_it_is_complete(s
         assert collector.wait() == 0, collector.output
         assert "the run is complete" in collector.output
     assert not set(Path(tempfile.gettempdir()).glob("mineonline-*")) - before
+    assert leaves_nothing(run_dir)
+
+
+def test_a_collector_ends_in_seconds_although_its_fork_server_is_stopped(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(*QUICK, "iterations=100000", "collector.count=0", f"run_dir={run_dir}")
+    collector = start(f"run={run_dir}", module="mineonline.collect")
+    run.wait_for(lambda: rows(run_dir) > 1)
+    server = workers_of(psutil.Process(collector.process.pid))[0].parent()
+    server.suspend()
+    wait_until(lambda: server.status() == psutil.STATUS_STOPPED)
+    for program in (collector, run):
+        program.send(signal.SIGTERM)
+        program.wait()
     assert leaves_nothing(run_dir)
 
 
@@ -192,7 +209,7 @@ def test_a_worker_that_cannot_start_ends_the_run_with_its_own_error(start, tmp_p
 
 
 def test_what_a_trainer_started_ends_with_it_under_nohup_too(start, tmp_path):
-    """nohup has SIGHUP ignored, all processes inherit that, and it is what the kernel sends when the trainer dies."""
+    """nohup has SIGHUP ignored, and all processes inherit that."""
     run_dir = tmp_path / "run"
     before = set(Path(tempfile.gettempdir()).glob("mineonline-*"))
     run = start(*QUICK, "iterations=100000", f"run_dir={run_dir}", under=("nohup",))
