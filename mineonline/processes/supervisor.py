@@ -104,15 +104,18 @@ def wait_for_turn() -> None:
 class LocalCollectors:
     """Keeps `count` collectors alive, which join at `address`, while the context is open.
 
+    `spare`: whether to keep one. `start_timeout_s`: within which one must be present, once it has a place and may join.
     `is_present`: whether the collector with this process id answers the trainer. `last_arrival` returns the monotonic
-    time at which the newest fragment arrived, from any collector. `spare`: whether to keep one.
+    time at which the newest fragment arrived, from any collector.
     """
 
     def __init__(
-        self, count: int, address: str, run_dir: Path, *, spare: bool, max_failures: int,
-        is_present: Callable[[int], bool], last_arrival: Callable[[], float],
+        self, count: int, address: str, run_dir: Path, *, spare: bool, start_timeout_s: float,
+        max_failures: int, is_present: Callable[[int], bool], last_arrival: Callable[[], float],
     ) -> None:  # fmt: skip
         self._address = address
+        self._start_timeout_s = start_timeout_s
+        self._open_at = float("inf")
         self._run_dir = run_dir
         self._max_failures = max_failures
         self._places = [_Place(run_dir / "logs" / f"collector-{i}.log") for i in range(count)]
@@ -144,6 +147,10 @@ class LocalCollectors:
     def pids(self) -> set[int]:
         """Of the collectors that have a place now."""
         return {process.pid for place in self._places if (process := place.process) is not None}
+
+    def may_join(self) -> None:
+        """From now on collectors are answered."""
+        self._open_at = time.monotonic()
 
     def check(self) -> None:
         """CollectorError if the collectors have been given up; RuntimeError if the thread has failed."""
@@ -198,7 +205,11 @@ class LocalCollectors:
         now = time.monotonic()
         if self._is_present(process.pid):
             place.present_at = now
-        elif place.present_at is not None and now > place.present_at + _LONGEST_ABSENCE_S:
+            return
+        seen_at, limit_s = place.present_at, _LONGEST_ABSENCE_S
+        if seen_at is None:
+            seen_at, limit_s = max(place.start_at, self._open_at), self._start_timeout_s
+        if now > seen_at + limit_s:
             place.hangs = True
             process.kill()
 
@@ -240,6 +251,7 @@ class LocalCollectors:
             self._failed(place, f"could not be started ({error})")
             return
         self.ever.add(place.process.pid)
+        place.process.send_signal(signal.SIGCONT)  # while it was the spare, it may have been stopped
         assert place.process.stdin is not None
         with suppress(BrokenPipeError), place.process.stdin as orders:  # it may have ended by now
             orders.write(f"{place.log_file}\n".encode())

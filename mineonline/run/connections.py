@@ -143,8 +143,8 @@ class RankZero:
         self._attendance = Attendance(add_collector, stop)
         self._collectors = LocalCollectors(
             config.collector.count, self._join_server.address, run_dir,
-            spare=config.collector.spare, max_failures=config.collector.max_failures,
-            is_present=self._is_present, last_arrival=lambda: buffer.last_arrival,
+            spare=config.collector.spare, start_timeout_s=config.collector.start_timeout_s,
+            max_failures=config.collector.max_failures, is_present=self._is_present, last_arrival=lambda: buffer.last_arrival,
         )  # fmt: skip
         self._roster = Roster(self._collectors, self._admissions, buffer, run_dir / "logs")
         self.watched = Watched(run_dir, config, buffer, fragments, self._roster.collectors, add_collector)
@@ -178,6 +178,7 @@ class RankZero:
             return Welcome(self._run_id, collector_id, config, experience, self.publisher.address, largest_frame)
 
         self._join_server.open(answer, self._run_dir / JOIN_FILE)
+        self._collectors.may_join()
         if self._config.collector.count == 0:
             print(
                 f"collector.count=0: waiting for collectors. {how_to_add_one(self.watched.add_collector)}",

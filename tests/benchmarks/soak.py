@@ -30,7 +30,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     run_dir = folder / "run"
     run = Run(
-        folder, "collector.batch_timeout_s=10", "collector.start_timeout_s=60", "collector.max_failures=1000",
+        folder, "collector.batch_timeout_s=10", "collector.start_timeout_s=30", "collector.max_failures=1000",
         "video.every=0", "iterations=1000000", f"run_dir={run_dir}", *sys.argv[3:],
     )  # fmt: skip
     run.wait_for(lambda: rows(run_dir) > 3)

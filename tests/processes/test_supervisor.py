@@ -12,7 +12,13 @@ from tests.helpers.programs import wait_until
 
 
 def collectors(folder, count, **settings):
-    defaults = {"spare": False, "max_failures": 2, "is_present": lambda pid: False, "last_arrival": time.monotonic}
+    defaults = {
+        "spare": False,
+        "start_timeout_s": 600,
+        "max_failures": 2,
+        "is_present": lambda pid: False,
+        "last_arrival": time.monotonic,
+    }
     # refused at once: tcp needs keys, which are not there
     return LocalCollectors(count, "tcp://127.0.0.1:1", folder, **{**defaults, **settings})
 
@@ -76,16 +82,19 @@ def test_one_that_no_longer_answers_is_killed_and_replaced(tmp_path, monkeypatch
         wait_until(lambda: kept.pids)
 
 
-def test_one_that_has_not_joined_yet_has_time(tmp_path, monkeypatch):
+def test_one_that_has_not_joined_yet_has_the_time_of_its_start(tmp_path, monkeypatch, caplog):
     (tmp_path / "logs").mkdir()
     program = tmp_path / "python"
     program.write_text("#!/bin/sh\nexec sleep 3600\n")
     program.chmod(0o755)
     monkeypatch.setattr(supervisor.sys, "executable", str(program))
     monkeypatch.setattr(supervisor, "_LONGEST_ABSENCE_S", 0.5)
-    with collectors(tmp_path, 1) as kept:
+    with collectors(tmp_path, 1, start_timeout_s=1.0) as kept:
         time.sleep(2.0)
-        assert kept.restarts == 0
+        assert kept.restarts == 0  # nobody can join yet
+        kept.may_join()
+        wait_until(lambda: kept.restarts == 1)
+        assert "a collector no longer answered, and was killed" in caplog.text
 
 
 def test_an_error_in_the_thread_is_not_lost(tmp_path):
