@@ -12,7 +12,6 @@ Axes: N environments of this worker, D of them that are due a decision, T rows, 
 from __future__ import annotations
 
 import copy
-import math
 import threading
 import time
 from collections import deque
@@ -34,11 +33,8 @@ steps of 25 ms this comes within 4 % of deciding for each at once where a pass t
 takes 12 ms."""
 _LONGEST_LINGER_S = 0.05
 """After a slow pass, such as a GPU's first."""
-_SPLIT_BUSY = 0.25
-"""Many environments that answer at once, as those of one constant pace do for ever, are decided on in parts, the first
-of which steps while the policy works on the next: in as many as keep the policy busy for this share of the time."""
 _SMOOTHING = 0.05
-"""Weight of the newest forward pass in averages."""
+"""Weight of the newest forward pass in that share."""
 _HAND_OVER_S = 1.0
 """A rollout is handed over after this time even if fewer fragments are complete, so that one worker whose environments
 are slow to start keeps none waiting, and new weights come soon."""
@@ -90,8 +86,6 @@ class AsyncPlayer:
         """Its episode was truncated: its next row holds the last observation, and no decision."""
         self._forward_s = self._due_since = 0.0
         self._busy_share, self._decided_at = 1.0, time.monotonic()
-        self._decided_at_N, self._cycle_s = np.full(n, self._decided_at), 0.0
-        """When each environment was last decided on, and the mean time from one decision on it to the next."""
 
         self._condition = threading.Condition()
         """Held for what both threads use: the slots that are free and complete, the reports, the error."""
@@ -189,8 +183,7 @@ class AsyncPlayer:
         if due_N.sum() >= self._batch_min or (
             due_N.any() and (not others or time.monotonic() >= self._lingers_until())
         ):
-            due = np.flatnonzero(due_N)
-            self._decide(due[np.argsort(self._decided_at_N[due], kind="stable")][: self._most_at_once()])
+            self._decide(np.flatnonzero(due_N))
             due_N = self._due_N & (self._slot_N >= 0)
         started = time.monotonic()
         if self._due_N.all() and not due_N.any():
@@ -208,11 +201,6 @@ class AsyncPlayer:
 
     def _lingers_until(self) -> float:
         return self._due_since + min(_LONGEST_LINGER_S, _LINGER * self._busy_share * self._forward_s)
-
-    def _most_at_once(self) -> int:
-        n = self._vector.num_envs
-        parts = min(n / self._batch_min, _SPLIT_BUSY * self._cycle_s / self._forward_s) if self._forward_s else 1
-        return math.ceil(n / max(1, math.floor(parts)))
 
     def _wait_s(self) -> float:
         """While environments stand still for want of a free fragment, look often whether there is one."""
@@ -264,8 +252,6 @@ class AsyncPlayer:
         self._forward_s = ended - started
         self._busy_share += _SMOOTHING * (self._forward_s / (ended - self._decided_at) - self._busy_share)
         self._decided_at = ended
-        self._cycle_s += _SMOOTHING * (float((ended - self._decided_at_N[due_D]).mean()) - self._cycle_s)
-        self._decided_at_N[due_D] = ended
         with self._condition:
             self._policy_s += self._forward_s
         rest_N = np.zeros_like(acts_N)
