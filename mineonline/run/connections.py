@@ -144,7 +144,8 @@ class RankZero:
         self._collectors = LocalCollectors(
             config.collector.count, self._join_server.address, run_dir,
             spare=config.collector.spare, start_timeout_s=config.collector.start_timeout_s,
-            max_failures=config.collector.max_failures, is_present=self._is_present, last_arrival=lambda: buffer.last_arrival,
+            max_failures=config.collector.max_failures, is_present=self._is_present,
+            last_arrival=lambda: buffer.last_arrival,
         )  # fmt: skip
         self._roster = Roster(self._collectors, self._admissions, buffer, run_dir / "logs")
         self.watched = Watched(run_dir, config, buffer, fragments, self._roster.collectors, add_collector)

@@ -111,7 +111,8 @@ class CollectorConfig(Section, frozen=True):
     """A rollout that takes longer counts as a hang: the workers are replaced. Set it to several times what
     `fragment.length` decisions of the slowest environment take."""
     start_timeout_s: float
-    """The same for the first rollout, which includes starting the environments."""
+    """The same for the first rollout, which includes starting the environments, and for a collector of the trainer's
+    own until it has joined."""
     max_failures: int
     """The run stops when a collector has failed this many times in a row without sending a fragment in between."""
 
