@@ -27,7 +27,7 @@ GAME = "tests.helpers.odd_envs:Sleeps-v0"
 
 def ours(sigma: float, seconds: float) -> tuple[int, float]:
     """Steps, and CPU seconds of this process; both while `seconds` pass."""
-    config = GymEnvConfig(GAME, {"ms": STEP_MS, "sigma": sigma}, step_timeout_s=60, max_failures=3)
+    config = GymEnvConfig(id=GAME, kwargs={"ms": STEP_MS, "sigma": sigma}, step_timeout_s=60, max_failures=3)
     pool = GymPool(config, num_envs=N, seed=0)
     pool.reset(np.ones(N, np.bool_))
     while pool.waiting_N.any():
