@@ -2,7 +2,8 @@
 
 The fragments are the same as those of `rollout.Player`, and no row differs in meaning. But no environment waits for
 another, for the policy's work on another, for a rollout to be handed over, or for new weights: a thread steps them all
-the time, while the process's main thread obeys torchrl.
+the time, while the process's main thread obeys torchrl. They stand still only if nobody asks for the next rollout for
+long, because the learner cannot keep up.
 
     environment n ── its own row of its own fragment ──▶ complete ──▶ the next rollout: at most N complete fragments
 
@@ -38,6 +39,9 @@ _SMOOTHING = 0.05
 _HAND_OVER_S = 1.0
 """A rollout is handed over after this time even if fewer fragments are complete, so that one worker whose environments
 are slow to start keeps none waiting, and new weights come soon."""
+_AHEAD = 0.25
+"""Part of a rollout that is played, at most, while nobody asks for the next one. To hand one over and to send it takes
+less. Where it takes longer, the learner is the bottleneck, and what is played ahead would only grow stale."""
 _LOOK_EVERY_S = 0.2
 
 
@@ -89,6 +93,8 @@ class AsyncPlayer:
 
         self._condition = threading.Condition()
         """Held for what both threads use: the slots that are free and complete, the reports, the error."""
+        self._asked, self._ahead = False, 0
+        """Whether a rollout is asked for; rows that were played while none was, since the last one."""
         self._weights = threading.Lock()
         self._failures = 0
         self._reasons: dict[int, str] = {}
@@ -107,6 +113,8 @@ class AsyncPlayer:
             self._thread.start()
         n = self._vector.num_envs
         with self._condition:
+            self._asked, self._ahead = True, 0
+            self._condition.notify_all()
             # a thread that is stuck in an environment holds this up, until the collector's watch ends the worker
             until, turns = time.monotonic() + _HAND_OVER_S, self._turns
             while self._error is None and len(self._complete) < n:
@@ -115,6 +123,7 @@ class AsyncPlayer:
                     break
             if self._error is not None:
                 raise self._error
+            self._asked = False
             slots = [self._complete.popleft() for _ in range(min(n, len(self._complete)))]
             failures, self._failures = self._failures, 0
             reasons, self._reasons = self._reasons, {}
@@ -178,17 +187,18 @@ class AsyncPlayer:
 
     def _turn(self) -> None:
         self._begin_fragments()
-        due_N = self._due_N & (self._slot_N >= 0)
+        due_N = self._due_N & (self._slot_N >= 0) & self._goes_on()
         others = not self._due_N.all()  # step, or wait for an episode
         if due_N.sum() >= self._batch_min or (
             due_N.any() and (not others or time.monotonic() >= self._lingers_until())
         ):
             self._decide(np.flatnonzero(due_N))
-            due_N = self._due_N & (self._slot_N >= 0)
+            due_N = self._due_N & (self._slot_N >= 0) & self._goes_on()
         started = time.monotonic()
         if self._due_N.all() and not due_N.any():
-            with self._condition:  # all stand still until a rollout is handed over
-                self._condition.wait_for(lambda: self._free, _LOOK_EVERY_S)
+            with self._condition:  # all stand still until a rollout is asked for, or handed over
+                able = (self._slot_N >= 0).any()
+                self._condition.wait_for(lambda: self._goes_on() and (able or self._free), _LOOK_EVERY_S)
             return
         if due_N.any():
             left_s = self._lingers_until() - started
@@ -199,12 +209,16 @@ class AsyncPlayer:
         with self._condition:
             self._env_s += time.monotonic() - started
 
+    def _goes_on(self) -> bool:
+        return self._asked or self._ahead < _AHEAD * self._length * self._vector.num_envs
+
     def _lingers_until(self) -> float:
         return self._due_since + min(_LONGEST_LINGER_S, _LINGER * self._busy_share * self._forward_s)
 
     def _wait_s(self) -> float:
-        """While environments stand still for want of a free fragment, look often whether there is one."""
-        return 0.01 if (self._due_N & (self._slot_N < 0)).any() else _LOOK_EVERY_S
+        """While environments stand still, look often whether they may go on."""
+        stands_still = not self._goes_on() or (self._due_N & (self._slot_N < 0)).any()
+        return 0.01 if stands_still else _LOOK_EVERY_S
 
     def _begin_fragments(self) -> None:
         """Give a free fragment to each environment that is due a decision and has none."""
@@ -313,6 +327,8 @@ class AsyncPlayer:
         for name, field in outcome.items():
             self._slots[name][slot, row] = 0 if step is None else torch.from_numpy(getattr(step, field)[found])
         self._row_N[found] += 1
+        if not self._asked:
+            self._ahead += len(found)
         for n in found[self._row_N[found] == self._length].tolist():
             self._complete_fragment(n, ended=step is None or bool(step.terminated_N[n]))
 

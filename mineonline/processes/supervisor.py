@@ -1,8 +1,8 @@
 """The collectors that the trainer starts on its own machine: child processes, replaced when they fail.
 
-Runs in a thread of rank 0. A collector that ends is replaced after a pause that doubles with each failure in a row;
-one that has sent fragments resets the count. One that lives but no longer answers is killed, and so replaced. Too many
-failures in a row, or an error that a restart cannot fix, reach the training loop through `check`.
+Runs in a thread of rank 0. A collector that ends is replaced; with each failure in a row the time from one start to the
+next doubles, and one that has sent fragments resets the count. One that was stopped or frozen is killed, and so
+replaced. Too many failures in a row, or an error that a restart cannot fix, reach the training loop through `check`.
 
 Once all collectors play, one more is started: the spare. It has done its imports, which take seconds, and waits for its
 turn on stdin. It takes the place of the next collector that ends. Without it, as when two end at once, a collector is
@@ -39,9 +39,11 @@ LOG_VARIABLE = "MINEONLINE_LOG"
 """In a collector's environment, once it has a place: its log file."""
 PLAYING = "the first fragments are sent"
 """What a collector logs once it plays."""
-_LONGEST_PAUSE_S = 10.0
+_LOOK_EVERY_S = 0.2
+_LONGEST_INTERVAL_S = 10.0
+"""From one start in a place to the next, after many failures."""
 _LONGEST_ABSENCE_S = 20.0
-"""A collector that has joined a relay or its trainer anew is present again sooner than this."""
+"""A connection that broke is there again sooner. ZeroMQ's heartbeats take 10 s to notice that one is gone."""
 _LONGEST_END_S = 20.0
 _SPARE_AFTER_S = 5.0
 """The spare is started when fragments still arrive this long after the newest collector was started."""
@@ -59,10 +61,11 @@ class _Place:
     failed_at: float = float("-inf")
     """When: seconds since the epoch."""
     start_at: float = 0.0
-    present_at: float | None = None
-    """Monotonic time at which the process was last seen to be present; None before it was."""
-    hangs: bool = False
-    """The process was killed because it no longer answered."""
+    was_present: bool = False
+    absent_s: float = 0.0
+    """For how long the process has not been present, though it could have been."""
+    killed: str = ""
+    """Why it was killed, if it was: the end of a sentence."""
     log_start: int = 0
     """Size of the log when the process took this place, in bytes."""
 
@@ -115,7 +118,7 @@ class LocalCollectors:
     ) -> None:  # fmt: skip
         self._address = address
         self._start_timeout_s = start_timeout_s
-        self._open_at = float("inf")
+        self._is_open = False
         self._run_dir = run_dir
         self._max_failures = max_failures
         self._places = [_Place(run_dir / "logs" / f"collector-{i}.log") for i in range(count)]
@@ -150,7 +153,7 @@ class LocalCollectors:
 
     def may_join(self) -> None:
         """From now on collectors are answered."""
-        self._open_at = time.monotonic()
+        self._is_open = True
 
     def check(self) -> None:
         """CollectorError if the collectors have been given up; RuntimeError if the thread has failed."""
@@ -174,7 +177,7 @@ class LocalCollectors:
                 for place in self._places:
                     self._look_after(place)
                 self._look_after_spare()
-                self._thread.stopping.wait(0.2)
+                self._thread.stopping.wait(_LOOK_EVERY_S)
         finally:
             self._end_all()
 
@@ -185,7 +188,7 @@ class LocalCollectors:
             return
         code = place.process.poll()
         if code is None:
-            self._kill_if_it_hangs(place, place.process)
+            self._kill_if_absent(place, place.process)
             return
         place.process = None
         if code == 0:  # it left because the run is complete
@@ -199,18 +202,21 @@ class LocalCollectors:
             return
         if PLAYING in said:
             place.failures = 0
-        self._failed(place, "no longer answered, and was killed" if place.hangs else _how(code, said))
+        self._failed(place, place.killed or _how(code, said))
 
-    def _kill_if_it_hangs(self, place: _Place, process: subprocess.Popen[bytes]) -> None:
-        now = time.monotonic()
+    def _kill_if_absent(self, place: _Place, process: subprocess.Popen[bytes]) -> None:
+        # counted in looks: while this thread stood still, as when the machine sleeps, so did the collector
         if self._is_present(process.pid):
-            place.present_at = now
-            return
-        seen_at, limit_s = place.present_at, _LONGEST_ABSENCE_S
-        if seen_at is None:
-            seen_at, limit_s = max(place.start_at, self._open_at), self._start_timeout_s
-        if now > seen_at + limit_s:
-            place.hangs = True
+            place.was_present, place.absent_s = True, 0.0
+        elif self._is_open:
+            place.absent_s += _LOOK_EVERY_S
+        if place.was_present and place.absent_s > _LONGEST_ABSENCE_S:
+            place.killed = f"was stopped or frozen for {_LONGEST_ABSENCE_S:g} s, and killed"
+        elif not place.was_present and place.absent_s > self._start_timeout_s:
+            place.killed = (
+                f"did not join within {self._start_timeout_s:g} s (collector.start_timeout_s), and was killed"
+            )
+        if place.killed:
             process.kill()
 
     def _failed(self, place: _Place, how: str) -> None:
@@ -224,10 +230,11 @@ class LocalCollectors:
             )
             return
         self.restarts += 1
-        pause_s = min(_LONGEST_PAUSE_S, 2.0 ** (place.failures - 1) - 1)
-        when = f"in {pause_s:.0f} s" if pause_s else "now"
+        now = time.monotonic()
+        interval_s = min(_LONGEST_INTERVAL_S, 2.0 ** (place.failures - 1) - 1)
+        place.start_at = max(now, place.start_at + interval_s)
+        when = f"in {place.start_at - now:.0f} s" if place.start_at > now else "now"
         log.warning("a collector %s; another is started %s; its log is %s", how, when, place.log_file)
-        place.start_at = time.monotonic() + pause_s
 
     def _look_after_spare(self) -> None:
         if self._spare is not None:
@@ -244,7 +251,7 @@ class LocalCollectors:
     def _fill(self, place: _Place) -> None:
         """Give a place to the spare if there is one, otherwise to a new process."""
         place.log_start = place.log_file.stat().st_size if place.log_file.exists() else 0
-        place.start_at, place.present_at, place.hangs = time.monotonic(), None, False
+        place.start_at, place.was_present, place.absent_s, place.killed = time.monotonic(), False, 0.0, ""
         try:
             place.process, self._spare = self._spare or self._start(place.log_file), None
         except OSError as error:

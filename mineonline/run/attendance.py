@@ -43,6 +43,10 @@ class Roster:
         """The topics (`presence`) of the collectors that are there; set in the publisher's thread."""
         self._gone_at: dict[tuple[str, int], float] = {}
 
+    def is_present(self, pid: int) -> bool:
+        """Whether a collector with this process id, which has joined under whatever host name, is there."""
+        return any(presence(*member) in self.present for member in self._admissions.members if member[1] == pid)
+
     def collectors(self) -> tuple[Collector, ...]:
         """The collectors as they are now."""
         members, ours = self._admissions.members, self._local.ever

@@ -42,7 +42,7 @@ from mineonline.run.attendance import Attendance, Roster, command_to_add, how_to
 from mineonline.run.folder import CONFIG_FILE, CURVE_FILE, enter_run_dir
 from mineonline.run.meeting import Place, Rendezvous, meet
 from mineonline.settings.config import Config
-from mineonline.weights.publisher import WeightsPublisher, presence
+from mineonline.weights.publisher import WeightsPublisher
 
 
 def connect(
@@ -144,7 +144,7 @@ class RankZero:
         self._collectors = LocalCollectors(
             config.collector.count, self._join_server.address, run_dir,
             spare=config.collector.spare, start_timeout_s=config.collector.start_timeout_s,
-            max_failures=config.collector.max_failures, is_present=self._is_present,
+            max_failures=config.collector.max_failures, is_present=lambda pid: self._roster.is_present(pid),
             last_arrival=lambda: buffer.last_arrival,
         )  # fmt: skip
         self._roster = Roster(self._collectors, self._admissions, buffer, run_dir / "logs")
@@ -185,9 +185,6 @@ class RankZero:
                 f"collector.count=0: waiting for collectors. {how_to_add_one(self.watched.add_collector)}",
                 file=sys.stderr, flush=True,
             )  # fmt: skip
-
-    def _is_present(self, pid: int) -> bool:
-        return presence(socket.gethostname(), pid) in self._roster.present
 
     def _present(self, topics: frozenset[bytes]) -> None:
         self._roster.present = topics

@@ -71,13 +71,14 @@ def test_one_that_no_longer_answers_is_killed_and_replaced(tmp_path, monkeypatch
     monkeypatch.setattr(supervisor, "_LONGEST_ABSENCE_S", 1.0)
     gone = set()
     with collectors(tmp_path, 1, is_present=lambda pid: pid not in gone) as kept:
+        kept.may_join()
         wait_until(lambda: kept.pids)
         first = kept.pids.pop()
         time.sleep(2.0)
         assert kept.pids == {first}
         gone.add(first)
         wait_until(lambda: kept.restarts == 1)
-        assert "a collector no longer answered, and was killed; another is started now" in caplog.text
+        assert "a collector was stopped or frozen for 1 s, and killed; another is started now" in caplog.text
         assert not psutil.pid_exists(first)
         wait_until(lambda: kept.pids)
 
@@ -88,13 +89,22 @@ def test_one_that_has_not_joined_yet_has_the_time_of_its_start(tmp_path, monkeyp
     program.write_text("#!/bin/sh\nexec sleep 3600\n")
     program.chmod(0o755)
     monkeypatch.setattr(supervisor.sys, "executable", str(program))
-    monkeypatch.setattr(supervisor, "_LONGEST_ABSENCE_S", 0.5)
-    with collectors(tmp_path, 1, start_timeout_s=1.0) as kept:
+    monkeypatch.setattr(supervisor, "_LONGEST_ABSENCE_S", 0.3)
+    there = set()
+    with collectors(tmp_path, 1) as kept:
+        kept.may_join()
+        time.sleep(2.0)
+        assert kept.restarts == 0
+    with collectors(tmp_path, 1, start_timeout_s=1.0, is_present=lambda pid: pid in there) as kept:
         time.sleep(2.0)
         assert kept.restarts == 0  # nobody can join yet
         kept.may_join()
         wait_until(lambda: kept.restarts == 1)
-        assert "a collector no longer answered, and was killed" in caplog.text
+        assert "a collector did not join within 1 s (collector.start_timeout_s), and was killed" in caplog.text
+        wait_until(lambda: kept.pids)
+        there |= kept.pids
+        time.sleep(2.0)
+        assert kept.restarts == 1  # its time has begun with its own start
 
 
 def test_an_error_in_the_thread_is_not_lost(tmp_path):
