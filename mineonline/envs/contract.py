@@ -102,7 +102,8 @@ class AsyncVectorEnv(VectorEnv, Protocol):
     """N environments of which each can be stepped at its own pace: `step` in two halves.
 
     Between `send` and the `receive` that gives its answer, an environment is *stepping*. Use the halves, or `step`.
-    All observations are the same arrays, in which only what is new is overwritten.
+    All observations are the same arrays, in which only what is new is overwritten. `reset` is called while others step:
+    one that takes long returns at once, and uses `waiting_N`.
     """
 
     def send(self, action: Action, which_N: NDArray[np.bool_]) -> None:
@@ -112,5 +113,6 @@ class AsyncVectorEnv(VectorEnv, Protocol):
         """The environments that have answered since the last call, all of them, and what their actions led to.
 
         Waits until `at_least` of the environments that step or wait have answered or begun an episode, or none can any
-        more, `timeout_s` at most. Those whose episode has begun are not in `waiting_N` any more.
+        more, `timeout_s` at most; not at all if `at_least` is 0 or less. Those whose episode has begun are not in
+        `waiting_N` any more.
         """

@@ -5,6 +5,7 @@ index of its first environment) and those in `env.kwargs`. It has more than the 
 
 - `spec_of(**kwargs)`, a static or class method, returns its `EnvSpec` without starting anything.
 - It may have `send` and `receive` too, as `AsyncVectorEnv` says: then each environment plays at its own pace.
+  Evaluation, videos and lockstep still call `step`.
 - `render(n)`, if there are to be videos, returns what environment n shows now, `[H, W, 3]` uint8. With it, a class may
   set `fps`, the pictures per second of these videos.
 
@@ -13,6 +14,7 @@ One that plays several tasks names them in `EnvSpec.tasks`: metrics are then kep
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -31,7 +33,7 @@ from mineonline.imports import check_arguments, import_target
 FPS = 30
 """Of videos, where the class has no `fps`."""
 _METHODS = ("spec_of", "reset", "step", "close")
-_HALVES = ("send", "receive")
+_HALVES = {"send": ("action", "which_N"), "receive": ("at_least", "timeout_s")}
 _ATTRIBUTES = ("spec", "num_envs", "waiting_N")
 _STEP = {
     "reward_N": "float32", "terminated_N": "bool", "truncated_N": "bool", "crashed_N": "bool",
@@ -81,10 +83,10 @@ class OwnEnv:
         return observation
 
     def step(self, action: Action, active_N: NDArray[np.bool_]) -> Step:
-        return self._checked("step", self.env.step(action, active_N), active_N)
+        return self._checked("step", self.env.step(action, active_N), active_N, "was not active")
 
-    def _checked(self, method: str, step: object, active_N: NDArray[np.bool_]) -> Step:
-        """What a method returned for the environments that were active."""
+    def _checked(self, method: str, step: object, active_N: NDArray[np.bool_], but: str) -> Step:
+        """What a method returned for the environments that were active; of the others, this sentence is true."""
         if not isinstance(step, Step):
             raise self._wrong(f"{method} returned {step!r:.100}, but must return a mineonline.Step")
         self._check(f"the observation of {method}", step.observation, self._shapes)
@@ -92,7 +94,7 @@ class OwnEnv:
         if (both_N := step.terminated_N & step.truncated_N).any():
             raise self._wrong(f"environment {both_N.argmax()} is both terminated and truncated; give one of them")
         if (stands_N := (step.terminated_N | step.truncated_N) & ~active_N).any():
-            raise self._wrong(f"environment {stands_N.argmax()} has ended, but it was not active")
+            raise self._wrong(f"environment {stands_N.argmax()} has ended, but it {but}")
         if not self._are_reasons(step.reasons):
             raise self._wrong(
                 f"the reasons of {method} are {step.reasons!r:.100}, but must be a dict of environment "
@@ -146,35 +148,72 @@ class OwnEnv:
 
 
 class OwnAsyncEnv(OwnEnv):
-    """The user's environments, each at its own pace. Implements `AsyncVectorEnv`."""
+    """The user's environments, each at its own pace. Implements `AsyncVectorEnv`.
+
+    Keeps what each environment showed last: of what a call returns, only the rows that are new are read.
+    """
 
     def __init__(self, config: OwnEnvConfig, *, num_envs: int, seed: int, first_index: int) -> None:
         super().__init__(config, num_envs=num_envs, seed=seed, first_index=first_index)
+        self._observation: Observation = {name: np.zeros(each.shape, each.dtype) for name, each in self._shapes.items()}
         self._stepping_N = np.zeros(num_envs, np.bool_)
+        self._waited_N = np.zeros(num_envs, np.bool_)
+
+    def reset(self, which_N: NDArray[np.bool_]) -> Observation:
+        return self._kept(super().reset(which_N), which_N, reset_N=which_N)
+
+    def step(self, action: Action, active_N: NDArray[np.bool_]) -> Step:
+        step = super().step(action, active_N)
+        return msgspec.structs.replace(step, observation=self._kept(step.observation, active_N))
 
     def send(self, action: Action, which_N: NDArray[np.bool_]) -> None:
         self._stepping_N |= which_N
         self.env.send(action, which_N)
 
     def receive(self, at_least: int, timeout_s: float) -> tuple[NDArray[np.bool_], Step]:
-        found = self.env.receive(at_least, timeout_s)
+        found = self.env.receive(max(0, at_least), timeout_s)
         if not (isinstance(found, tuple) and len(found) == 2):
             kind = type(found).__name__
             raise self._wrong(f"receive returned a {kind}, but must return who has answered, and a Step")
-        answered_N, step = found
+        answered_N, given = found
         self._check(
             "what receive returned", {"answered_N": answered_N}, {"answered_N": TensorSpec((self.num_envs,), "bool")}
         )
         if (unasked_N := answered_N & ~self._stepping_N).any():
             raise self._wrong(f"environment {unasked_N.argmax()} has answered, but was sent no action")
         self._stepping_N &= ~answered_N
-        return answered_N, self._checked("receive's step", step, answered_N)
+        step = self._checked("receive's step", given, answered_N, "has not answered")
+        return answered_N, msgspec.structs.replace(step, observation=self._kept(step.observation, answered_N))
+
+    def _kept(
+        self, observation: Observation, new_N: NDArray[np.bool_], reset_N: NDArray[np.bool_] | bool = False
+    ) -> Observation:
+        """What all show, now that `new_N`, and those whose episode has begun, show this."""
+        waiting_N = self.waiting_N
+        if (unasked_N := waiting_N & ~self._waited_N & ~np.asarray(reset_N)).any():
+            raise self._wrong(f"environment {unasked_N.argmax()} is in waiting_N, but was not reset")
+        new_N = new_N | (self._waited_N & ~waiting_N)
+        for name, array in self._observation.items():
+            array[new_N] = observation[name][new_N]
+        self._waited_N = waiting_N.copy()
+        return self._observation
 
 
 def build(config: OwnEnvConfig, *, num_envs: int, seed: int, first_index: int) -> OwnEnv:
-    """An `OwnAsyncEnv` if the class has both halves of a step. ConfigError and EnvError as said there."""
-    made = OwnAsyncEnv if hasattr(_class_of(config), "send") else OwnEnv
-    return made(config, num_envs=num_envs, seed=seed, first_index=first_index)
+    """An `OwnAsyncEnv` if the class has both halves of a step, with their arguments. Errors as said there."""
+    found = _class_of(config)
+    has_halves = all(_takes(getattr(found, name, None), *arguments) for name, arguments in _HALVES.items())
+    return (OwnAsyncEnv if has_halves else OwnEnv)(config, num_envs=num_envs, seed=seed, first_index=first_index)
+
+
+def _takes(method: object, *arguments: str) -> bool:
+    if not callable(method):
+        return False
+    try:
+        inspect.signature(method).bind("self", *arguments)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _class_of(config: OwnEnvConfig) -> Any:
@@ -186,11 +225,6 @@ def _class_of(config: OwnEnvConfig) -> Any:
     missing = [name for name in _METHODS if not callable(getattr(found, name, None))]
     if missing:
         raise ConfigError(f"{named}: has no method {', '.join(missing)}. What it needs: mineonline/envs/own.py.")
-    halves = [name for name in _HALVES if callable(getattr(found, name, None))]
-    if len(halves) == 1:
-        raise ConfigError(
-            f"{named}: has {halves[0]}, but not the other half of a step. Both: mineonline.AsyncVectorEnv."
-        )
     check_arguments("env.kwargs", config.target, partial(found, num_envs=1, seed=0, first_index=0), **config.kwargs)
     check_arguments("env.kwargs", f"{config.target}.spec_of", found.spec_of, **config.kwargs)
     return found

@@ -102,21 +102,19 @@ class SyntheticEnv:
         self._image[n] = self._pictures[(self._first_picture_N[n] + self._decision_N[n]) % _PICTURES]
 
 
-class SyntheticAsyncEnv(SyntheticEnv):
-    """The same at their own pace, as if each were in a process. Implements `AsyncVectorEnv`."""
+class Waits:
+    """Which of N environments that only wait have answered."""
 
-    def __init__(
-        self, config: SyntheticEnvConfig, *, num_envs: int, seed: int, first_index: int, stagger: bool
-    ) -> None:
-        super().__init__(config, num_envs=num_envs, seed=seed, first_index=first_index, stagger=stagger)
+    def __init__(self, num_envs: int) -> None:
         self._ready_at_N = np.full(num_envs, np.inf)
 
-    def send(self, action: Action, which_N: NDArray[np.bool_]) -> None:
+    def begin(self, which_N: NDArray[np.bool_], wait_s: NDArray[np.floating]) -> None:
+        """These answer after `wait_s`, one number for each of them."""
         # in double precision: in single, the clock of a machine that has been up for a day moves in steps of 8 ms
-        wait_s = self._wait_s(np.flatnonzero(which_N)).astype(np.float64)
-        self._ready_at_N[which_N] = time.monotonic() + wait_s
+        self._ready_at_N[which_N] = time.monotonic() + wait_s.astype(np.float64)
 
-    def receive(self, at_least: int, timeout_s: float) -> tuple[NDArray[np.bool_], Step]:
+    def answered(self, at_least: int, timeout_s: float) -> NDArray[np.bool_]:
+        """Those that have, as `AsyncVectorEnv.receive` waits for them."""
         until = time.monotonic() + timeout_s
         stepping = np.sort(self._ready_at_N[np.isfinite(self._ready_at_N)])
         if len(stepping) and at_least > 0:
@@ -124,4 +122,21 @@ class SyntheticAsyncEnv(SyntheticEnv):
             time.sleep(max(0.0, until - time.monotonic()))
         answered_N = self._ready_at_N <= time.monotonic()
         self._ready_at_N[answered_N] = np.inf
+        return answered_N
+
+
+class SyntheticAsyncEnv(SyntheticEnv):
+    """The same at their own pace, as if each were in a process. Implements `AsyncVectorEnv`."""
+
+    def __init__(
+        self, config: SyntheticEnvConfig, *, num_envs: int, seed: int, first_index: int, stagger: bool
+    ) -> None:
+        super().__init__(config, num_envs=num_envs, seed=seed, first_index=first_index, stagger=stagger)
+        self._waits = Waits(num_envs)
+
+    def send(self, action: Action, which_N: NDArray[np.bool_]) -> None:
+        self._waits.begin(which_N, self._wait_s(np.flatnonzero(which_N)))
+
+    def receive(self, at_least: int, timeout_s: float) -> tuple[NDArray[np.bool_], Step]:
+        answered_N = self._waits.answered(at_least, timeout_s)
         return answered_N, self._stepped(answered_N)

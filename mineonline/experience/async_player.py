@@ -291,16 +291,13 @@ class AsyncPlayer:
     def _take_in(self, answered_N: np.ndarray, step: Step) -> None:
         """Write what actions led to, and see who is due a decision now."""
         self._observation = step.observation
-        if step.reasons:
+        if step.crashed_N.any():
             with self._condition:
-                self._failures += len(step.reasons)
+                self._failures += int(step.crashed_N.sum())
                 self._reasons |= step.reasons
         if not self._due_N.any():
             self._due_since = time.monotonic()
-        begun_N = self._waiting_N & ~self._vector.waiting_N
-        self._waiting_N = self._vector.waiting_N.copy()
-        self._due_N |= begun_N
-        self._first_N |= begun_N
+        self._see_who_waits(self._waiting_N)
         if answered_N.any():
             self._finish_rows(answered_N, step)
             self._idle_N |= answered_N & step.truncated_N
@@ -311,8 +308,12 @@ class AsyncPlayer:
 
     def _reset(self, which_N: np.ndarray) -> None:
         self._observation = self._vector.reset(which_N)
-        begun_N = (self._waiting_N | which_N) & ~self._vector.waiting_N
+        self._see_who_waits(self._waiting_N | which_N)
+
+    def _see_who_waits(self, waited_N: np.ndarray) -> None:
+        """Those that waited for an episode and do no longer are due its first decision."""
         self._waiting_N = self._vector.waiting_N.copy()
+        begun_N = waited_N & ~self._waiting_N
         self._due_N |= begun_N
         self._first_N |= begun_N
 

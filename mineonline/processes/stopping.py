@@ -56,7 +56,7 @@ class StopRequest:
 
 
 ORPHANED = signal.SIGHUP
-"""The signal that the kernel sends to what a trainer has started, when the trainer dies."""
+"""The signal that the kernel sends to recorders and whatever draws a curve, when the trainer that started them dies."""
 
 
 @contextmanager

@@ -101,8 +101,8 @@ class CollectorConfig(Section, frozen=True):
     """Environments that each worker steps; its policy decides for all of them in one forward pass."""
     batch_min: int
     """Environments of a worker that the policy decides for at once, where each plays at its own pace (`env=minestudio`,
-    slow games of `env=gym`, `env=synthetic`): it waits for so many, but not longer than two of its forward passes. 0: a
-    quarter of `envs_per_worker`."""
+    slow games of `env=gym`, `env=synthetic`, classes of `env=own` that are made for it): it waits for so many, but not
+    longer than two of its forward passes. 0: a quarter of `envs_per_worker`."""
     device: str
     """Where the workers' policy runs, for example `cpu` or `cuda:0`."""
     torch_threads: int

@@ -36,17 +36,16 @@ def main() -> None:
         )  # fmt: skip
         try:
             run.wait_for(lambda: len(steps_of(counts)) == N)
-            shares = [share_of(counts) for _ in range(rounds)]
+            shares = [share_of(run, counts) for _ in range(rounds)]
         finally:
             run.kill()
     print(f"the others take {statistics.median(shares):.3f} ({min(shares):.3f} to {max(shares):.3f}) of the steps")
 
 
-def share_of(counts: Path) -> float:
+def share_of(run: Run, counts: Path) -> float:
     """In one round. Waits first until all play."""
     before = steps_of(counts)
-    while sum(steps > before.get(name, 0) for name, steps in steps_of(counts).items()) < N:
-        time.sleep(0.5)
+    run.wait_for(lambda: sum(steps > before.get(name, 0) for name, steps in steps_of(counts).items()) == N)
     time.sleep(10.0)
     undisturbed = progress(counts)
     for fault in (RESETS, HANGS):

@@ -150,8 +150,12 @@ SYSTEMS = {
     "sb3": sb3,
     "minestudio": minestudio,
 }
-NEEDS = {"sb3": "stable_baselines3", "sample_factory": "sample_factory", "sample_factory_4": "sample_factory"}
-NEEDS["minestudio"] = "minestudio, ray"
+NEEDS = {
+    "sb3": "stable_baselines3",
+    "sample_factory": "sample_factory",
+    "sample_factory_4": "sample_factory",
+    "minestudio": "minestudio, ray",
+}
 
 
 def main() -> None:
@@ -165,12 +169,12 @@ def main() -> None:
                 print(f"{name}: {python} lacks {needs}")
                 continue
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-                share, cores = measured(python, name, sigma, Path(folder), float(seconds))
-            print(f"sigma {sigma:g}, {name:18} {share:.2f} of the ideal, {cores:.0%} of a core", flush=True)
+                found = measured(python, name, sigma, Path(folder), float(seconds))
+            print(f"sigma {sigma:g}, {name:18} {found}", flush=True)
 
 
-def measured(python: str, name: str, sigma: float, folder: Path, seconds: float) -> tuple[float, float]:
-    """The share of the ideal, and of one core."""
+def measured(python: str, name: str, sigma: float, folder: Path, seconds: float) -> str:
+    """The share of the ideal, and of one core; or why the system does not play."""
     counts, log = folder / "counts", folder / "log"
     counts.mkdir()
     environment = {**os.environ, FOLDER: str(counts), "OMP_NUM_THREADS": "1"}
@@ -181,27 +185,32 @@ def measured(python: str, name: str, sigma: float, folder: Path, seconds: float)
         deadline = time.monotonic() + LONGEST_START_S
         while len(steps_of(counts)) < N:
             if program.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"{name} does not play:\n{log.read_text()[-3000:]}")
+                return f"does not play:\n{log.read_text()[-3000:]}"
             time.sleep(0.5)
         time.sleep(WARM_UP_S)
         before_s, before, began = cpu_s(program.pid), sum(steps_of(counts).values()), time.monotonic()
         time.sleep(seconds)
         took_s, steps = time.monotonic() - began, sum(steps_of(counts).values()) - before
-        return steps / took_s / (N / STEP_MS * 1000), (cpu_s(program.pid) - before_s) / took_s
+        share, cores = steps / took_s / (N / STEP_MS * 1000), (cpu_s(program.pid) - before_s) / took_s
+        return f"{share:.2f} of the ideal, {cores:.0%} of a core"
     finally:
         if program.poll() is None:
             family = psutil.Process(program.pid).children(recursive=True)
             program.send_signal(signal.SIGTERM if name == "ours" else signal.SIGKILL)
-            program.wait(30)
-            for process in family:
+            with suppress(subprocess.TimeoutExpired):
+                program.wait(30)
+            for process in (*family, program):
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
 
 
 def cpu_s(pid: int) -> float:
-    """Of a program and all that it has started."""
-    trainer = psutil.Process(pid)
-    return sum(sum(process.cpu_times()[:2]) for process in (trainer, *trainer.children(recursive=True)))
+    """Of a program and all that it has started and that still runs."""
+    total, program = 0.0, psutil.Process(pid)
+    for process in (program, *program.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            total += sum(process.cpu_times()[:2])
+    return total
 
 
 if __name__ == "__main__":

@@ -177,9 +177,29 @@ class AtItsPace(OwnPace):
         return self.change(*super().receive(at_least, timeout_s))
 
 
-class OneHalf(Walk):
-    def send(self, action, which_N):
+class Talks(Walk):
+    """Its `send` and `receive` are no halves of a step."""
+
+    def send(self, message):
         pass
+
+    def receive(self):
+        pass
+
+
+class Waits(AtItsPace):
+    def receive(self, at_least, timeout_s):
+        self.vector.waiting_N[1] = True
+        return super().receive(at_least, timeout_s)
+
+
+class ShowsWhatIsNew(AtItsPace):
+    """In a new array each time."""
+
+    def receive(self, at_least, timeout_s):
+        answered_N, step = super().receive(at_least, timeout_s)
+        new = {"state": np.where(answered_N[:, None], step.observation["state"], np.float32(0))}
+        return answered_N, msgspec.structs.replace(step, observation=new)
 
 
 class StepAlone(AtItsPace):
@@ -208,7 +228,6 @@ class NoStep(AtItsPace):
         ("DoubleSpec", "spec_of: state is float64, but an observation is one of uint8, int64, float32, bool."),
         ("TasksUntold", "with several tasks, there must be an observation 'task', an int64 of shape ()."),
         ("TasksCountMore", "task 'zero' counts ('zeros', 'cows'), which must all be in `statistics`."),
-        ("OneHalf", "OneHalf: has send, but not the other half of a step. Both: mineonline.AsyncVectorEnv."),
         ("NeedsMore", "NeedsMore does not take them (missing a required argument: 'colour')."),
     ],
 )  # fmt: skip
@@ -251,6 +270,7 @@ def start(kind):
         ("NoText", "the reasons of step are {0: ValueError('out of fuel')}, but must be a dict of environment (0 to"),
         ("StepAlone", "StepAlone: receive returned a Step, but must return who has answered, and a Step."),
         ("Numbers", "in what receive returned, answered_N is int64 [1], but must be bool [2]."),
+        ("Waits", "environment 1 is in waiting_N, but was not reset."),
         ("Unasked", "environment 1 has answered, but was sent no action."),
         ("NoStep", "NoStep: receive's step returned None, but must return a mineonline.Step."),
     ],
@@ -283,18 +303,26 @@ def test_the_examples_episodes_depend_on_the_global_index_and_not_on_n():
     np.testing.assert_array_equal(together[:, 2], alone[:, 0])
 
 
-def test_a_class_with_both_halves_of_a_step_plays_the_same_at_its_own_pace():
-    env = build("AtItsPace")
-    env.reset(ALL)
+def test_methods_of_the_same_names_with_other_arguments_are_no_halves_of_a_step():
+    assert not hasattr(build("Talks"), "send")
+
+
+@pytest.mark.parametrize("kind", ["AtItsPace", "ShowsWhatIsNew"])
+def test_a_class_with_both_halves_of_a_step_plays_the_same_at_its_own_pace(kind):
+    env = build(kind)
+    shown = env.reset(ALL)
     seen, due_N = [[], []], ALL.copy()
     while min(map(len, seen)) < 12:
         env.send({"move": np.array([len(rows) % 4 for rows in seen])}, due_N)
+        before = shown["state"].copy()
         due_N, step = env.receive(1, 1.0)
+        shown = step.observation
+        np.testing.assert_array_equal(shown["state"][~due_N], before[~due_N])
         ended_N = step.terminated_N | step.truncated_N
         for n in np.flatnonzero(due_N):
-            seen[n].append(step.observation["state"][n].copy())
+            seen[n].append(shown["state"][n].copy())
         if ended_N.any():
-            env.reset(ended_N)
+            shown = env.reset(ended_N)
     together = play(build("Walk"), 12)[1:]
     for n in range(2):
         np.testing.assert_array_equal(np.stack(seen[n][:12]), together[:, n])

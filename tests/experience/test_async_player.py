@@ -5,6 +5,7 @@ from collections import defaultdict
 from functools import partial
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -150,16 +151,29 @@ def test_weights_of_another_trainer_with_the_same_version_are_taken_too(player_o
     assert (part.value_BT == 7).all()
 
 
-def test_environments_stand_still_when_nobody_takes_their_fragments(player_of):
+class Counted(OwnPace):
+    """Counts what was decided."""
+
+    decisions = 0
+
+    def send(self, action, which_N):
+        self.decisions += int(which_N.sum())
+        super().send(action, which_N)
+
+
+def test_environments_stand_still_a_quarter_of_a_rollout_after_the_last_if_nobody_asks_for_the_next(player_of):
     actor = Actor(MlpPolicy(CountingEnv.spec, [4], zero_initial_value=False), None)
-    env = OwnPace(CountingEnv(N))
-    player = player_of(env, actor)
-    player.play()
-    wait_until(lambda: len(player._complete) == 2 * N)
-    before = env.vector.state.copy()
-    threading.Event().wait(0.3)
-    assert (env.vector.state == before).all()
-    assert fragments_of(player, actor, env).sequence_B.max() >= 1
+    env, length = Counted(CountingEnv(N)), 40
+    player = player_of(env, actor, length)
+    for number in range(1, 4):
+        played = fragments_of(player, actor, env, length)
+        assert played.sequence_B.max() >= number - 1
+        begun = env.decisions
+        wait_until(lambda: player._due_N.all() and not player._goes_on())
+        stood = env.decisions
+        assert stood <= begun + length * N / 4 + N  # those that step when it is enough are not taken back
+        threading.Event().wait(0.3)
+        assert env.decisions == stood
 
 
 def test_a_rollout_is_handed_over_in_time_even_if_nothing_was_played(player_of):
@@ -171,6 +185,25 @@ def test_a_rollout_is_handed_over_in_time_even_if_nothing_was_played(player_of):
         assert player.tensors["idle_BT"].all()
         for name in ("reward_BT", "terminated_BT", "truncated_BT", "report.crashed_BT", "report.failures"):
             assert not player.tensors[name].any()
+
+
+class Crashes(CountingEnv):
+    """Each truncation is a crash, for which it gives no reason."""
+
+    def step(self, action, active_N):
+        step = super().step(action, active_N)
+        return msgspec.structs.replace(step, crashed_N=step.truncated_N)
+
+
+def test_crashes_are_counted_whether_or_not_there_is_a_reason(player_of):
+    actor = Actor(MlpPolicy(CountingEnv.spec, [4], zero_initial_value=False), None)
+    player = player_of(OwnPace(Crashes(N)), actor)
+    crashed = counted = 0
+    for _ in range(6):
+        player.play()
+        crashed += int(player.tensors["report.crashed_BT"].sum())
+        counted += int(player.tensors["report.failures"].sum())
+    assert 0 < crashed <= counted  # those in fragments that are not complete yet are counted already
 
 
 class Breaks(CountingEnv):

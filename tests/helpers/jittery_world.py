@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from mineonline.envs.synthetic import Waits
 from mineonline.envs.tasks import Task
 from mineonline.envs.world import WorldEnv
 
@@ -29,21 +29,16 @@ class JitteryWorld(WorldEnv):
         )  # fmt: skip
         self._mean_s, self._sigma = ms / 1000, sigma
         self._dice = np.random.default_rng((seed, first_index))
-        self._ready_at_N = np.full(num_envs, np.inf)
+        self._waits = Waits(num_envs)
         self._chosen: dict[str, np.ndarray] = {}
 
     def send(self, action, which_N) -> None:
         for name, array in action.items():
             self._chosen.setdefault(name, array.copy())[which_N] = array[which_N]
-        wait_N = self._mean_s * self._dice.lognormal(-(self._sigma**2) / 2, self._sigma, self.num_envs)
-        self._ready_at_N[which_N] = time.monotonic() + wait_N[which_N]
+        self._waits.begin(
+            which_N, self._mean_s * self._dice.lognormal(-(self._sigma**2) / 2, self._sigma, which_N.sum())
+        )
 
     def receive(self, at_least: int, timeout_s: float):
-        until = time.monotonic() + timeout_s
-        stepping = np.sort(self._ready_at_N[np.isfinite(self._ready_at_N)])
-        if len(stepping) and at_least > 0:
-            until = min(until, float(stepping[min(at_least, len(stepping)) - 1]))
-            time.sleep(max(0.0, until - time.monotonic()))
-        answered_N = self._ready_at_N <= time.monotonic()
-        self._ready_at_N[answered_N] = np.inf
+        answered_N = self._waits.answered(at_least, timeout_s)
         return answered_N, self.step(self._chosen, answered_N)

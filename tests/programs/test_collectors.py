@@ -3,6 +3,7 @@
 import re
 import signal
 import tempfile
+import time
 from pathlib import Path
 
 import psutil
@@ -31,6 +32,37 @@ def test_a_killed_collector_is_replaced_and_training_goes_on(start, tmp_path):
     # the spare took its place: nothing was imported again
     assert spare_log.read_text().count("waiting for a place") == log.read_text().count("waiting for a place") + 1
     assert leaves_nothing(run_dir)
+
+
+def test_a_stopped_collector_is_replaced_and_another_one_stays(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(*QUICK, "collector.count=2", "collector.workers=1", "iterations=100000", f"run_dir={run_dir}")
+    logs = [run_dir / "logs" / f"collector-{i}.log" for i in range(2)]
+    run.wait_for(lambda: all(log.exists() and "the first fragments are sent" in log.read_text() for log in logs))
+    first, second = (p for p in processes_of(run_dir) if "mineonline.collect" in p.cmdline() and workers_of(p))
+    first.suspend()
+    run.wait_for(lambda: "a collector was stopped or frozen for 20 s, and killed; another is started" in run.output)
+    assert not first.is_running()
+    assert second.is_running()
+    before = rows(run_dir)
+    run.wait_for(lambda: rows(run_dir) > before + 3)
+    run.send(signal.SIGTERM)
+    run.wait()
+    assert run.output.count("another is started") == 1
+    assert leaves_nothing(run_dir)
+
+
+@pytest.mark.slow
+def test_a_collector_that_plays_outlives_the_time_for_its_start(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(*QUICK, "collector.start_timeout_s=60", "iterations=100000", f"run_dir={run_dir}")
+    run.wait_for(lambda: rows(run_dir) > 3)
+    collector = collector_of(run_dir)
+    time.sleep(80.0)
+    assert collector.is_running()
+    run.send(signal.SIGTERM)
+    run.wait()
+    assert "another is started" not in run.output
 
 
 def test_a_killed_worker_is_replaced_and_training_goes_on(start, tmp_path):

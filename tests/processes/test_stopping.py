@@ -1,0 +1,34 @@
+"""Processes that a trainer started end with it, whatever signals they inherited as ignored."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from mineonline.processes.lifetimes import PARENT_VARIABLE
+from tests.helpers.programs import LIMIT_S
+from tests.helpers.settings import ROOT
+
+PROGRAM = """
+import signal, time
+from mineonline.processes.stopping import exit_on_signals
+exit_on_signals()
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(("started_by_trainer", "code"), [(True, 128 + signal.SIGHUP), (False, -signal.SIGKILL)])
+def test_a_hangup_that_is_ignored_ends_only_what_a_trainer_started(started_by_trainer, code):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **({PARENT_VARIABLE: "1"} if started_by_trainer else {})}
+    words = ["nohup", sys.executable, "-c", PROGRAM]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, env=environment, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        if not started_by_trainer:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(1.0)
+            process.kill()
+        assert process.wait(LIMIT_S) == code
