@@ -32,7 +32,8 @@ def command_of(name, run_dir):
 
 def test_every_example_is_short_and_tested_here():
     assert set(FILES) == {
-        "dig", "minepolicy", "own_env", "own_learner", "own_policy", "rocket", "rocket_callbacks", "rocket_policy"
+        "dig", "minepolicy", "own_env", "own_learner", "own_pace", "own_policy", "rocket", "rocket_callbacks",
+        "rocket_policy",
     }  # fmt: skip
     assert all(len(file.read_text().splitlines()) < 75 for file in FILES.values())
 
@@ -83,6 +84,17 @@ def test_an_environment_of_ones_own_is_learnt_evaluated_filmed_and_recorded(star
 
 
 @pytest.mark.slow
+def test_an_environment_whose_games_play_at_their_own_pace_is_learnt_and_evaluated(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(*command_of("own_pace", run_dir))
+    assert run.wait() == 0, run.output
+    metrics = read_metrics(run_dir / "metrics.csv")
+    assert len(metrics) == 3
+    assert float(metrics[-1]["episodes"]) > 0
+    scored = start(str(run_dir), "episodes=4", module="mineonline.evaluate")
+    assert scored.wait() == 0, scored.output
+
+
 def test_a_policy_with_a_goal_and_its_last_action_plays_learns_and_imitates_its_recorded_play(start, tmp_path):
     assert command_of("rocket", tmp_path / "run") == command_of("rocket_policy", tmp_path / "run")
     small = [*command_of("rocket", tmp_path / "run"), "collector.envs_per_worker=2"]

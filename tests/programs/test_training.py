@@ -184,6 +184,19 @@ def test_ctrl_c_before_training_begins_ends_everything_at_once(start, tmp_path):
 
 
 @pytest.mark.slow
+def test_hunt_cow_is_learnt_as_well_where_each_world_plays_at_its_own_uneven_pace(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(
+        "env=own", "env._target_=tests.helpers.jittery_world.JitteryWorld", "+env.kwargs.task=${task}", "task=hunt_cow",
+        "objective.discount=0.98", "policy=tiny", "video.every=0", "iterations=90", f"run_dir={run_dir}",
+    )  # fmt: skip
+    assert run.wait() == 0, run.output
+    kills = [float(row["episode/kill_entity/cow"]) for row in read_metrics(run_dir / "metrics.csv")]
+    assert kills[9] < 0.3
+    assert kills[-1] > 0.5
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("env", ["CartPole-v1", "tests.helpers.odd_envs:SleepyCartPole-v0"])
 def test_training_improves_cartpole_also_where_each_environment_plays_at_its_own_pace(start, tmp_path, env):
     run_dir = tmp_path / "run"
