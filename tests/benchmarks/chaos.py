@@ -51,7 +51,7 @@ def round_of(dice: random.Random, folder: Path, done: Counter[str]) -> list[str]
     words += [*RANKS, "buffer.fragments_per_iteration=16"] if ranks else []
     programs = [Run(folder, *SETTINGS, *words)]
     started = time.monotonic()
-    until = started + dice.uniform(1.0, 60.0)
+    until = started + dice.uniform(1.0, 30.0)
     while time.monotonic() < until:
         if by_hand and len(programs) == 1 and (run_dir / "join").exists():
             programs += [Run(folder, f"run={run_dir}", module="mineonline.collect") for _ in range(2)]
