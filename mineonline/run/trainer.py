@@ -37,6 +37,9 @@ from mineonline.settings.config import Config, trainer_threads
 from mineonline.settings.devices import check_device
 from mineonline.settings.parsing import parse_config
 
+_LAUNCHER_VARIABLE = "MINEONLINE_LAUNCHER"
+"""In the environment of the ranks that rank 0 of a node starts: its process id."""
+
 
 def train(
     settings: dict[str, Any],
@@ -110,8 +113,12 @@ def _check_resume(config: Config, learner: PPO) -> int:
 
 def _settle_in(config: Config, rank: int) -> None:
     """Set up this process: the parent it ends with, its threads and random numbers."""
-    if "LOCAL_RANK" in os.environ:  # rank 0 of its node, or torchrun, has started it
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun has started it
         die_with_parent(os.getppid())
+    elif "LOCAL_RANK" in os.environ:  # rank 0 of its node has, and may have ended since
+        die_with_parent(int(os.environ.get(_LAUNCHER_VARIABLE, os.getppid())))
+    else:
+        os.environ[_LAUNCHER_VARIABLE] = str(os.getpid())
     torch.set_num_threads(trainer_threads(config))
     lightning.seed_everything(config.seed + rank, verbose=False)
 

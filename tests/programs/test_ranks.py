@@ -56,6 +56,14 @@ def test_a_killed_rank_ends_the_run_and_leaves_nothing(start, tmp_path):
     assert not set(Path(tempfile.gettempdir()).glob("mineonline-*")) - before
 
 
+def test_a_rank_whose_rank_0_was_killed_while_it_imported_ends(start, tmp_path, monkeypatch):
+    """It has another parent by the time at which it could ask the kernel to be killed with the first."""
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("MINEONLINE_LAUNCHER", "4194304")
+    run = start(*QUICK, *RANKS, f"run_dir={tmp_path / 'run'}")
+    assert run.wait() == -signal.SIGKILL, run.output
+
+
 def test_an_error_of_rank_0_ends_all_ranks(start, tmp_path):
     run_dir = tmp_path / "run"
     raising = ["env.id=tests.helpers.odd_envs:NeverPlays-v0", "env.max_failures=2"]
