@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
 
-from mineonline.processes.lifetimes import RUN_DIR_VARIABLE
+from mineonline.processes.lifetimes import RUN_DIR_VARIABLE, die_with_parent
 from tests.helpers.settings import ROOT
 
 
@@ -57,6 +58,8 @@ class Run:
             self.process = subprocess.Popen(
                 [*under, sys.executable, "-m", module, *arguments],
                 stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True,
+                # otherwise it would play on when the tests, or a benchmark, are killed
+                preexec_fn=partial(die_with_parent, os.getpid()),
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, *paths)))},
             )  # fmt: skip
 

@@ -23,6 +23,15 @@ def collectors(folder, count, **settings):
     return LocalCollectors(count, "tcp://127.0.0.1:1", folder, **{**defaults, **settings})
 
 
+def collectors_run(script, folder, monkeypatch):
+    """Every collector is this shell script."""
+    (folder / "logs").mkdir()
+    program = folder / "python"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(supervisor.sys, "executable", str(program))
+
+
 def given_up(kept):
     try:
         kept.check()
@@ -41,33 +50,21 @@ def test_a_collector_that_cannot_be_started_is_a_failure_that_is_named(tmp_path,
 
 
 def test_a_collector_that_always_fails_is_given_up_although_fragments_arrive_from_others(tmp_path, monkeypatch):
-    (tmp_path / "logs").mkdir()
-    program = tmp_path / "python"
-    program.write_text("#!/bin/sh\necho 'error: no room for me'\nexit 1\n")
-    program.chmod(0o755)
-    monkeypatch.setattr(supervisor.sys, "executable", str(program))
+    collectors_run("echo 'error: no room for me'; exit 1", tmp_path, monkeypatch)
     with collectors(tmp_path, 2, max_failures=3) as kept:
         wait_until(lambda: given_up(kept))
         assert "a collector ended with exit code 1 (no room for me): 3 failures in a row" in given_up(kept)
 
 
 def test_one_that_has_played_starts_to_count_anew(tmp_path, monkeypatch):
-    (tmp_path / "logs").mkdir()
-    program = tmp_path / "python"
-    program.write_text(f"#!/bin/sh\necho '{supervisor.PLAYING}'\nkill -KILL $$\n")
-    program.chmod(0o755)
-    monkeypatch.setattr(supervisor.sys, "executable", str(program))
+    collectors_run(f"echo '{supervisor.PLAYING}'; kill -KILL $$", tmp_path, monkeypatch)
     with collectors(tmp_path, 1) as kept:
         wait_until(lambda: kept.restarts > 4)
         assert not given_up(kept)
 
 
 def test_one_that_no_longer_answers_is_killed_and_replaced(tmp_path, monkeypatch, caplog):
-    (tmp_path / "logs").mkdir()
-    program = tmp_path / "python"
-    program.write_text("#!/bin/sh\nexec sleep 3600\n")
-    program.chmod(0o755)
-    monkeypatch.setattr(supervisor.sys, "executable", str(program))
+    collectors_run("exec sleep 3600", tmp_path, monkeypatch)
     monkeypatch.setattr(supervisor, "_LONGEST_ABSENCE_S", 1.0)
     gone = set()
     with collectors(tmp_path, 1, is_present=lambda pid: pid not in gone) as kept:
@@ -84,11 +81,7 @@ def test_one_that_no_longer_answers_is_killed_and_replaced(tmp_path, monkeypatch
 
 
 def test_one_that_has_not_joined_yet_has_the_time_of_its_start(tmp_path, monkeypatch, caplog):
-    (tmp_path / "logs").mkdir()
-    program = tmp_path / "python"
-    program.write_text("#!/bin/sh\nexec sleep 3600\n")
-    program.chmod(0o755)
-    monkeypatch.setattr(supervisor.sys, "executable", str(program))
+    collectors_run("exec sleep 3600", tmp_path, monkeypatch)
     monkeypatch.setattr(supervisor, "_LONGEST_ABSENCE_S", 0.3)
     there = set()
     with collectors(tmp_path, 1) as kept:
