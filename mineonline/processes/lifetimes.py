@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -22,6 +24,10 @@ HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2
 """That `stopping` handles in every command."""
 _SHOWN_BY_VARIABLE = "MINEONLINE_SHOWN_BY"
 _PR_SET_PDEATHSIG = 1
+_OWNER = ".owner"
+"""Name of a file in every `TemporaryFolder`, locked as long as its owner lives."""
+_JUST_MADE_S = 60.0
+"""A folder this young may not be locked yet."""
 _LONGEST_FOLDER = 40
 """Bytes: multiprocessing adds 62 to it (`/mineonline-collector-12345678/pymp-12345678/listener-12345678`)."""
 
@@ -73,11 +79,16 @@ def folder_for_sockets(prefix: str) -> str:
 class TemporaryFolder:
     """A new folder (see `folder_for_sockets`) that is removed when this process ends in any way, or by `remove`.
 
-    A small process waits for a pipe to close, which the kernel does even if this process is killed.
+    A small process waits for a pipe to close, which the kernel does even if this process is killed. If both are killed
+    at once, as by Slurm or by the memory limit of a container, the next folder of this class on this machine removes
+    it.
     """
 
     def __init__(self, prefix: str) -> None:
         self.path = Path(folder_for_sockets(prefix))
+        _remove_abandoned(self.path.parent)
+        self._owner = os.open(self.path / _OWNER, os.O_CREAT | os.O_RDONLY)
+        fcntl.flock(self._owner, fcntl.LOCK_EX)
         words = ["sh", "-c", 'trap "" HUP INT TERM; read -r _; rm -rf -- "$1"', "sh", str(self.path)]
         nowhere = subprocess.DEVNULL
         self._janitor = subprocess.Popen(
@@ -87,6 +98,7 @@ class TemporaryFolder:
     def remove(self) -> None:
         """Remove it now."""
         shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._owner)
         assert self._janitor.stdin is not None
         self._janitor.stdin.close()
         try:
@@ -94,6 +106,23 @@ class TemporaryFolder:
         except subprocess.TimeoutExpired:  # it was stopped
             self._janitor.kill()
             self._janitor.wait()
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove the folders in `parent` whose owner was killed."""
+    for owner in parent.glob(f"mineonline-*/{_OWNER}"):
+        try:
+            lock = os.open(owner, os.O_RDONLY)
+        except OSError:  # another user's, or removed meanwhile
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if time.time() - os.fstat(lock).st_mtime > _JUST_MADE_S:
+                shutil.rmtree(owner.parent, ignore_errors=True)
+        except BlockingIOError:  # its owner lives
+            pass
+        finally:
+            os.close(lock)
 
 
 def own_temporary_folder() -> None:
