@@ -59,23 +59,7 @@ def round_of(dice: random.Random, folder: Path, done: Counter[str]) -> list[str]
             programs += [Run(folder, f"run={run_dir}", module="mineonline.collect") for _ in range(2)]
         time.sleep(0.2)
     check_living(programs)
-    janitor_was_hit = False
-    for _ in range(dice.randint(0, 4)):
-        living = processes_of(run_dir)
-        if not living:
-            break
-        victim, number = dice.choice(living), dice.choice(SIGNALS)
-        try:
-            if number == signal.SIGSTOP and "multiprocessing.resource_tracker" in " ".join(victim.cmdline()):
-                continue  # it stays stopped if its owner ends in a way that leaves it no time
-            if ranks and role_of(victim) == "trainer" and number == signal.SIGSTOP:
-                continue  # the other rank would wait for it until torch gives up, after 30 minutes
-            janitor_was_hit |= victim.name() == "sh"
-            done[f"{number.name} to a {role_of(victim)}"] += 1
-            victim.send_signal(number)
-        except psutil.NoSuchProcess:
-            continue
-        time.sleep(dice.uniform(0.0, 6.0))
+    janitor_was_hit = hit(dice, run_dir, ranks, done)
     end = dice.choice((signal.SIGTERM, signal.SIGINT, signal.SIGKILL))
     for program in programs:
         if program.process.poll() is None:
@@ -96,6 +80,28 @@ def round_of(dice: random.Random, folder: Path, done: Counter[str]) -> list[str]
     # torch keeps a cache for the next program
     left += [str(file) for file in temporary.rglob("*") if "torchinductor_" not in str(file)]
     return left
+
+
+def hit(dice: random.Random, run_dir: Path, ranks: bool, done: Counter[str]) -> bool:
+    """Up to four random signals to random processes. Whether one removes a temporary folder."""
+    janitor_was_hit = False
+    for _ in range(dice.randint(0, 4)):
+        living = processes_of(run_dir)
+        if not living:
+            break
+        victim, number = dice.choice(living), dice.choice(SIGNALS)
+        try:
+            if number == signal.SIGSTOP and "multiprocessing.resource_tracker" in " ".join(victim.cmdline()):
+                continue  # it stays stopped if its owner ends in a way that leaves it no time
+            if ranks and role_of(victim) == "trainer" and number == signal.SIGSTOP:
+                continue  # the other rank would wait for it until torch gives up, after 30 minutes
+            janitor_was_hit |= victim.name() == "sh"
+            done[f"{number.name} to a {role_of(victim)}"] += 1
+            victim.send_signal(number)
+        except psutil.NoSuchProcess:
+            continue
+        time.sleep(dice.uniform(0.0, 6.0))
+    return janitor_was_hit
 
 
 def start_again(temporary: Path, done: Counter[str]) -> None:
