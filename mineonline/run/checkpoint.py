@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mineonline.errors import CheckpointError
 from mineonline.run import safetensors_files
-from mineonline.run.folder import PUBLISHED_FILE, is_published
+from mineonline.run.folder import DEMO, PUBLISHED_FILE, is_published, no_such_file
 
 if TYPE_CHECKING:  # importing torch takes a second: a misspelt key should not wait for it
     from torch import Tensor, nn
@@ -22,8 +22,6 @@ log = logging.getLogger(__name__)
 
 LATEST = "latest"
 """Means the newest checkpoint, wherever a file can be given."""
-DEMO = "demo"
-"""Means the trained policy that comes with mineonline, wherever a file can be given."""
 DEMO_FOLDER = Path(__file__).parent.parent / "demo"
 RUNS = Path("runs")
 """Where runs without a `run_dir` go, relative to the working directory."""
@@ -168,7 +166,7 @@ def _load(file: Path, key: str = "checkpoint") -> dict[str, Any]:
 def _open(file: Path, key: str = "checkpoint") -> dict[str, Any]:
     """Without a look at its checksums."""
     if not file.is_file():
-        raise CheckpointError(f"{key}={file}: there is no such file.")
+        raise no_such_file(key, file)
     if is_published(file):
         return _open_published(file, key)
     import torch

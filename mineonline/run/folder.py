@@ -35,6 +35,8 @@ from mineonline.settings.parsing import parse_config, why_unreadable
 
 log = logging.getLogger(__name__)
 
+DEMO = "demo"
+"""Means the trained policy that comes with mineonline, wherever a checkpoint can be given."""
 CONFIG_FILE = "config.yaml"
 OVERRIDES_FILE = "overrides.yaml"
 METRICS_FILE = "metrics.csv"
@@ -83,8 +85,16 @@ def label_of(settings: Mapping[str, Any]) -> str:
 def run_dir_of(checkpoint: Path) -> Path:
     """The run folder, or published folder, that a checkpoint is in. CheckpointError if there is no such file."""
     if not checkpoint.is_file():
-        raise CheckpointError(f"checkpoint={checkpoint}: there is no such file.")
+        raise no_such_file("checkpoint", checkpoint)
     return checkpoint.absolute().parent if is_published(checkpoint) else checkpoint.absolute().parent.parent
+
+
+def no_such_file(key: str, file: Path) -> CheckpointError:
+    """For `<key>=<file>`."""
+    return CheckpointError(
+        f"{key}={file}: there is no such file. Give a checkpoint, a run folder, or {DEMO} for the trained policy that "
+        "comes with mineonline."
+    )
 
 
 def is_published(checkpoint: Path) -> bool:

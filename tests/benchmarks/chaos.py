@@ -91,17 +91,22 @@ def hit(dice: random.Random, run_dir: Path, ranks: bool, done: Counter[str]) -> 
             break
         victim, number = dice.choice(living), dice.choice(SIGNALS)
         try:
-            if number == signal.SIGSTOP and "multiprocessing.resource_tracker" in " ".join(victim.cmdline()):
+            if number == signal.SIGSTOP and (is_janitor(victim) or "resource_tracker" in " ".join(victim.cmdline())):
                 continue  # it stays stopped if its owner ends in a way that leaves it no time
             if ranks and role_of(victim) == "trainer" and number == signal.SIGSTOP:
                 continue  # the other rank would wait for it until torch gives up, after 30 minutes
-            janitor_was_hit |= victim.name() == "sh"
+            janitor_was_hit |= is_janitor(victim)
             done[f"{number.name} to a {role_of(victim)}"] += 1
             victim.send_signal(number)
         except psutil.NoSuchProcess:
             continue
         time.sleep(dice.uniform(0.0, 6.0))
     return janitor_was_hit
+
+
+def is_janitor(process: psutil.Process) -> bool:
+    """Whether it removes the temporary folder of another."""
+    return process.name() == "sh"
 
 
 def start_again(temporary: Path, done: Counter[str]) -> None:

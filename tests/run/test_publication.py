@@ -14,8 +14,8 @@ from mineonline.errors import CheckpointError, ConfigError
 from mineonline.policies.build import build_policy
 from mineonline.publish import parse_arguments
 from mineonline.run import safetensors_files
-from mineonline.run.checkpoint import DEMO, find_checkpoint, read_iteration, read_policy_state
-from mineonline.run.folder import read_config
+from mineonline.run.checkpoint import find_checkpoint, read_iteration, read_policy_state
+from mineonline.run.folder import DEMO, read_config
 from mineonline.run.learner import build_learner
 from mineonline.run.publication import publish
 from mineonline.run.resume import with_saved_settings
