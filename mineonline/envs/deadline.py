@@ -25,8 +25,8 @@ class Deadline:
                 try: ...
                 except Overdue: deadline.calls += 1
 
-    What waits in Python, sleeps or waits for a socket is interrupted, within a fifth of the limit. What is stuck in C
-    code is not: that is left to the collector's watchdog. In other threads than the main thread nothing is interrupted.
+    What waits in Python, sleeps or waits for a socket is interrupted, at most a fifth of the limit late. What is stuck
+    in C code is not: that is left to the collector's watchdog. Outside the main thread nothing is interrupted.
     """
 
     def __init__(self, limit_s: float) -> None:

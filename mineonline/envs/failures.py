@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from mineonline.errors import EnvError
+from mineonline.processes.pauses import pause_after
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class Failures:
                 f"{named} failed {count} times without a decision in between (env.max_failures). The last failure: "
                 + "\n".join(filter(None, (reason, details, self._advice)))
             )
-        pause_s = min(2.0 ** (count - 1) - 1, _LONGEST_PAUSE_S)
+        pause_s = pause_after(count, longest_s=_LONGEST_PAUSE_S)
         self._retry_at[n] = time.monotonic() + pause_s
         known = reason if reason in self._logged or len(self._logged) < _MOST_REASONS else "any other reason"
         self._logged[known] += 1

@@ -221,6 +221,7 @@ def is_slow(config: GymEnvConfig) -> bool:
     """Whether a step takes so long that a process for each environment is worth it. Tries a few, in this process."""
     took: list[float] = []
     deadline = Deadline(config.step_timeout_s)
+    env: gymnasium.Env[Any, Any] | None = None
     try:
         with deadline:
             env = make(config)
@@ -233,12 +234,14 @@ def is_slow(config: GymEnvConfig) -> bool:
                 took.append(time.monotonic() - began)
                 if terminated or truncated or sum(took) > _TRIED_S:
                     break
-            env.close()
     except Overdue:
         return True
     except FAULTS as error:
         log.info("the environment failed while its speed was tried: %s", reason_of(error, config))
     finally:
+        if env is not None:
+            with deadline:
+                _close(env)
         deadline.close()
     return bool(took) and statistics.median(took) > _SLOW_S
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
-import sys
+from contextlib import suppress
 from typing import Any
 
 import gymnasium
@@ -28,14 +27,13 @@ from mineonline.envs.messages import (
     Link,
     Outcome,
     Ready,
-    ToProcess,
+    link_to_worker,
 )
 from mineonline.envs.pool import Pool, Slot
 from mineonline.envs.process import EnvProcess, new_scratch
 from mineonline.envs.settings import GymEnvConfig
 from mineonline.envs.spaces import Unfit, action_reader, observation_leaves
 from mineonline.errors import MineonlineError
-from mineonline.processes.lifetimes import die_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +68,8 @@ class GymPool(Pool):
 class _Game:
     """One environment, and its episode."""
 
-    def __init__(self, setup: GameSetup) -> None:
-        self._config = GymEnvConfig(id=setup.id, kwargs=setup.kwargs, step_timeout_s=0, max_failures=0)
-        self.env: gymnasium.Env[Any, Any] = make(self._config)
+    def __init__(self, setup: GameSetup, config: GymEnvConfig) -> None:
+        self.env: gymnasium.Env[Any, Any] = make(config)
         self._leaves = observation_leaves(self.env.observation_space, setup.id)
         self._actions = action_reader(self.env.action_space, setup.id)
         spec = EnvSpec({leaf.name: leaf.spec for leaf in self._leaves}, self._actions.specs)
@@ -110,31 +107,25 @@ class _Game:
 
 
 def _play(link: Link) -> None:
-    """Follow the worker's orders until it sends `Close` or is gone."""
+    """Follow the worker's orders until it sends `Close`. EOFError or BrokenPipeError if it is gone."""
     setup = link.receive()
     assert isinstance(setup, GameSetup), setup
     config = GymEnvConfig(id=setup.id, kwargs=setup.kwargs, step_timeout_s=0, max_failures=0)
-    try:
-        game = _Game(setup)
-        while not isinstance(order := link.receive(), Close):
-            link.send(Ready(game.begin(order)) if isinstance(order, Begin) else game.decide(order))
+    game: _Game | None = None
+    while not isinstance(order := link.receive(), Close):
+        try:
+            game = game or _Game(setup, config)
+            answer = Ready(game.begin(order)) if isinstance(order, Begin) else game.decide(order)
+        except FAULTS as error:
+            log.warning("failed", exc_info=error)
+            is_users = isinstance(error, MineonlineError)
+            link.send(Failed(str(error) if is_users else reason_of(error, config), users=is_users))
+            return
+        link.send(answer)
+    if game is not None:
         game.env.close()
-    except (EOFError, BrokenPipeError):
-        pass  # the worker has left
-    except FAULTS as error:
-        log.warning("failed", exc_info=error)
-        is_users = isinstance(error, MineonlineError)
-        link.send(Failed(str(error) if is_users else reason_of(error, config), users=is_users))
-
-
-def main() -> None:
-    """Ends when the worker does."""
-    reader, writer, worker = map(int, sys.argv[1:])
-    die_with_parent(worker)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the worker ends it
-    _play(Link(reader, writer, ToProcess))
 
 
 if __name__ == "__main__":
-    main()
+    with suppress(EOFError, BrokenPipeError):  # the worker has left
+        _play(link_to_worker())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from multiprocessing.connection import Connection
 from typing import Any
 
 import msgspec
 
 from mineonline.envs.contract import EnvSpec, TensorSpec
+from mineonline.processes.lifetimes import die_with_parent
 
 
 class _Message(msgspec.Struct, frozen=True, tag=True):
@@ -125,3 +128,12 @@ class Link:
         """The other side reads an end of file."""
         self.reader.close()
         self._writer.close()
+
+
+def link_to_worker() -> Link:
+    """In the process of an environment, which ends when its worker does: its end of the pipes."""
+    reader, writer, worker = map(int, sys.argv[1:])
+    die_with_parent(worker)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the worker ends it
+    return Link(reader, writer, ToProcess)

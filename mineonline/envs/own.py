@@ -90,6 +90,7 @@ class OwnEnv:
         if not isinstance(step, Step):
             raise self._wrong(f"{method} returned {step!r:.100}, but must return a mineonline.Step")
         self._check(f"the observation of {method}", step.observation, self._shapes)
+        self._check_task(step.observation)
         self._check(f"what {method} returned", {name: getattr(step, name) for name in _STEP}, self._step)
         if (both_N := step.terminated_N & step.truncated_N).any():
             raise self._wrong(f"environment {both_N.argmax()} is both terminated and truncated; give one of them")

@@ -37,6 +37,8 @@ class Slot:
         self.deadline = 0.0
         """For its next message, while `asked`."""
         self.episode = 0
+        """Number of the next episode to be ordered."""
+        self.has_played = False
 
 
 class Pool(ABC):
@@ -48,7 +50,7 @@ class Pool(ABC):
     """
 
     start_limit = "env.start_timeout_s"
-    """Which setting `patience_s` follows, for people."""
+    """The setting behind `patience_s`, as errors name it."""
 
     def __init__(
         self, spec: EnvSpec, num_envs: int, failures: Failures, *, start_timeout_s: float, step_timeout_s: float
@@ -93,10 +95,8 @@ class Pool(ABC):
     def reset(self, which_N: NDArray[np.bool_]) -> Observation:
         """Ask for new episodes; environments in `waiting_N` still wait for theirs and show their last observation."""
         for n in np.flatnonzero(which_N).tolist():
-            slot = self.slots[n]
-            slot.order = self.episode(n, slot)
             self._expect_nothing(n)
-            slot.episode += 1
+            self._order_episode(n)
             self.waiting_N[n] = True
             self._statistics_NK[n] = 0.0
         self._begin_episodes()
@@ -194,6 +194,11 @@ class Pool(ABC):
         assert slot.process is not None
         return f"no episode within {self.patience_s(slot.process):g} s ({self.start_limit})"
 
+    def _order_episode(self, n: int) -> None:
+        slot = self.slots[n]
+        slot.order = self.episode(n, slot)
+        slot.episode += 1
+
     def _begin_episodes(self) -> None:
         """Ask the processes of waiting environments for their episodes, once; start processes where there are none."""
         for n in np.flatnonzero(self.waiting_N).tolist():
@@ -241,7 +246,8 @@ class Pool(ABC):
         process, order = self._process(n), slot.order
         assert order is not None
         process.fast_resets = 0 if order.hard else process.fast_resets + 1
-        slot.order = None
+        process.trim_log()
+        slot.order, slot.has_played = None, True
         self._expect_nothing(n)
         self.waiting_N[n] = False
         self._begun += 1
@@ -259,6 +265,8 @@ class Pool(ABC):
             details = slot.process.last_words()
             slot.process.end()
         slot.process = None
+        if slot.order is not None:  # it may be this episode that cannot begin
+            self._order_episode(n)
         if n in self._stepping:
             self._stepping.discard(n)
             self._answers[n] = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,8 @@ from mineonline.errors import EnvError
 from mineonline.processes.logs import tail
 
 _PREFIX = "mineonline-env-"
+_LONGEST_LOG = 2**20
+"""Bytes."""
 
 
 class Ended(Exception):
@@ -36,12 +39,12 @@ class EnvProcess:
         self._closing = False
         self._log = scratch / "output.log"
         orders, theirs = os.pipe(), os.pipe()
-        with self._log.open("wb") as file:
+        with self._log.open("ab") as file:
             descriptors = (orders[0], theirs[1])
             self.process = subprocess.Popen(
                 [sys.executable, "-m", program, *map(str, descriptors), str(os.getpid())],
                 pass_fds=descriptors, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-                env={**os.environ, "OMP_NUM_THREADS": "1", **surroundings},
+                env={**os.environ, "OMP_NUM_THREADS": "1", **surroundings}, start_new_session=True,
             )  # fmt: skip
         os.close(orders[0])
         os.close(theirs[1])
@@ -73,9 +76,15 @@ class EnvProcess:
         logs = [self._log, *sorted(self.scratch.glob("logs/mc_*.log"))]
         return "\n".join(f"The end of {file.name}:\n{text}" for file in logs if (text := tail(file)))
 
+    def trim_log(self) -> None:
+        """Forget what it wrote, if that is much: it may print something at every step, for weeks."""
+        if self._log.stat().st_size > _LONGEST_LOG:
+            os.truncate(self._log, 0)
+
     def end(self) -> None:
-        """Kill it; a simulator's engine dies too."""
-        self.process.kill()
+        """Kill it, and what it has started; a simulator's engine dies too."""
+        with suppress(ProcessLookupError):  # it has ended, and it was alone
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.link.close()
         shutil.rmtree(self.scratch, ignore_errors=True)

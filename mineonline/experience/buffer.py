@@ -133,7 +133,7 @@ class FragmentBuffer:
         self._condition = threading.Condition()
         self.last_arrival = time.monotonic()
         self.heard: dict[int, Heard] = {}
-        """Id of every collector that has ever sent a fragment -> what it has sent."""
+        """Id of every collector that has sent a fragment, and is not forgotten -> what it has sent."""
         self._waits_since = float("inf")
         self._not_finite_in_a_row = 0
         self._not_finite = ""

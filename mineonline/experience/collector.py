@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -25,6 +25,7 @@ from types import FrameType
 # torchrl's workers and this process wait for each other; it is `Workers` that limits these waits
 os.environ.setdefault("WEIGHT_SYNC_TIMEOUT", "600")
 
+import psutil
 from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.collectors import MultiSyncCollector
@@ -172,7 +173,7 @@ class Workers:
         try:
             with self._limited(self._batch_timeout_s if self.played else self._start_timeout_s):
                 rollout: TensorDictBase = next(self._rollouts)
-        except (RuntimeError, ValueError, EOFError) as error:
+        except (RuntimeError, ValueError, EOFError, OSError) as error:
             raise self._why(error) from None
         self.played = True
         return {name: tensor.flatten(0, 1) for name, tensor in rollout.items() if isinstance(tensor, Tensor)}
@@ -242,10 +243,13 @@ class Workers:
         self._end()
 
     def _end(self) -> None:
-        """Kill the workers: they ignore SIGTERM, and have nothing to clean up."""
+        """Kill the workers, which ignore SIGTERM, and whatever their environments have started."""
         signal.setitimer(signal.ITIMER_REAL, 0)
         fork_server.wake()  # it tells when they have ended
         for process in multiprocessing.active_children():
+            for started in reversed(_started_by(process.pid)):
+                with suppress(psutil.NoSuchProcess):
+                    started.kill()
             process.kill()
         if self._collector is not None:
             self._collector.shutdown(timeout=2.0)
@@ -253,6 +257,15 @@ class Workers:
         if self._rollouts is not None:
             self._rollouts.close()
         self._rollouts = self._collector = None
+
+
+def _started_by(pid: int | None) -> list[psutil.Process]:
+    """Children, and theirs."""
+    try:
+        found: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    return found
 
 
 def _named(error: Exception) -> str:
@@ -272,7 +285,7 @@ class FragmentSender:
     ) -> None:  # fmt: skip
         """`first_env`: global index that the first environment is sent under; `numbered_from`: the workers' own for it.
 
-        They differ if the workers played for an earlier trainer: they number their environments as they did for that.
+        They differ if the workers played for an earlier trainer: they keep the numbers that they had then.
         """
         self._links = links
         self._episodes = episodes
@@ -330,8 +343,11 @@ class FragmentSender:
         for row in rollout["report.reason"].any(1).nonzero()[:, 0].tolist():
             reason = bytes(rollout["report.reason"][row].numpy()).rstrip(b"\0").decode()
             self._reasons[int(rollout["report.reason_env"][row]), reason] = None
-        for row, n in enumerate((rollout["env_B"] - self._first_env).tolist()):
-            self._episodes_ended += self._episodes.finished(rollout, row, n)
+        environments = (rollout["env_B"] - self._first_env).tolist()
+        # of all rows, though sending may be given up: the next rollout, perhaps for another trainer, goes on from here
+        ended = [self._episodes.finished(rollout, row, n) for row, n in enumerate(environments)]
+        for row, n in enumerate(environments):
+            self._episodes_ended += ended[row]
             if bool(rollout["idle_BT"][row].all()):
                 continue  # its environment waited for an episode throughout: there is nothing to learn from
             of_another = newest is not None and int(rollout["version_B"][row]) > newest

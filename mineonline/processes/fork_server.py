@@ -2,7 +2,7 @@
 
     collector ──starts──▶ fork server ──forks──▶ worker 0, worker 1, ...
 
-It is the one of `multiprocessing`; what it imports first is `in_fork_server`, so that it ends with its collector, and
+It is multiprocessing's own; what it imports first is `in_fork_server`, so that it ends with its collector, and
 the workers end with it, whatever is killed.
 """
 

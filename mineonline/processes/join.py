@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -105,7 +107,7 @@ class JoinServer:
         """Whether the address file still says where this server is: another one may have written to it."""
         try:
             return self._file is not None and self._file.read_text() == self.address
-        except FileNotFoundError:
+        except OSError:
             return False
 
     def check(self) -> None:
@@ -116,7 +118,8 @@ class JoinServer:
     def close(self) -> None:
         """Stop the thread (at most 10 s, usually at once), close the socket and remove the address file."""
         if self._file is not None and self.is_current:
-            self._file.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._file.unlink()
         if self._thread is not None:
             self._thread.end()
         self._socket.close(linger=0)
@@ -159,6 +162,8 @@ class Member(NamedTuple):
     """Seconds since the epoch."""
     lost: str
     """Why its workers ended, if it has joined again because it lost them."""
+    asked_at: int
+    """`Request.asked_at`."""
 
 
 class Admissions:
@@ -166,11 +171,11 @@ class Admissions:
 
     def __init__(self) -> None:
         self._repeats = Repeats(log)
-        self._ids: dict[tuple[str, int, int], int] = {}
+        self._lock = threading.Lock()
         self.first_id = 0
         """Id of the first; the others count on from there."""
         self.members: dict[tuple[str, int], Member] = {}
-        """Host and process id of every collector that has ever joined -> what it joined as last."""
+        """Host and process id of each collector -> how it joined last. Replaced, never changed in place."""
         self.joined = 0
         """Collectors so far; one that joins again counts again."""
         self.restarts = 0
@@ -181,16 +186,24 @@ class Admissions:
         if request.relay:
             log.info("a relay on %s", request.host)
             return -1
-        asker = (request.host, request.pid, request.asked_at)
-        if asker not in self._ids:
+        asker = (request.host, request.pid)
+        with self._lock:
+            known = self.members.get(asker)
+            if known is not None and known.asked_at == request.asked_at:
+                return known.collector_id
             if request.lost:
                 what = "a collector lost its workers and starts new ones"
                 self._repeats.warning(what, f"{request.host}: {request.lost}")
                 self.restarts += 1
-            self._ids[asker] = self.first_id + self.joined
-            self.members = {**self.members, asker[:2]: Member(self._ids[asker], time.time(), request.lost)}
+            member = Member(self.first_id + self.joined, time.time(), request.lost, request.asked_at)
+            self.members = {**self.members, asker: member}
             self.joined += 1
-        return self._ids[asker]
+        return member.collector_id
+
+    def forget(self, gone: Collection[tuple[str, int]]) -> None:
+        """These collectors have left, and are not missed any more."""
+        with self._lock:
+            self.members = {asker: member for asker, member in self.members.items() if asker not in gone}
 
 
 def request_of(*, asked_at: int, lost: str = "", relay: bool = False) -> Request:

@@ -88,7 +88,10 @@ class TemporaryFolder:
         self.path = Path(folder_for_sockets(prefix))
         _remove_abandoned(self.path.parent)
         self._owner = os.open(self.path / _OWNER, os.O_CREAT | os.O_RDONLY)
-        fcntl.flock(self._owner, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(self._owner, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks, where nobody can see that it is abandoned
+            (self.path / _OWNER).unlink()
         words = ["sh", "-c", 'trap "" HUP INT TERM; read -r _; rm -rf -- "$1"', "sh", str(self.path)]
         nowhere = subprocess.DEVNULL
         self._janitor = subprocess.Popen(
@@ -119,7 +122,7 @@ def _remove_abandoned(parent: Path) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if time.time() - os.fstat(lock).st_mtime > _JUST_MADE_S:
                 shutil.rmtree(owner.parent, ignore_errors=True)
-        except BlockingIOError:  # its owner lives
+        except OSError:  # its owner lives, or the file system has no locks
             pass
         finally:
             os.close(lock)

@@ -21,6 +21,8 @@ _ERROR = re.compile(r"(?:[-\d]+ [:,\d]+ ERROR |error: )(.+)")
 
 
 _LONGEST_DETAIL = 300
+_LONGEST_END = 2**16
+"""Bytes."""
 _END_BYTES = 8192
 """Of a log, that its last message is looked for in."""
 
@@ -171,5 +173,14 @@ class NewMessages:
 
 
 def tail(file: Path, lines: int = 15) -> str:
-    """The last lines of a text file; empty if there is none."""
-    return "\n".join(file.read_text(errors="replace").splitlines()[-lines:]) if file.exists() else ""
+    """The last lines of a log; empty if there is none."""
+    return "\n".join(end_of(file).splitlines()[-lines:])
+
+
+def end_of(file: Path, *, since: int = 0) -> str:
+    """The last 64 KB at most, from byte `since` on: it may have grown for weeks. Empty if there is no such file."""
+    with suppress(FileNotFoundError), file.open("rb") as source:
+        size = source.seek(0, os.SEEK_END)
+        source.seek(max(since, size - _LONGEST_END))
+        return source.read().decode(errors="replace")
+    return ""

@@ -156,6 +156,7 @@ class Network:
         """Stop new connections to unix sockets; existing ones stay."""
         if self._own_folder is not None:
             self._own_folder.remove()
+            self._own_folder = None
 
     def close(self) -> None:
         """Close the sockets that are still open, free the context and remove the socket folder.

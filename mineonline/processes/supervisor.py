@@ -4,9 +4,9 @@ Runs in a thread of rank 0. A collector that ends is replaced; with each failure
 next doubles, and one that has sent fragments resets the count. One that was stopped or frozen is killed, and so
 replaced. Too many failures in a row, or an error that a restart cannot fix, reach the training loop through `check`.
 
-Once all collectors play, one more is started: the spare. It has done its imports, which take seconds, and waits for its
-turn on stdin. It takes the place of the next collector that ends. Without it, as when two end at once, a collector is
-started from nothing.
+Once fragments arrive 5 s after the newest start, one more is started: the spare. It has done its imports, which take
+seconds, and waits for its turn on stdin. It takes the place of the next collector that ends. Without it, as when two
+end at once, a collector is started from nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from typing import NamedTuple
 
 from mineonline.errors import CollectorError
 from mineonline.processes.lifetimes import PARENT_VARIABLE, RUN_DIR_VARIABLE
-from mineonline.processes.logs import last_error, open_log, send_output_to, tail
+from mineonline.processes.logs import end_of, last_error, open_log, send_output_to, tail
+from mineonline.processes.pauses import pause_after
 from mineonline.processes.sockets import keys_file
 from mineonline.processes.threads import ServiceThread
 
@@ -70,10 +71,15 @@ class _Place:
     """Size of the log when the process took this place, in bytes."""
 
     def said(self) -> str:
-        """What the process has logged since then."""
-        if not self.log_file.exists():
-            return ""
-        return self.log_file.read_bytes()[self.log_start :].decode(errors="replace")
+        """The end of what the process has logged since then."""
+        return end_of(self.log_file, since=self.log_start)
+
+    def has_played(self) -> bool:
+        """Whether it has logged that it plays."""
+        with suppress(FileNotFoundError), self.log_file.open("rb") as file:
+            file.seek(self.log_start)
+            return any(PLAYING.encode() in line for line in file)
+        return False
 
 
 class Child(NamedTuple):
@@ -200,7 +206,7 @@ class LocalCollectors:
             text = f"\n{said}".partition("\nerror: ")[2].rstrip()
             self._error = CollectorError(f"a collector cannot run: {text}\nIts log: {place.log_file}")
             return
-        if PLAYING in said:
+        if place.has_played():
             place.failures = 0
         self._failed(place, place.killed or _how(code, said))
 
@@ -231,8 +237,7 @@ class LocalCollectors:
             return
         self.restarts += 1
         now = time.monotonic()
-        interval_s = min(_LONGEST_INTERVAL_S, 2.0 ** (place.failures - 1) - 1)
-        place.start_at = max(now, place.start_at + interval_s)
+        place.start_at = max(now, place.start_at + pause_after(place.failures, longest_s=_LONGEST_INTERVAL_S))
         when = f"in {place.start_at - now:.0f} s" if place.start_at > now else "now"
         log.warning("a collector %s; another is started %s; its log is %s", how, when, place.log_file)
 

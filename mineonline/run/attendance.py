@@ -44,21 +44,35 @@ class Roster:
         self._gone_at: dict[tuple[str, int], float] = {}
 
     def is_present(self, pid: int) -> bool:
-        """Whether a collector with this process id, which has joined under whatever host name, is there."""
-        return any(presence(*member) in self.present for member in self._admissions.members if member[1] == pid)
+        """Whether a collector of this machine with this process id is there."""
+        members = self._admissions.members
+        if (self._host, pid) in members:
+            return presence(self._host, pid) in self.present
+        # the name of a machine may change
+        return any(presence(*member) in self.present for member in members if member[1] == pid)
 
     def collectors(self) -> tuple[Collector, ...]:
-        """The collectors as they are now."""
+        """The collectors as they are now. Those that left a while ago are forgotten."""
         members, ours = self._admissions.members, self._local.ever
-        others = (
-            self._other(host, pid, member)
+        others = {
+            (host, pid): self._other(host, pid, member)
             for (host, pid), member in members.items()
             if host != self._host or pid not in ours
-        )
+        }
+        replaced = {(self._host, pid) for pid in ours - self._local.pids} & members.keys()
+        self._forget(replaced | {key for key, collector in others.items() if collector is None})
         return (
             *(self._child(child, members) for child in self._local.children),
-            *(collector for collector in others if collector is not None),
+            *(collector for collector in others.values() if collector is not None),
         )
+
+    def _forget(self, gone: set[tuple[str, int]]) -> None:
+        if gone:
+            members = self._admissions.members
+            self._admissions.forget(gone)
+            for key in gone:
+                self._buffer.heard.pop(members[key].collector_id, None)
+                self._gone_at.pop(key, None)
 
     def _child(self, child: Child, members: dict[tuple[str, int], Member]) -> Collector:
         if child.pid is None:

@@ -30,6 +30,7 @@ from mineonline.experience.wire import RankLinks
 from mineonline.policies.actor import Actor
 from mineonline.policies.build import build_actor
 from mineonline.processes.join import RunComplete, TrainerGone, Welcome
+from mineonline.processes.pauses import pause_after
 from mineonline.processes.sockets import Keys
 from mineonline.processes.supervisor import LOG_VARIABLE
 from mineonline.run.joining import REJOIN_AFTER_S, Joiner
@@ -75,11 +76,13 @@ def collect_for_run(arguments: CollectArguments) -> None:
     me = frozenset({presence(socket.gethostname(), os.getpid())})
     joiner = Joiner(arguments.run, arguments.keys)
     crew: _Crew | None = None
-    lost, short_lives = "", 0
+    lost, short_lives, pause_s = "", 0, 0.0
     try:
         while True:
             started = time.monotonic()
             try:
+                time.sleep(pause_s)  # here, since a worker may end meanwhile
+                pause_s = REJOIN_AFTER_S
                 welcome, keys = joiner.join(context, lost)
                 log.info("joined run %s as collector %d", welcome.run_id[:8], welcome.collector_id)
                 present.show(welcome.weights, keys, me)
@@ -95,16 +98,15 @@ def collect_for_run(arguments: CollectArguments) -> None:
                 return
             except TrainerGone as reason:
                 log.warning("%s; joining again", reason)
-                time.sleep(REJOIN_AFTER_S)
             except CollectorError as error:
                 if crew is None or not crew.workers.played:
                     raise
+                crew = None
+                stack.close()  # first: the workers' error is raised again and again until it is
                 log.error("%s", error)
                 lost = str(error).partition("\n")[0]
-                crew = None
-                stack.close()
                 short_lives = short_lives + 1 if time.monotonic() - started < _SHORT_LIFE_S else 0
-                time.sleep(min(_LONGEST_PAUSE_S, 2.0 ** max(0, short_lives - 1) - 1))
+                pause_s = pause_after(short_lives, longest_s=_LONGEST_PAUSE_S)
     finally:
         stack.close()
         context.destroy(linger=0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import time
 from contextlib import suppress
@@ -27,6 +28,7 @@ REJOIN_AFTER_S = 0.2
 _ANSWER_WITHIN_S = 5.0
 _LOOK_EVERY_S = 0.2
 _AVOID_S = 60.0
+_ADDRESS = re.compile(r"tcp://\S+:\d+|ipc://.+")
 
 
 def relay_file(run_dir: Path) -> Path:
@@ -64,15 +66,19 @@ class Joiner:
             if answer is not None:
                 raise CollectorError(f"{self.address} refused this {self._name}: {answer.reason}")
             log.info("no answer from %s yet", self.address)
-            if self.address == self._relay_address():
-                self._mute, self._mute_until = self.address, time.monotonic() + _AVOID_S
+            with suppress(OSError):
+                if self.address == self._relay_address():
+                    self._mute, self._mute_until = self.address, time.monotonic() + _AVOID_S
             if time.monotonic() > deadline:
                 raise ConfigError(f"run={self._run}: nobody has answered at {self.address} for {PATIENCE_S:.0f} s.")
 
     @property
     def has_moved(self) -> bool:
-        """Whether this process would join elsewhere by now."""
-        return "://" not in self._run and self.address != self._current_address()
+        """Whether this process would join elsewhere by now. Not while the run folder's file server fails."""
+        try:
+            return "://" not in self._run and self.address != self._current_address()
+        except OSError:
+            return False
 
     @property
     def _name(self) -> str:
@@ -81,6 +87,8 @@ class Joiner:
     def _find(self) -> tuple[str, Keys | None]:
         run = self._run
         if "://" in run:
+            if not _ADDRESS.fullmatch(run):
+                raise ConfigError(f"run={run}: must be a run folder, tcp://<host>:<port> or ipc://<path>.")
             file = self._keys or os.environ.get(KEYS_VARIABLE)
             keys = Keys.load(Path(file)) if file else None
             if file and keys is None:
@@ -96,12 +104,13 @@ class Joiner:
             raise ConfigError(f"run={run}: there is no such run folder.")
         deadline = time.monotonic() + PATIENCE_S
         while True:
-            if (folder / DONE_FILE).exists():
-                raise RunComplete
-            address = self._current_address()
-            if address is not None:
-                # unix sockets have no keys: a relay's, and those of a trainer that listens on its own machine only
-                return address, Keys.load(keys_file(folder)) if address.startswith("tcp://") else None
+            with suppress(OSError):  # the file server fails for a while
+                if (folder / DONE_FILE).exists():
+                    raise RunComplete
+                address = self._current_address()
+                if address is not None:
+                    # unix sockets have no keys: a relay's, and those of a trainer that listens on its own machine only
+                    return address, Keys.load(keys_file(folder)) if address.startswith("tcp://") else None
             if time.monotonic() > deadline:
                 raise ConfigError(f"run={run}: no trainer has written {JOIN_FILE} there in {PATIENCE_S:.0f} s.")
             time.sleep(_LOOK_EVERY_S)

@@ -137,6 +137,33 @@ def test_one_that_is_stuck_in_c_code_or_killed_is_replaced_too(open_pool):
     assert step.reasons == {1: "its process ended"}
 
 
+def test_an_episode_that_cannot_begin_is_not_tried_again(open_pool):
+    chosen = config("tests.helpers.odd_envs:BadLevels-v0", max_failures=50)
+    pool = open_pool(chosen, num_envs=4)
+    same = GymEnv(chosen, num_envs=4, seed=0)
+    levels = pool.step({"action": np.zeros(4, np.int64)}, np.zeros(4, np.bool_)).observation["state"].tolist()
+    assert levels == begin(same, everyone(same))["state"].tolist()
+    same.close()
+
+
+def test_what_an_environment_has_started_ends_with_its_process(open_pool):
+    pool = open_pool(config("tests.helpers.odd_envs:StartsAProgram-v0", at=2, step_timeout_s=2))
+    first = [int(pid) for pid in play(pool).observation["state"][:, 0]]
+    assert all(map(psutil.pid_exists, first))
+    assert play(pool).crashed_N.all()
+    wait_until(lambda: not any(map(psutil.pid_exists, first)))
+
+
+def test_the_log_of_a_talkative_environment_does_not_grow_for_ever(open_pool):
+    pool = open_pool(config("tests.helpers.odd_envs:StartsAProgram-v0"))
+    log = pool.slots[0].process.scratch / "output.log"
+    play(pool)
+    play(pool)
+    assert log.stat().st_size > 2**20
+    begin(pool, everyone(pool))
+    assert log.stat().st_size == 0
+
+
 def test_one_that_dies_between_two_actions_fails_in_the_second(open_pool):
     pool = open_pool(config("CartPole-v1"))
     victim = pool.slots[1].process.process

@@ -73,6 +73,12 @@ class PlaysAThird(TwoTasks):
         return {**super().reset(which_N), "task": np.array([0, 2])}
 
 
+class WandersToAThird(TwoTasks):
+    def step(self, action, active_N):
+        step = super().step({"action": action["move"]}, active_N)
+        return msgspec.structs.replace(step, observation={**step.observation, "task": np.array([0, 2])})
+
+
 class Forgets(Walk):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -260,6 +266,7 @@ def start(kind):
         ("Listed", "state is a list, but must be a numpy array."),
         ("Infinite", "state has numbers that are not finite."),
         ("PlaysAThird", "PlaysAThird: the observation 'task' is [0 2], but must be 0 to 1."),
+        ("WandersToAThird", "WandersToAThird: the observation 'task' is [0 2], but must be 0 to 1."),
         ("Nothing", "Nothing: step returned None, but must return a mineonline.Step."),
         ("WholeRewards", "reward_N is int64 [2], but must be float32 [2]."),
         ("NoNumber", "reward_N has numbers that are not finite."),

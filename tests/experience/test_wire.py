@@ -381,6 +381,29 @@ def batch_of(environments):
     return batch
 
 
+def test_scores_go_on_where_the_trainer_was_lost_while_a_rollout_was_sent(tmp_path):
+    class Lost(Exception):
+        pass
+
+    def lost():
+        raise Lost
+
+    episodes = EpisodeScores(2, statistics=STATISTICS, task="hunt", staggered=False)
+    with Network(None, tmp_path) as network:
+        links = RankLinks(network.context, [f"ipc://{tmp_path}/nobody"], None)
+        sender = FragmentSender(
+            links, episodes, run_id="run", collector_id=0, schema=SCHEMA, first_env=0, numbered_from=0,
+        )  # fmt: skip
+        batch = batch_of(2) | {"report.env_s": torch.zeros(2), "report.policy_s": torch.zeros(2)}
+        batch["reward_BT"] = torch.ones(2, 7)
+        with pytest.raises(Lost):
+            sender.send(batch, alive=lost)
+        links.close()
+    batch = batch_of(2) | {"reward_BT": torch.ones(2, 7)}
+    batch["terminated_BT"][:, 2] = True
+    assert [episodes.finished(batch, n, n)[0].length for n in range(2)] == [10, 10]
+
+
 def test_what_was_begun_with_weights_of_a_later_version_than_the_trainer_has_is_dropped_and_counted(send):
     batch = batch_of(2)
     batch["version_B"] = torch.tensor([50, 150])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing
+import subprocess
 import time
 
 import gymnasium
@@ -125,6 +126,39 @@ class Faulty(_Counting):
             raise OSError("the window is already closed")
 
 
+class BadLevels(_Counting):
+    """Shows its level, which is drawn from the seed. Every other level cannot be played."""
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = int(self.np_random.integers(1000)) * 10
+        if self.steps % 20:
+            raise ValueError("this level has no ground")
+        return self.shown(), {}
+
+
+class StartsAProgram(_Counting):
+    """Starts a program, whose process id it shows, and ends it when it is closed. Prints a lot; hangs at step `at`."""
+
+    def __init__(self, at=0):
+        super().__init__(at)
+        self._program = subprocess.Popen(["sleep", "3600"])
+
+    def shown(self):
+        return np.array([self._program.pid, self.steps], np.float32)
+
+    def step(self, action):
+        print("x" * 2**21)
+        return super().step(action)
+
+    def misbehave(self):
+        time.sleep(3600)
+
+    def close(self):
+        self._program.kill()
+        self._program.wait()
+
+
 class Sleeps(_Counting):
     """Takes `ms` for a step, on average; `sigma`: of the logarithm of that time. Episodes do not end."""
 
@@ -161,6 +195,6 @@ class Falls(Walk):
         return super().step(action, active_N)
 
 
-for env in (Sleeps, Stuck, NeverPlays, StartsSlowly, FailsInTheSecondWorker, Faulty):
+for env in (Sleeps, Stuck, NeverPlays, StartsSlowly, FailsInTheSecondWorker, Faulty, BadLevels, StartsAProgram):
     gymnasium.register(f"{env.__name__}-v0", entry_point=env)
 gymnasium.register("SleepyCartPole-v0", entry_point=SleepyCartPole, max_episode_steps=500)

@@ -12,13 +12,13 @@ import pytest
 from tests.helpers.programs import LIMIT_S, wait_until
 from tests.helpers.settings import ROOT
 
-OWNER = """
-import multiprocessing, signal, sys, time
+OWNER = r"""
+import multiprocessing, os, signal, sys, time
 from mineonline.processes import fork_server
 
 def worker():
     fork_server.die_with_fork_server()
-    print("worker", "torchrl.collectors" in sys.modules, flush=True)
+    os.write(1, f"worker {'torchrl.collectors' in sys.modules}\n".encode())
     time.sleep(3600)
 
 if __name__ == "__main__":
@@ -27,7 +27,7 @@ if __name__ == "__main__":
     fork_server.start([])
     for _ in range(2):
         multiprocessing.Process(target=worker, daemon=True).start()
-    print("two workers", flush=True)
+    os.write(1, b"two workers\n")
     signal.sigwait({signal.SIGUSR1})
     fork_server.start([])
     multiprocessing.Process(target=worker, daemon=True).start()
@@ -42,9 +42,11 @@ def owner(tmp_path):
     program.write_text(OWNER)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE, env=environment, text=True) as process:
-        assert [process.stdout.readline() for _ in range(3)].count("worker True\n") == 2
-        yield psutil.Process(process.pid)
-        process.kill()
+        try:
+            assert [process.stdout.readline() for _ in range(3)].count("worker True\n") == 2
+            yield psutil.Process(process.pid)
+        finally:
+            process.kill()
 
 
 def server_of(owner):

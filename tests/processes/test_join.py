@@ -4,7 +4,7 @@ import msgspec
 import pytest
 import zmq
 
-from mineonline.errors import CollectorError
+from mineonline.errors import CollectorError, ConfigError
 from mineonline.processes.join import (
     PROTOCOL_VERSION,
     Admissions,
@@ -53,9 +53,16 @@ def answer_to(server, message):
 
 
 def test_each_collector_that_joins_gets_a_number_of_its_own_and_is_counted(server, admissions):
-    ids = [joined(server, asked_at=number).collector_id for number in (5, 6, 7, 6, 6)]  # one asks again
+    ids = [joined(server, asked_at=number).collector_id for number in (5, 6, 6, 6, 7)]  # one asks again
     assert joined(server, relay=True).collector_id == -1
-    assert (ids, admissions.joined) == ([0, 1, 2, 1, 1], 3)
+    assert (ids, admissions.joined) == ([0, 1, 1, 1, 2], 3)
+
+
+def test_a_collector_that_is_forgotten_gets_another_number(server, admissions):
+    assert joined(server, asked_at=5).collector_id == 0
+    admissions.forget(list(admissions.members))
+    assert not admissions.members
+    assert joined(server, asked_at=6).collector_id == 1
 
 
 @pytest.mark.parametrize(
@@ -123,6 +130,26 @@ def test_a_collector_that_lost_its_workers_is_announced_with_the_reason_and_coun
     (message,) = caplog.messages
     assert message.startswith("a collector lost its workers and starts new ones: ")
     assert message.endswith(": worker 1 ended")
+
+
+@pytest.mark.parametrize("address", ["tcp://node1", "tcp://node1:abc", "http://node1:5555", "ipc://"])
+def test_an_address_that_makes_no_sense_is_refused_with_the_right_forms(address):
+    with pytest.raises(ConfigError, match=rf"run={address}: must be a run folder, tcp://<host>:<port> or ipc://<path>"):
+        Joiner(address, None).join(zmq.Context())
+
+
+def test_a_file_server_that_fails_for_a_while_does_not_look_like_another_trainer(tmp_path):
+    with Network(None, tmp_path) as network:
+        server = JoinServer(network)
+        server.open(lambda request: Welcome("run", 0, "{}", (), "", 0), tmp_path / "join")
+        joiner = Joiner(str(tmp_path), None)
+        joiner.join(network.context)
+        assert not joiner.has_moved
+        (tmp_path / "join").unlink()
+        assert joiner.has_moved
+        (tmp_path / "join").mkdir()  # read_text raises an OSError
+        assert not joiner.has_moved
+        server.close()
 
 
 def test_joining_ends_as_soon_as_the_trainer_is_elsewhere(tmp_path):

@@ -3,7 +3,7 @@
 import logging
 import os
 
-from mineonline.processes.logs import NewMessages, Repeats, last_error, logging_to_file, open_log
+from mineonline.processes.logs import NewMessages, Repeats, end_of, last_error, logging_to_file, open_log, tail
 from tests.helpers.programs import wait_until
 
 
@@ -40,6 +40,15 @@ def test_the_last_error_of_a_log_is_one_line():
     assert last_error("Traceback (most recent call last):\nMemoryError: no room\n\n") == "MemoryError: no room"
     trace = "Traceback (most recent call last):\n  File x\nValueError: two\nlines\n\nresource_tracker: leaked\n"
     assert last_error(f"2026-11-29 19:10:26,528 ERROR an old one\n{trace}") == "ValueError: two"
+
+
+def test_the_end_of_a_long_log_is_found_without_reading_all_of_it(tmp_path):
+    log = tmp_path / "log"
+    assert tail(log) == end_of(log) == ""
+    log.write_text("first\n" + "x" * 2**20 + "\nlast but one\nlast\n")
+    assert tail(log, lines=2) == "last but one\nlast"
+    assert len(end_of(log)) == 2**16
+    assert end_of(log, since=log.stat().st_size - 5) == "last\n"
 
 
 def test_a_log_in_a_run_folder_that_is_gone_does_not_bring_it_back(tmp_path):

@@ -27,6 +27,15 @@ def test_a_network_closes_although_sockets_are_still_open(tmp_path):
     assert not network.folder.exists()
 
 
+def test_a_network_whose_folder_was_removed_early_closes_without_touching_anything_else(tmp_path):
+    network = Network(None, tmp_path)
+    network.remove_folder()
+    with (tmp_path / "other").open("w") as other:  # may get the number of the descriptor that was closed
+        network.close()
+        other.write("still open")
+    assert (tmp_path / "other").read_text() == "still open"
+
+
 def test_the_address_that_others_reach_is_that_of_the_route_to_rank_0(monkeypatch):
     monkeypatch.setenv("MASTER_ADDR", "no.such.host.invalid")
     elsewhere = own_address()

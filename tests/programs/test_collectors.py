@@ -52,6 +52,17 @@ def test_a_stopped_collector_is_replaced_and_another_one_stays(start, tmp_path):
     assert leaves_nothing(run_dir)
 
 
+@pytest.mark.parametrize("processes", ["true", "false"])
+def test_what_environments_have_started_ends_with_the_run(start, tmp_path, processes):
+    run_dir = tmp_path / "run"
+    run = start(
+        *QUICK, "env.id=tests.helpers.odd_envs:StartsAProgram-v0", f"env.processes={processes}", "iterations=1",
+        "collector.envs_per_worker=2", "buffer.fragments_per_iteration=4", f"run_dir={run_dir}",
+    )  # fmt: skip
+    assert run.wait() == 0
+    assert leaves_nothing(run_dir)
+
+
 @pytest.mark.slow
 def test_a_collector_that_plays_outlives_the_time_for_its_start(start, tmp_path):
     run_dir = tmp_path / "run"

@@ -56,7 +56,7 @@ class MineStudioEnv(Pool):
     def episode(self, n: int, slot: Slot) -> Begin:
         index = self._first_index + n
         limit = self.tasks[n].time_limit_ticks
-        if self._stagger and slot.episode == 0:
+        if self._stagger and not slot.has_played:
             limit = first_time_limit(self._seed, index, limit)
         land = 0 if self.tasks[n].reset == "same_terrain" else slot.episode
         most = self._config.max_fast_resets

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import socket
 import sys
 import traceback
@@ -31,14 +30,13 @@ from mineonline.envs.messages import (
     Ready,
     SimulatorSetup,
     Starting,
-    ToProcess,
+    link_to_worker,
 )
 from mineonline.envs.minestudio.java import SIMULATOR
 from mineonline.envs.minestudio.package import restore_numpy_names
 from mineonline.envs.minestudio.starts import turn_to_start
 from mineonline.envs.tasks import Task, parse_task
 from mineonline.errors import ConfigError
-from mineonline.processes.lifetimes import die_with_parent
 
 _CAMERA, _ATTACK = GROUP_NAMES.index("camera"), GROUP_NAMES.index("attack")
 
@@ -220,12 +218,8 @@ def _open(setup: SimulatorSetup) -> Simulator:
 
 def main() -> None:
     """Exits through `os._exit`: MineStudio's handlers would wait three seconds for an engine that `java.py` ends."""
-    reader, writer, worker = map(int, sys.argv[1:])
-    die_with_parent(worker)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the worker ends it
+    link = link_to_worker()
     os.environ[SIMULATOR] = str(os.getpid())
-    link = Link(reader, writer, ToProcess)
     try:
         play(link)
     except (EOFError, BrokenPipeError):
