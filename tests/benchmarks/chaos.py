@@ -91,8 +91,10 @@ def hit(dice: random.Random, run_dir: Path, ranks: bool, done: Counter[str]) -> 
             break
         victim, number = dice.choice(living), dice.choice(SIGNALS)
         try:
-            if number == signal.SIGSTOP and (is_janitor(victim) or "resource_tracker" in " ".join(victim.cmdline())):
+            if number == signal.SIGSTOP and is_janitor(victim):
                 continue  # it stays stopped if its owner ends in a way that leaves it no time
+            if number in (signal.SIGSTOP, signal.SIGKILL) and "resource_tracker" in " ".join(victim.cmdline()):
+                continue  # Python's own, which alone knows the names of a killed collector's semaphores
             if ranks and role_of(victim) == "trainer" and number == signal.SIGSTOP:
                 continue  # the other rank would wait for it until torch gives up, after 30 minutes
             janitor_was_hit |= is_janitor(victim)
