@@ -62,6 +62,9 @@ def main() -> None:
     third = max(1, len(speeds) // 3)
     start, end = statistics.median(speeds[:third]), statistics.median(speeds[-third:])
     print(f"env steps/s: {start:.0f} in the first third, {end:.0f} in the last ({end / start:.2f})")
+    part = max(1, len(speeds) // 12)
+    course = [statistics.median(speeds[first : first + part]) for first in range(0, len(speeds) - part + 1, part)]
+    print("its course, which shows when other programs took part of the machine:", *map(round, course))
     third = max(1, len(samples) // 3)
     for name, column, unit in (("memory of the trainer, MB", 1, 2**20), ("its file descriptors", 2, 1)):
         start, end = (statistics.median(s[column] / unit for s in part) for part in (samples[:third], samples[-third:]))
