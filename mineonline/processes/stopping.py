@@ -11,8 +11,9 @@ import atexit
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # takes seconds to import, and the handlers must be set befor
     import lightning
 
 
+_ASK_AGAIN_S = 0.1
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 """With which Slurm warns of a time limit, as its `--signal` says. SIGTERM may follow."""
 
@@ -39,6 +41,7 @@ class StopRequest:
         """Handle SIGINT, SIGTERM and warnings. Call it again after Lightning has set its own handlers."""
         for number in HANDLED_SIGNALS:
             signal.signal(number, self._on_signal)
+        sys.unraisablehook = _ask_again
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
 
     def pass_on(self, trainer: lightning.Trainer) -> None:
@@ -52,7 +55,31 @@ class StopRequest:
         again = self.received not in (None, *WARNINGS)
         self.received = signal.Signals(number)
         if again or not self.training:
-            raise SystemExit(128 + number)
+            raise _Stop(number, self._forget)
+
+    def _forget(self) -> None:
+        self.received = None
+
+
+class _Stop(SystemExit):
+    """A signal asked this process to stop; `forget` undoes what its handler did besides raising this."""
+
+    def __init__(self, number: int, forget: Callable[[], None]) -> None:
+        super().__init__(128 + number)
+        self.number, self.forget = number, forget
+
+
+def _ask_again(ignored: sys.UnraisableHookArgs) -> None:
+    """Python's hook for exceptions that it ignores: those of finalisers, and of callbacks that imports leave behind."""
+    stop = ignored.exc_value
+    if not isinstance(stop, _Stop):
+        sys.__unraisablehook__(ignored)
+        return
+    stop.forget()
+    again = threading.Timer(_ASK_AGAIN_S, os.kill, (os.getpid(), stop.number))
+    again.daemon = True
+    with suppress(RuntimeError):  # the interpreter ends anyway, and starts no threads any more
+        again.start()
 
 
 ORPHANED = signal.SIGHUP
@@ -91,6 +118,7 @@ def exit_on_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
     if parent_trainer() is not None or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, _leave)
+    sys.unraisablehook = _ask_again
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
 
 
@@ -99,7 +127,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, _leave_at_once)
-    raise SystemExit(128 + number)
+    raise _Stop(number, exit_on_signals)
 
 
 def _leave_at_once(number: int, frame: FrameType | None) -> None:

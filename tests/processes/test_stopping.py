@@ -20,6 +20,33 @@ time.sleep(600)
 """
 
 
+STOPPED_IN_A_FINALISER = """
+import signal, sys, time
+from mineonline.processes.stopping import StopRequest, exit_on_signals
+class Slow:
+    def __del__(self):
+        print("ready", flush=True)
+        time.sleep(600)
+exit_on_signals() if sys.argv[1] == "command" else StopRequest().install()
+try:
+    Slow()
+    time.sleep(600)
+finally:
+    print("cleaned up", flush=True)
+"""
+
+
+@pytest.mark.parametrize("kind", ["command", "trainer"])
+def test_a_signal_counts_even_where_python_ignores_exceptions(kind):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-c", STOPPED_IN_A_FINALISER, kind]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        said, complaints = process.communicate(timeout=LIMIT_S)
+        assert (said, complaints, process.returncode) == ("cleaned up\n", "", 128 + signal.SIGINT)
+
+
 @pytest.mark.parametrize(("started_by_trainer", "code"), [(True, 128 + signal.SIGHUP), (False, -signal.SIGKILL)])
 def test_a_hangup_that_is_ignored_ends_only_what_a_trainer_started(started_by_trainer, code):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **({PARENT_VARIABLE: "1"} if started_by_trainer else {})}
