@@ -42,7 +42,10 @@ _START_S = 60.0
 
 
 class GymPool(Pool):
-    """N copies of one gymnasium environment. Episodes, and what counts as a failure, are those of `GymEnv`."""
+    """N copies of one gymnasium environment. Episodes, and what counts as a failure, are those of `GymEnv`.
+
+    But the episode that a process could not even start for is skipped too.
+    """
 
     def __init__(self, config: GymEnvConfig, *, num_envs: int, seed: int, first_index: int = 0) -> None:
         self._config, self._seed, self._first_index = config, seed, first_index

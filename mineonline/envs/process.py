@@ -78,12 +78,13 @@ class EnvProcess:
 
     def trim_log(self) -> None:
         """Forget what it wrote, if that is much: it may print something at every step, for weeks."""
-        if self._log.stat().st_size > _LONGEST_LOG:
-            os.truncate(self._log, 0)
+        with suppress(FileNotFoundError):  # whoever cleans the temporary folder has removed it
+            if self._log.stat().st_size > _LONGEST_LOG:
+                os.truncate(self._log, 0)
 
     def end(self) -> None:
         """Kill it, and what it has started; a simulator's engine dies too."""
-        with suppress(ProcessLookupError):  # it has ended, and it was alone
+        with suppress(ProcessLookupError, PermissionError):  # it has ended, and left nothing that is this user's
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.link.close()

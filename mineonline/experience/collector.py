@@ -247,10 +247,12 @@ class Workers:
         signal.setitimer(signal.ITIMER_REAL, 0)
         fork_server.wake()  # it tells when they have ended
         for process in multiprocessing.active_children():
-            for started in reversed(_started_by(process.pid)):
-                with suppress(psutil.NoSuchProcess):
-                    started.kill()
+            assert process.pid is not None
+            started = _started_by(process.pid)
             process.kill()
+            for each in started:
+                with suppress(psutil.Error):  # it has ended, or it is another user's
+                    each.kill()
         if self._collector is not None:
             self._collector.shutdown(timeout=2.0)
         # torchrl's generator must not be left to the end of the interpreter, where its clean-up waits forever
@@ -259,8 +261,8 @@ class Workers:
         self._rollouts = self._collector = None
 
 
-def _started_by(pid: int | None) -> list[psutil.Process]:
-    """Children, and theirs."""
+def _started_by(pid: int) -> list[psutil.Process]:
+    """Children of a process, and theirs."""
     try:
         found: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:

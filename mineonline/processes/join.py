@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -107,8 +107,10 @@ class JoinServer:
         """Whether the address file still says where this server is: another one may have written to it."""
         try:
             return self._file is not None and self._file.read_text() == self.address
-        except OSError:
+        except FileNotFoundError:
             return False
+        except OSError:  # its file server fails, and says nothing of another one
+            return True
 
     def check(self) -> None:
         """RuntimeError if the thread has failed."""
@@ -200,10 +202,10 @@ class Admissions:
             self.joined += 1
         return member.collector_id
 
-    def forget(self, gone: Collection[tuple[str, int]]) -> None:
-        """These collectors have left, and are not missed any more."""
+    def forget(self, gone: Mapping[tuple[str, int], Member]) -> None:
+        """These collectors have left, unless they have joined again since."""
         with self._lock:
-            self.members = {asker: member for asker, member in self.members.items() if asker not in gone}
+            self.members = {asker: member for asker, member in self.members.items() if gone.get(asker) is not member}
 
 
 def request_of(*, asked_at: int, lost: str = "", relay: bool = False) -> Request:

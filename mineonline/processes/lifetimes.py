@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,8 +25,8 @@ HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2
 """That `stopping` handles in every command."""
 _SHOWN_BY_VARIABLE = "MINEONLINE_SHOWN_BY"
 _PR_SET_PDEATHSIG = 1
-_OWNER = ".owner"
-"""Name of a file in every `TemporaryFolder`, locked as long as its owner lives."""
+_OWNER = f".owner-{socket.gethostname()}"
+"""Name of a file in every `TemporaryFolder` of this machine, locked as long as its owner lives."""
 _JUST_MADE_S = 60.0
 """A folder this young may not be locked yet."""
 _LONGEST_FOLDER = 40
@@ -72,8 +73,12 @@ def die_with_parent(parent: int, how: signal.Signals = signal.SIGKILL) -> None:
 
 def folder_for_sockets(prefix: str) -> str:
     """A new temporary folder; in /tmp if TMPDIR is too long for the paths of sockets (at most 107 bytes)."""
+    return tempfile.mkdtemp(prefix=prefix, dir=_parent_for_sockets())
+
+
+def _parent_for_sockets() -> str:
     usual = tempfile.gettempdir()
-    return tempfile.mkdtemp(prefix=prefix, dir=usual if len(os.fsencode(usual)) <= _LONGEST_FOLDER else "/tmp")
+    return usual if len(os.fsencode(usual)) <= _LONGEST_FOLDER else "/tmp"
 
 
 class TemporaryFolder:
@@ -85,8 +90,8 @@ class TemporaryFolder:
     """
 
     def __init__(self, prefix: str) -> None:
+        _remove_abandoned(Path(_parent_for_sockets()))
         self.path = Path(folder_for_sockets(prefix))
-        _remove_abandoned(self.path.parent)
         self._owner = os.open(self.path / _OWNER, os.O_CREAT | os.O_RDONLY)
         try:
             fcntl.flock(self._owner, fcntl.LOCK_EX)
@@ -115,7 +120,7 @@ def _remove_abandoned(parent: Path) -> None:
     """Remove the folders in `parent` whose owner was killed."""
     for owner in parent.glob(f"mineonline-*/{_OWNER}"):
         try:
-            lock = os.open(owner, os.O_RDONLY)
+            lock = os.open(owner, os.O_RDONLY | os.O_NONBLOCK)  # nothing waits, whatever it is
         except OSError:  # another user's, or removed meanwhile
             continue
         try:

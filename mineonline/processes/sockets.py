@@ -43,12 +43,15 @@ class Keys(msgspec.Struct, frozen=True):
 
     @staticmethod
     def load(file: Path) -> Keys | None:
-        """The keys of a run, or None if `file` does not exist: the run listens only on its own machine."""
+        """The keys of a run, or None if `file` does not exist: the run listens only on its own machine.
+
+        ConfigError if it cannot be read; OSError if its file server fails, which may pass.
+        """
         if not file.exists():
             return None
         try:
             return msgspec.json.decode(file.read_bytes(), type=Keys)
-        except (*DECODE_ERRORS, OSError) as error:
+        except (*DECODE_ERRORS, PermissionError, IsADirectoryError) as error:
             raise ConfigError(f"{file} is not the {KEYS_FILE} of a run ({error}).") from None
 
     @staticmethod

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -52,13 +53,10 @@ class StopRequest:
                 process.send_signal(signal.SIGTERM)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        again = self.received not in (None, *WARNINGS)
+        before = self.received
         self.received = signal.Signals(number)
-        if again or not self.training:
-            raise _Stop(number, self._forget)
-
-    def _forget(self) -> None:
-        self.received = None
+        if before not in (None, *WARNINGS) or not self.training:
+            raise _Stop(number, partial(setattr, self, "received", before))
 
 
 class _Stop(SystemExit):
@@ -67,19 +65,25 @@ class _Stop(SystemExit):
     def __init__(self, number: int, forget: Callable[[], None]) -> None:
         super().__init__(128 + number)
         self.number, self.forget = number, forget
+        _again.cancel()
+
+
+_again = threading.Timer(0.0, os.kill)
+"""Sends a signal once more; the newest such timer, which may not be started."""
 
 
 def _ask_again(ignored: sys.UnraisableHookArgs) -> None:
     """Python's hook for exceptions that it ignores: those of finalisers, and of callbacks that imports leave behind."""
+    global _again
     stop = ignored.exc_value
     if not isinstance(stop, _Stop):
         sys.__unraisablehook__(ignored)
         return
     stop.forget()
-    again = threading.Timer(_ASK_AGAIN_S, os.kill, (os.getpid(), stop.number))
-    again.daemon = True
+    _again = threading.Timer(_ASK_AGAIN_S, os.kill, (os.getpid(), stop.number))
+    _again.daemon = True
     with suppress(RuntimeError):  # the interpreter ends anyway, and starts no threads any more
-        again.start()
+        _again.start()
 
 
 ORPHANED = signal.SIGHUP
@@ -123,11 +127,17 @@ def exit_on_signals() -> None:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
+    before = {each: signal.getsignal(each) for each in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
     # a dying parent sends SIGHUP once per thread, and later ones would interrupt the clean-up
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, _leave_at_once)
-    raise _Stop(number, exit_on_signals)
+
+    def forget() -> None:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    raise _Stop(number, forget)
 
 
 def _leave_at_once(number: int, frame: FrameType | None) -> None:

@@ -24,6 +24,8 @@ _SILENT_AFTER_S = 10.0
 """Without a fragment; later for a collector whose rollouts take long."""
 _NEWS_S = 60.0
 """How long the failure of a collector that was replaced, or a new message in its log, is worth a look."""
+_REMEMBERED_S = 3600.0
+"""How long one that has left is known when it comes back without joining again, as one that was only stopped may."""
 _LONGEST_HOST = 16
 _APPEARS_WITHIN_S = 3.0
 """From the answer to its request until a collector shows that it is there."""
@@ -52,26 +54,32 @@ class Roster:
         return any(presence(*member) in self.present for member in members if member[1] == pid)
 
     def collectors(self) -> tuple[Collector, ...]:
-        """The collectors as they are now. Those that left a while ago are forgotten."""
+        """The collectors as they are now. Those that left long ago are forgotten."""
         members, ours = self._admissions.members, self._local.ever
-        others = {
-            (host, pid): self._other(host, pid, member)
+        others = [
+            self._other(host, pid, member)
             for (host, pid), member in members.items()
             if host != self._host or pid not in ours
-        }
-        replaced = {(self._host, pid) for pid in ours - self._local.pids} & members.keys()
-        self._forget(replaced | {key for key, collector in others.items() if collector is None})
+        ]
+        long_ago = time.time() - _REMEMBERED_S
+        self._forget(
+            {
+                (host, pid): member
+                for (host, pid), member in members.items()
+                if (host == self._host and pid in ours - self._local.pids)  # it was replaced
+                or self._gone_at.get((host, pid), float("inf")) < long_ago
+            }
+        )
         return (
             *(self._child(child, members) for child in self._local.children),
-            *(collector for collector in others.values() if collector is not None),
+            *(collector for collector in others if collector is not None),
         )
 
-    def _forget(self, gone: set[tuple[str, int]]) -> None:
+    def _forget(self, gone: dict[tuple[str, int], Member]) -> None:
         if gone:
-            members = self._admissions.members
             self._admissions.forget(gone)
-            for key in gone:
-                self._buffer.heard.pop(members[key].collector_id, None)
+            for key, member in gone.items():
+                self._buffer.heard.pop(member.collector_id, None)
                 self._gone_at.pop(key, None)
 
     def _child(self, child: Child, members: dict[tuple[str, int], Member]) -> Collector:

@@ -82,7 +82,7 @@ def collect_for_run(arguments: CollectArguments) -> None:
             started = time.monotonic()
             try:
                 time.sleep(pause_s)  # here, since a worker may end meanwhile
-                pause_s = REJOIN_AFTER_S
+                pause_s, started = REJOIN_AFTER_S, time.monotonic()
                 welcome, keys = joiner.join(context, lost)
                 log.info("joined run %s as collector %d", welcome.run_id[:8], welcome.collector_id)
                 present.show(welcome.weights, keys, me)

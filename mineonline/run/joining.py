@@ -99,21 +99,30 @@ class Joiner:
                     "without them the trainer does not answer."
                 )
             return run, keys
-        folder = Path(run)
-        if not folder.is_dir():
-            raise ConfigError(f"run={run}: there is no such run folder.")
         deadline = time.monotonic() + PATIENCE_S
         while True:
-            with suppress(OSError):  # the file server fails for a while
-                if (folder / DONE_FILE).exists():
-                    raise RunComplete
-                address = self._current_address()
-                if address is not None:
-                    # unix sockets have no keys: a relay's, and those of a trainer that listens on its own machine only
-                    return address, Keys.load(keys_file(folder)) if address.startswith("tcp://") else None
+            try:
+                found = self._find_in(Path(run))
+            except PermissionError as error:
+                raise ConfigError(f"run={run}: cannot be read ({error.strerror}).") from None
+            except OSError:  # the file server fails for a while
+                found = None
+            if found is not None:
+                return found
             if time.monotonic() > deadline:
                 raise ConfigError(f"run={run}: no trainer has written {JOIN_FILE} there in {PATIENCE_S:.0f} s.")
             time.sleep(_LOOK_EVERY_S)
+
+    def _find_in(self, folder: Path) -> tuple[str, Keys | None] | None:
+        if not folder.is_dir():
+            raise ConfigError(f"run={folder}: there is no such run folder.")
+        if (folder / DONE_FILE).exists():
+            raise RunComplete
+        address = self._current_address()
+        if address is None:
+            return None
+        # unix sockets have no keys: a relay's, and those of a trainer that listens on its own machine only
+        return address, Keys.load(keys_file(folder)) if address.startswith("tcp://") else None
 
     def _current_address(self) -> str | None:
         relay = self._relay_address()

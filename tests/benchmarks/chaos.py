@@ -113,7 +113,7 @@ def is_janitor(process: psutil.Process) -> bool:
 
 def start_again(temporary: Path, done: Counter[str]) -> None:
     """What the start of a run does, a minute later, to folders that nobody removed."""
-    abandoned = list(temporary.glob("mineonline-*/.owner"))
+    abandoned = list(temporary.glob("mineonline-*/.owner-*"))
     for owner in abandoned:
         os.utime(owner, (0, 0))
     done["temporary folders removed by the next start"] += len(abandoned)

@@ -154,8 +154,8 @@ def test_what_an_environment_has_started_ends_with_its_process(open_pool):
     wait_until(lambda: not any(map(psutil.pid_exists, first)))
 
 
-def test_the_log_of_a_talkative_environment_does_not_grow_for_ever(open_pool):
-    pool = open_pool(config("tests.helpers.odd_envs:StartsAProgram-v0"))
+def test_the_long_log_of_a_talkative_environment_is_emptied_when_an_episode_begins(open_pool):
+    pool = open_pool(config("tests.helpers.odd_envs:StartsAProgram-v0", talks=2**21))
     log = pool.slots[0].process.scratch / "output.log"
     play(pool)
     play(pool)

@@ -138,17 +138,21 @@ class BadLevels(_Counting):
 
 
 class StartsAProgram(_Counting):
-    """Starts a program, whose process id it shows, and ends it when it is closed. Prints a lot; hangs at step `at`."""
+    """Starts a program, whose process id it shows, and ends it when it is closed. Hangs at step `at`.
 
-    def __init__(self, at=0):
+    `talks`: characters that it prints at each step.
+    """
+
+    def __init__(self, at=0, talks=0):
         super().__init__(at)
+        self.talks = talks
         self._program = subprocess.Popen(["sleep", "3600"])
 
     def shown(self):
         return np.array([self._program.pid, self.steps], np.float32)
 
     def step(self, action):
-        print("x" * 2**21)
+        print("x" * self.talks)
         return super().step(action)
 
     def misbehave(self):

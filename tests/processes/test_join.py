@@ -1,5 +1,7 @@
 """Joining a run, over real sockets."""
 
+import threading
+
 import msgspec
 import pytest
 import zmq
@@ -60,7 +62,7 @@ def test_each_collector_that_joins_gets_a_number_of_its_own_and_is_counted(serve
 
 def test_a_collector_that_is_forgotten_gets_another_number(server, admissions):
     assert joined(server, asked_at=5).collector_id == 0
-    admissions.forget(list(admissions.members))
+    admissions.forget(admissions.members)
     assert not admissions.members
     assert joined(server, asked_at=6).collector_id == 1
 
@@ -149,6 +151,21 @@ def test_a_file_server_that_fails_for_a_while_does_not_look_like_another_trainer
         assert joiner.has_moved
         (tmp_path / "join").mkdir()  # read_text raises an OSError
         assert not joiner.has_moved
+        server.close()
+
+
+def test_a_collector_joins_when_the_file_server_is_back(tmp_path):
+    (tmp_path / "join").mkdir()  # read_text raises an OSError
+    with Network(None, tmp_path) as network:
+        server = JoinServer(network)
+
+        def come_back():
+            (tmp_path / "join").rmdir()
+            server.open(lambda request: Welcome("run", 7, "{}", (), "", 0), tmp_path / "join")
+
+        threading.Timer(1.0, come_back).start()
+        welcome, _ = Joiner(str(tmp_path), None).join(network.context)
+        assert welcome.collector_id == 7
         server.close()
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -27,7 +28,12 @@ class Slow:
     def __del__(self):
         print("ready", flush=True)
         time.sleep(600)
-exit_on_signals() if sys.argv[1] == "command" else StopRequest().install()
+if sys.argv[1] == "command":
+    exit_on_signals()
+else:
+    stop = StopRequest()
+    stop.training = sys.argv[1] == "training"
+    stop.install()
 try:
     Slow()
     time.sleep(600)
@@ -36,15 +42,28 @@ finally:
 """
 
 
-@pytest.mark.parametrize("kind", ["command", "trainer"])
-def test_a_signal_counts_even_where_python_ignores_exceptions(kind):
+@pytest.mark.parametrize(
+    ("kind", "numbers"),
+    [
+        ("command", [signal.SIGINT]),
+        ("command", [signal.SIGHUP]),
+        ("trainer", [signal.SIGINT]),
+        ("training", [signal.SIGTERM, signal.SIGINT]),
+    ],
+)
+def test_a_signal_counts_even_where_python_ignores_exceptions(kind, numbers):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     words = [sys.executable, "-c", STOPPED_IN_A_FINALISER, kind]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True) as process:
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGINT)
-        said, complaints = process.communicate(timeout=LIMIT_S)
-        assert (said, complaints, process.returncode) == ("cleaned up\n", "", 128 + signal.SIGINT)
+        try:
+            assert process.stdout.readline() == "ready\n"
+            for number in numbers:
+                process.send_signal(number)
+                time.sleep(0.5)
+            said, complaints = process.communicate(timeout=LIMIT_S)
+        finally:
+            process.kill()
+        assert (said, complaints, process.returncode) == ("cleaned up\n", "", 128 + numbers[-1])
 
 
 @pytest.mark.parametrize(("started_by_trainer", "code"), [(True, 128 + signal.SIGHUP), (False, -signal.SIGKILL)])

@@ -45,6 +45,9 @@ def test_a_collector_that_left_is_shown_for_a_while_and_then_forgotten(roster, a
     assert [each.state for each in roster.collectors()][1] == "left"
     monkeypatch.setattr(attendance, "_NEWS_S", 0.0)
     assert [each.name for each in roster.collectors()] == ["node1:10"]
+    assert list(admissions.members) == [("node1", 10), ("node2", 10)]  # it may come back
+    monkeypatch.setattr(attendance, "_REMEMBERED_S", 0.0)
+    roster.collectors()
     assert list(admissions.members) == [("node1", 10)]
     assert list(buffer.heard) == [stays]
 
