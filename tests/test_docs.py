@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from mineonline.__main__ import COMMANDS
+from mineonline.settings.checks import check_ranks
 from mineonline.settings.command_line import compose_settings, with_config_dirs
 from mineonline.settings.parsing import parse_config
 from tests.helpers.programs import LIMIT_S
@@ -44,20 +45,28 @@ def lines(page):
             yield re.sub(r"<[^>]*>", "x", line.replace("<run folder>", "RUN"))
 
 
-def commands(page):
-    """(command, words) of every line that starts one of mineonline's commands."""
-    for line in lines(page):
-        for typed in line.split(" && "):
-            called = re.search(r"(?:-m mineonline\.|^mineonline )(\w+)(.*)", typed)
-            script = re.search(r"(slurm/\w+\.sh)(.*)", typed)
-            if called:
-                yield called[1], tuple(shlex.split(called[2], comments=True))
-            elif script:
-                words = shlex.split(script[2], comments=True)
-                yield SLURM[script[1]], tuple(word for word in words if word != "--dry-run")
+def commands(line):
+    """(command, words) of each of mineonline's commands in a line."""
+    for typed in line.split(" && "):
+        called = re.search(r"(?:-m mineonline\.|^mineonline )(\w+)(.*)", typed)
+        script = re.search(r"(slurm/\w+\.sh)(.*)", typed)
+        if called:
+            yield called[1], tuple(shlex.split(called[2], comments=True))
+        elif script:
+            words = shlex.split(script[2], comments=True)
+            yield SLURM[script[1]], tuple(word for word in words if word != "--dry-run")
 
 
-TYPED = list(dict.fromkeys(each for page in PAGES if page != ABSENT for each in commands(page)))
+LINES = list(dict.fromkeys(line for page in PAGES if page != ABSENT for line in lines(page)))
+TYPED = list(dict.fromkeys(each for line in LINES for each in commands(line)))
+ON_NODES = [
+    (int(found[1]) * int(found[2]), words)
+    for line in LINES
+    if (found := re.search(r"--n?nodes=(\d+).* --n(?:tasks|proc)-per-node=(\d+)", line))
+    for command, words in commands(line)
+    if command == "train" and not any(word.startswith("checkpoint=") for word in words)
+]
+"""Ranks and words of the commands that start to train on several nodes."""
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +102,15 @@ def test_every_command_and_all_its_settings_exist(command, words, run, monkeypat
         parse_config(compose_settings([re.sub(r"=([^\[{,'\"]*),.*", r"=\1", word) for word in words]))
     else:
         importlib.import_module(f"mineonline.{command}").parse_arguments(words)
+
+
+@pytest.mark.parametrize(("ranks", "words"), ON_NODES, ids=lambda part: part if isinstance(part, int) else part[0])
+def test_training_on_several_nodes_can_be_divided_among_the_ranks(ranks, words):
+    check_ranks(parse_config(compose_settings(list(words))), ranks)
+
+
+def test_there_are_commands_for_several_nodes():
+    assert len(ON_NODES) >= 3
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,9 @@ seed {config.seed}.
 With mineonline installed:
 
 ```
-pip install huggingface_hub && hf download {repo or "<user>/<name>"} --local-dir {name}
-python -m mineonline.evaluate {name} video=film.mp4
-python -m mineonline.train {_words(config)} init_from={name}
+pip install huggingface_hub && hf download {repo or "<user>/<name>"} --local-dir {shlex.quote(name)}
+python -m mineonline.evaluate {shlex.quote(name)} video=film.mp4
+python -m mineonline.train {_words(config)} init_from={shlex.quote(name)}
 ```
 
 The weights are `safetensors`: nothing is unpickled. `config.yaml` has all settings of the run. It may name classes
