@@ -50,10 +50,13 @@ class StopRequest:
         if not self._passed_on:
             self._passed_on = True
             for process in getattr(trainer.strategy.launcher, "procs", []):
-                process.send_signal(signal.SIGTERM)
+                # not a second one for those that a terminal's Ctrl-C has reached already
+                process.send_signal(signal.SIGUSR1)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         before = self.received
+        if before is not None and number in WARNINGS:
+            return
         self.received = signal.Signals(number)
         if before not in (None, *WARNINGS) or not self.training:
             raise _Stop(number, partial(setattr, self, "received", before))

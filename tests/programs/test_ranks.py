@@ -1,5 +1,6 @@
 """Two trainer processes, and gradients that are not finite in one of them: all ranks do the same."""
 
+import os
 import signal
 import tempfile
 import time
@@ -100,4 +101,15 @@ def test_gradients_that_stay_non_finite_end_the_run_and_save_the_fragments(start
     assert replay.wait() == 0
     assert "fragments: reward_BT has 1 of 128 not finite, the first at (0, 0)" in replay.output
     assert "fragment 0 (environment 0), sequence 0: losses not finite: total, policy" in replay.output
+    assert leaves_nothing(run_dir)
+
+
+def test_ctrl_c_in_a_terminal_which_reaches_every_rank_saves_and_says_how_to_continue(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(*QUICK, *RANKS, "buffer.fragments_per_iteration=16", "iterations=100000", f"run_dir={run_dir}")
+    run.wait_for(lambda: rows(run_dir) > 3)
+    os.killpg(run.process.pid, signal.SIGINT)
+    assert run.wait() == 128 + signal.SIGINT, run.output
+    assert "continue with: " in run.output
+    assert "Traceback" not in run.output
     assert leaves_nothing(run_dir)
