@@ -61,13 +61,12 @@ class Roster:
             for (host, pid), member in members.items()
             if host != self._host or pid not in ours
         ]
-        long_ago = time.time() - _REMEMBERED_S
+        long_ago, replaced = time.time() - _REMEMBERED_S, ours - self._local.pids
         self._forget(
             {
                 (host, pid): member
                 for (host, pid), member in members.items()
-                if (host == self._host and pid in ours - self._local.pids)  # it was replaced
-                or self._gone_at.get((host, pid), float("inf")) < long_ago
+                if (host == self._host and pid in replaced) or self._gone_at.get((host, pid), float("inf")) < long_ago
             }
         )
         return (
