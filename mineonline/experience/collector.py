@@ -145,7 +145,9 @@ class Workers:
             # torchrl does not end the workers that did start, and Python would wait for them forever
             self._end()
             if isinstance(error, Exception) and not isinstance(error, MineonlineError):
-                raise self._reported() or CollectorError(f"a worker could not start: {_named(error)}") from None
+                # torchrl may have swallowed what `_look` raised
+                failure = self._failure or self._reported()
+                raise failure or CollectorError(f"a worker could not start: {_named(error)}") from None
             raise
 
     def update_weights(self, tensors: dict[str, Tensor]) -> None:
