@@ -100,10 +100,17 @@ class Fragments:
         return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
 
-def concatenate(parts: Sequence[Fragments]) -> Fragments:
-    """All fragments of `parts`, in their order."""
+def concatenate(
+    parts: Sequence[Fragments], empty: Callable[[str, tuple[int, ...], torch.dtype], Tensor] | None = None
+) -> Fragments:
+    """All fragments of `parts`, in their order. `empty`: makes the tensor that they are copied to."""
     columns = [dict(part.named_tensors()) for part in parts]
-    return Fragments.from_named_tensors({name: torch.cat([column[name] for column in columns]) for name in columns[0]})
+    count = sum(map(len, parts))
+    result: Tensors = {}
+    for name, first in columns[0].items():
+        out = empty(name, (count, *first.shape[1:]), first.dtype) if empty is not None else None
+        result[name] = torch.cat([column[name] for column in columns], out=out)
+    return Fragments.from_named_tensors(result)
 
 
 class TensorField(msgspec.Struct, frozen=True):

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from mineonline.errors import CollectorError, LearningError
+from mineonline.experience.batch_memory import BatchMemory
 from mineonline.fragment import EnvFailure, Episode, Fragments, Report, Timing, concatenate
 
 
@@ -85,6 +86,7 @@ class MemoryStorage:
 
     def __init__(self) -> None:
         self._kept: dict[int, Fragments] = {}
+        self._memory = BatchMemory()
         self._next = 0
 
     def __len__(self) -> int:
@@ -96,7 +98,7 @@ class MemoryStorage:
         return self._next
 
     def gather(self, slots: Sequence[int]) -> Fragments:
-        return concatenate([self._kept[slot] for slot in slots])
+        return concatenate([self._kept[slot] for slot in slots], self._memory.empty)
 
     def release(self, slot: int) -> None:
         del self._kept[slot]

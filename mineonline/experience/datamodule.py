@@ -29,6 +29,7 @@ class Iterations:
             if self._agree(batch is None) or batch is None:
                 return
             yield batch
+            del batch  # so that its memory can hold the next one
 
 
 class OnlineDataModule(lightning.LightningDataModule):

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from mineonline.errors import ConfigError
+from mineonline.experience.batch_memory import BatchMemory
 from mineonline.fragment import Fragments, TensorField, Tensors
 
 _ALIGNMENT = 64
@@ -36,6 +37,7 @@ class DiskStorage:
             tensor = file[start : start + size].view(getattr(torch, field.dtype))
             self._tensors[field.name] = tensor.view(capacity, *field.shape)
             start += _aligned(size)
+        self._memory = BatchMemory()
         self._capacity = capacity
         self._free = list(range(capacity))[::-1]
 
@@ -50,7 +52,11 @@ class DiskStorage:
 
     def gather(self, slots: Sequence[int]) -> Fragments:
         index = torch.tensor(slots)
-        return Fragments.from_named_tensors({name: tensor[index] for name, tensor in self._tensors.items()})
+        gathered: Tensors = {}
+        for name, tensor in self._tensors.items():
+            out = self._memory.empty(name, (len(slots), *tensor.shape[1:]), tensor.dtype)
+            gathered[name] = torch.index_select(tensor, 0, index, out=out)
+        return Fragments.from_named_tensors(gathered)
 
     def release(self, slot: int) -> None:
         self._free.append(slot)
