@@ -43,6 +43,8 @@ class OnlineDataModule(lightning.LightningDataModule):
         super().__init__()
         self._connect = connect
         self._iterations = iterations
+        self.stopped = False
+        """Whether training has ended because a rank was asked to stop."""
 
     def setup(self, stage: str) -> None:
         self._take = self._connect()
@@ -56,4 +58,5 @@ class OnlineDataModule(lightning.LightningDataModule):
 
     def _agree(self, stop: bool) -> bool:
         assert self.trainer is not None
-        return bool(self.trainer.strategy.reduce_boolean_decision(stop, all=False))
+        self.stopped = bool(self.trainer.strategy.reduce_boolean_decision(stop, all=False))
+        return self.stopped

@@ -103,6 +103,12 @@ class TemporaryFolder:
             words, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, start_new_session=True
         )
 
+    def __enter__(self) -> Path:
+        return self.path
+
+    def __exit__(self, *exception: object) -> None:
+        self.remove()
+
     def remove(self) -> None:
         """Remove it now."""
         shutil.rmtree(self.path, ignore_errors=True)

@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -33,6 +32,7 @@ from mineonline.fragment import Episode
 from mineonline.policies.build import build_policy, load_policy_weights
 from mineonline.policies.policy import Policy
 from mineonline.processes import fork_server
+from mineonline.processes.lifetimes import TemporaryFolder
 from mineonline.run.checkpoint import read_policy_state
 from mineonline.run.matches import Match, find_matches
 from mineonline.run.scores import SUCCESS, Result, report, write_json
@@ -76,14 +76,14 @@ def evaluate(arguments: EvaluateArguments) -> list[Result]:
         if file is not None:
             _check_output(key, Path(file))
     check_device("device", arguments.device)
-    with tempfile.TemporaryDirectory(prefix="mineonline-films-") as folder:
+    with TemporaryFolder("mineonline-films-") as folder:
         tiles = 0 if arguments.video is None else len(matches) * _filmed(arguments)
         if tiles > MOST_TILES:
             raise ConfigError(f"video={arguments.video}: {tiles} episodes do not fit side by side; {MOST_TILES} do.")
         width = tile_width(tiles, _filmed(arguments)) if tiles > 1 else None
         if width is not None:
             matches = [_drawn_small(match, width) for match in matches]
-        parts = _parts(arguments, matches, Path(folder), tiles)
+        parts = _parts(arguments, matches, folder, tiles)
         results = [Result(match, []) for match in matches]
         films: list[Tile] = []
         # a small picture, without what is drawn on larger ones

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -97,7 +98,9 @@ def train(
         trainer.fit(learner, datamodule=datamodule, ckpt_path=config.checkpoint, weights_only=True)
     if run_dir is not None and rank == 0:
         with explained(run_dir):
-            _conclude(run_dir, trainer, learner, stop, wall_s=time.monotonic() - started)
+            # when another rank was asked to stop, which ends all of them, this one does not know with which signal
+            asked = stop.received or (signal.SIGTERM if datamodule.stopped else None)
+            _conclude(run_dir, trainer, learner, asked, wall_s=time.monotonic() - started)
     return run_dir
 
 
@@ -123,10 +126,15 @@ def _settle_in(config: Config, rank: int) -> None:
     lightning.seed_everything(config.seed + rank, verbose=False)
 
 
-def _conclude(run_dir: Path, trainer: lightning.Trainer, learner: PPO, stop: StopRequest, *, wall_s: float) -> None:
-    """For rank 0 only: SystemExit in another rank would look like a failure to Lightning."""
+def _conclude(
+    run_dir: Path, trainer: lightning.Trainer, learner: PPO, asked: signal.Signals | None, *, wall_s: float
+) -> None:
+    """For rank 0 only: SystemExit in another rank would look like a failure to Lightning.
+
+    `asked`: the signal that asked the run to stop.
+    """
     # a signal that comes while the last video is being recorded stops only that: the run is complete
-    stopped = stop.received if learner.iteration < learner.iterations else None
+    stopped = asked if learner.iteration < learner.iterations else None
     limit = limit_reached(trainer, learner) if stopped is None else None
     if stopped is None and limit is None:
         (run_dir / DONE_FILE).touch()

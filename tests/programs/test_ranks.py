@@ -35,6 +35,23 @@ def test_ctrl_c_stops_two_ranks_after_the_same_iteration(start, tmp_path):
     assert int(weights(run_dir)["policy.version"]) == rows(run_dir)
 
 
+def test_a_signal_to_another_rank_stops_all_and_the_run_is_not_called_complete(start, tmp_path):
+    run_dir = tmp_path / "run"
+    run = start(*QUICK, *RANKS, "iterations=100000", f"run_dir={run_dir}")
+    run.wait_for(lambda: rows(run_dir) > 3)
+    other_rank(run).send_signal(signal.SIGINT)
+    assert run.wait() == 143, run.output
+    assert "continue with: " in run.output
+    assert not (run_dir / "done").exists()
+    assert leaves_nothing(run_dir)
+
+
+def other_rank(run):
+    """The process of rank 1."""
+    (other,) = [child for child in psutil.Process(run.process.pid).children() if "mineonline.train" in child.cmdline()]
+    return other
+
+
 def test_a_signal_to_rank_0_stops_ranks_that_wait_for_fragments(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*QUICK, *RANKS, "collector.count=0", f"run_dir={run_dir}")
@@ -50,8 +67,7 @@ def test_a_killed_rank_ends_the_run_and_leaves_nothing(start, tmp_path):
     before = set(Path(tempfile.gettempdir()).glob("mineonline-*"))
     run = start(*QUICK, *RANKS, "iterations=100000", f"run_dir={run_dir}")
     run.wait_for(lambda: rows(run_dir) > 3)
-    (other,) = [child for child in psutil.Process(run.process.pid).children() if "mineonline.train" in child.cmdline()]
-    other.kill()
+    other_rank(run).kill()
     assert run.wait() != 0
     assert leaves_nothing(run_dir)
     assert not set(Path(tempfile.gettempdir()).glob("mineonline-*")) - before
