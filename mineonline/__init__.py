@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from mineonline.policies.minecraft_heads import FactoredHead, JointHead
     from mineonline.policies.policy import Memory, Policy, PolicyOutput
     from mineonline.policies.value import ValueHead
+    from mineonline.run.trained import load_policy, make_env
 
 _HOMES = {
     "errors": ("errors",),
@@ -88,6 +89,7 @@ _HOMES = {
     "policies.minecraft_heads": ("FactoredHead", "JointHead"),
     "policies.policy": ("Memory", "Policy", "PolicyOutput"),
     "policies.value": ("ValueHead",),
+    "run.trained": ("load_policy", "make_env"),
 }
 """Module -> the public names in it. Everything that is not here may change without notice."""
 
@@ -123,6 +125,8 @@ __all__ = [
     "__version__",
     "errors",
     "head_for",
+    "load_policy",
+    "make_env",
 ]
 
 

@@ -81,13 +81,13 @@ SECTIONS = (
         Metric("loss/reference_coef", "", "Weight of `loss/reference_kl` in this iteration.", "reference.kl_coef > 0"),
     )),
     Section("Fragments", (
-        Metric("lag_versions", "versions", "How far behind the learner's weights those are that acted: mean over the "
-               "fragments of the iteration."),
-        Metric("lag_versions_max", "versions", "The same for the oldest of them, over all ranks."),
+        Metric("lag_versions", "versions", "Mean lag of the iteration's fragments: the learner's version minus that of "
+               "the weights that played."),
+        Metric("lag_versions_max", "versions", "The largest lag, over all ranks."),
         Metric("reuse", "times", "How often each fragment was learnt from before, mean."),
         Metric("idle_rows", _SHARE, "Share of rows without a decision: last observations of truncated episodes, and "
                "environments that wait for their next episode."),
-        Metric("dropped/stale", "fragments", "Dropped in this iteration: older than `buffer.max_staleness`."),
+        Metric("dropped/stale", "fragments", "Dropped in this iteration: more lag than `buffer.max_staleness`."),
         Metric("dropped/refused", "messages", "Refused in this iteration: damaged, not finite, or of another run."),
         Metric("dropped/surplus", "fragments", "Not sent in this iteration: played while other environments of a "
                "lockstep run still owed theirs, or with weights of later iterations than a trainer resumed at."),

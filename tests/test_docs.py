@@ -18,8 +18,6 @@ from tests.helpers.programs import LIMIT_S
 from tests.helpers.settings import ROOT, checkpoint_of
 
 PAGES = {str(file.relative_to(ROOT)): file.read_text() for file in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]}
-ABSENT = "CHANGES.md"
-"""Tells of commands and files of earlier versions."""
 NUMBERS = ("<N>", "<number>", "<more>", "<seconds>", "<8>")
 SLURM = {"slurm/train.sh": "train", "slurm/collect.sh": "collect"}
 
@@ -57,7 +55,7 @@ def commands(line):
             yield SLURM[script[1]], tuple(word for word in words if word != "--dry-run")
 
 
-LINES = list(dict.fromkeys(line for page in PAGES if page != ABSENT for line in lines(page)))
+LINES = list(dict.fromkeys(line for page in PAGES for line in lines(page)))
 TYPED = list(dict.fromkeys(each for line in LINES for each in commands(line)))
 ON_NODES = [
     (int(found[1]) * int(found[2]), words)
@@ -125,7 +123,7 @@ def test_links_lead_to_files_and_headings_that_are_there(page):
             assert anchor in anchors(str(target.relative_to(ROOT))), link
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page != ABSENT])
+@pytest.mark.parametrize("page", PAGES)
 def test_modules_and_scripts_that_a_page_names_are_there(page):
     for module in set(re.findall(r"python -m ((?:mineonline|tests)[.\w]*\w)", PAGES[page])):
         assert importlib.util.find_spec(module), module
@@ -193,3 +191,14 @@ def test_the_site_builds_without_a_warning_and_its_navigation_has_every_page(tmp
     front = (tmp_path / "site" / "README.html").read_text()
     for page in PAGES:
         assert page == "README.md" or f'href="{page[:-3]}.html"' in front
+
+
+def test_the_example_with_a_trained_policy_plays_an_episode():
+    (example,) = re.findall(r"^```python\n(.*?)^```$", PAGES["docs/policies.md"], re.DOTALL | re.MULTILINE)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import torch\ntorch.manual_seed(1)\n{example}"],
+        capture_output=True, text=True, timeout=LIMIT_S,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[0]) > 0
+    assert "kill_entity/cow" in done.stdout

@@ -16,7 +16,7 @@ PUBLIC = {
     "Policy", "PolicyOutput", "Memory", "Head", "CategoricalHead", "GaussianHead", "FactoredHead", "JointHead",
     "head_for", "ValueHead", "MinePolicyAdapter",
     "VectorEnv", "AsyncVectorEnv", "EnvSpec", "ContinuousAction", "TensorSpec", "Step", "ActionMask",
-    "Fragments", "Episode", "Batch", "Arrivals", "RecordedFragments",
+    "Fragments", "Episode", "Batch", "Arrivals", "RecordedFragments", "load_policy", "make_env",
     "errors", "__version__",
 }  # fmt: skip
 """A name that is taken away, or means something else, breaks somebody's program: say so in CHANGES.md."""

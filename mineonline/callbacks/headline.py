@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from mineonline.settings.config import CollectorConfig
+import torch
+
+from mineonline.settings.config import Config
 from mineonline.status import Collector, Link
 
 _HARDLY_WAITS = 0.1
@@ -34,21 +36,22 @@ def bottleneck(links: Sequence[Link], learner_waits: float) -> str:
     return max((link for link in links if link.name != "learner"), key=lambda link: link.share).name
 
 
-def in_words(name: str, learner_waits: float, collector: CollectorConfig) -> str:
-    """A sentence about the bottleneck `name`, and what to set against it."""
+def in_words(name: str, learner_waits: float, config: Config) -> str:
+    """A sentence about the bottleneck `name`, and what can be set against it on this machine."""
+    gpus = torch.cuda.device_count()
+    collector = config.collector
     waits = f"the learner waits {100 * learner_waits:.0f} % of the time"
     if name == "learner":
         return (
             f"The learner is the bottleneck: it waits only {100 * learner_waits:.0f} % of the time; "
-            "give it a faster device, more trainer.devices, or fewer optimizer.epochs"
+            f"give it {'more trainer.devices' if gpus else 'a GPU'}, or fewer optimizer.epochs"
         )
     if name == "inference":
-        return (
-            f"The policy in the collectors is the bottleneck: {waits}; "
-            "raise collector.envs_per_worker, or set collector.device=cuda"
-        )
+        or_gpu = ", or set collector.device=cuda" if gpus and collector.device == "cpu" else ""
+        return f"The policy in the collectors is the bottleneck: {waits}; raise collector.envs_per_worker{or_gpu}"
     if name == "sending":
-        return f"Sending fragments is the bottleneck: {waits}; a faster network or smaller observations help"
+        helps = "smaller observations help" if config.network.host is None else "a faster network helps"
+        return f"Sending fragments is the bottleneck: {waits}; {helps}"
     cores = len(os.sched_getaffinity(0))
     taken = collector.count * collector.workers
     more = "collector.workers" if taken < cores else f"collectors on other machines (all {cores} cores play here)"

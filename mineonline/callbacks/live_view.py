@@ -224,7 +224,7 @@ class LiveView(IterationCallback):
                 return why
         if not links:
             return "The first iteration is being learnt."
-        return in_words(bottleneck(links, waits), waits, self._watched.config.collector)
+        return in_words(bottleneck(links, waits), waits, self._watched.config)
 
 
 class BeginView(lightning.Callback):

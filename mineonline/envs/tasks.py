@@ -67,7 +67,7 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     event: str
     """A name of `mineonline.envs.names.EVENTS`: the kind of counter."""
     objects: tuple[str, ...]
-    """Whose counters, for example `("cow", "sheep")`."""
+    """Whose counters, for example `[cow, sheep]`."""
     reward: float
     """Paid each time, or for each unit; negative is a penalty."""
     max_reward_times: int

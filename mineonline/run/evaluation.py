@@ -33,9 +33,9 @@ from mineonline.policies.build import build_policy, load_policy_weights
 from mineonline.policies.policy import Policy
 from mineonline.processes import fork_server
 from mineonline.processes.lifetimes import TemporaryFolder
-from mineonline.run.checkpoint import read_policy_state
 from mineonline.run.matches import Match, find_matches
 from mineonline.run.scores import SUCCESS, Result, report, write_json
+from mineonline.run.trained import read_policy
 from mineonline.settings.arguments import EvaluateArguments
 from mineonline.settings.config import Config
 from mineonline.settings.devices import check_device
@@ -187,11 +187,11 @@ def _play_all(
 
 def _play_part(match: Match, part: _Part, *, device: str, best: bool, bare: bool) -> _Played:
     config = match.config
-    policy = build_policy(config, env_spec(config.env, config.played))
     if match.checkpoint is None:
+        policy = build_policy(config, env_spec(config.env, config.played))
         load_policy_weights(policy, config)
     else:
-        policy.load_state_dict(read_policy_state(match.checkpoint, policy))
+        policy = read_policy(match.checkpoint, config)
     # as in a worker: with more threads on such small inputs, most of the time is spent waiting
     torch.set_num_threads(min(torch.get_num_threads(), config.collector.torch_threads))
     torch.manual_seed(config.seed + part.first)

@@ -92,8 +92,8 @@ def run_dir_of(checkpoint: Path) -> Path:
 def no_such_file(key: str, file: Path) -> CheckpointError:
     """For `<key>=<file>`."""
     return CheckpointError(
-        f"{key}={file}: there is no such file. Give a checkpoint, a run folder, or {DEMO} for the trained policy that "
-        "comes with mineonline."
+        f"{key}={file}: there is no such file. Give a checkpoint, a run folder, latest for the run that saved last, or "
+        f"{DEMO} for the trained policy that comes with mineonline."
     )
 
 

@@ -16,11 +16,9 @@ import msgspec
 import yaml
 
 from mineonline import __version__
-from mineonline.envs.build import env_spec
 from mineonline.errors import ConfigError
-from mineonline.policies.build import build_policy
 from mineonline.run import safetensors_files
-from mineonline.run.checkpoint import find_checkpoint, read_iteration, read_policy_state
+from mineonline.run.checkpoint import find_checkpoint, read_iteration
 from mineonline.run.curves import draw_curve
 from mineonline.run.evaluation import evaluate
 from mineonline.run.folder import (
@@ -33,6 +31,7 @@ from mineonline.run.folder import (
     run_dir_of,
 )
 from mineonline.run.model_card import model_card
+from mineonline.run.trained import read_policy
 from mineonline.settings.arguments import EvaluateArguments, PublishArguments
 from mineonline.settings.config import Config, VptPolicyConfig
 
@@ -47,8 +46,7 @@ def publish(arguments: PublishArguments) -> None:
     """Write the folder, and upload it if asked to. MineonlineError for what the user can fix."""
     checkpoint = find_checkpoint(arguments.checkpoint, None)
     config = read_config(checkpoint)
-    policy = build_policy(config, env_spec(config.env, config.played))
-    policy.load_state_dict(read_policy_state(checkpoint, policy))
+    policy = read_policy(checkpoint, config)
     iteration = read_iteration(checkpoint)
     folder = Path(arguments.folder)
     hub = None if arguments.repo is None else _hub(arguments.repo)

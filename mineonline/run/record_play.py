@@ -19,10 +19,10 @@ from mineonline.experience.collector import Workers
 from mineonline.experience.fragment_files import check_unused, write
 from mineonline.fragment import Episode, Fragments
 from mineonline.policies.actor import Actor
-from mineonline.policies.build import build_policy
-from mineonline.run.checkpoint import find_checkpoint, read_policy_state
+from mineonline.run.checkpoint import find_checkpoint
 from mineonline.run.collector import episode_scores, rollout_settings
 from mineonline.run.folder import label_of, read_config
+from mineonline.run.trained import read_policy
 from mineonline.settings.arguments import RecordArguments
 from mineonline.settings.config import Config
 from mineonline.settings.devices import check_device
@@ -78,8 +78,7 @@ def record(arguments: RecordArguments) -> None:
         )
     check_device("device" if arguments.device else "collector.device", config.collector.device)
     spec = env_spec(config.env, config.played)
-    policy = build_policy(config, spec)
-    policy.load_state_dict(read_policy_state(checkpoint, policy))
+    policy = read_policy(checkpoint, config)
     written = _Written(_new_folder(Path(arguments.record)))
     try:
         prepare(config.env)

@@ -8,8 +8,8 @@ from pathlib import Path
 from mineonline.run.curves import draw_curve
 from mineonline.run.folder import CURVE_FILE, METRICS_FILE, read_metrics
 
-_IS_TASK = re.compile("task/.+/return")
-"""The return of one of several tasks."""
+_SHOWN = re.compile("episode/.+|task/.+/(return|success)")
+"""Scores, and what the terminal shows of each of several tasks while they are learnt."""
 
 
 def print_summary(run_dir: Path, iteration: int, wall_s: float, *, stopped: bool, limit: str | None = None) -> None:
@@ -24,8 +24,8 @@ def print_summary(run_dir: Path, iteration: int, wall_s: float, *, stopped: bool
     if rows:
         last = rows[-1]
         print(f"  {float(last['env_steps']):,.0f} decisions in {float(last['episodes']):,.0f} episodes")
-        names = [column for column in last if column.startswith("episode/") or _IS_TASK.fullmatch(column)]
-        shown = [name.removeprefix("episode/").removeprefix("task/") for name in names]
+        names = [column for column in last if _SHOWN.fullmatch(column)]
+        shown = [name.removeprefix("episode/") for name in names]
         width = max(map(len, shown))
         for name, label in zip(names, shown, strict=True):
             known = [float(row[name]) for row in rows if row[name] not in ("", "nan")]

@@ -94,9 +94,9 @@ class CollectorConfig(Section, frozen=True):
     workers: int
     """Processes per collector that step environments, each with its own copy of the policy."""
     mode: Literal["async", "lockstep"]
-    """`async`: collectors keep playing while the learner learns (lag 1 or more). `lockstep`: after the fragments of an
-    iteration they wait for the weights learnt from them (lag 0, half the speed). It needs a single trainer process, and
-    the seed then determines the whole run."""
+    """`async`: collectors keep playing while the learner learns (the lag is usually about 1). `lockstep`: after the
+    fragments of an iteration they wait for the weights learnt from them (lag 0, half the speed). It needs a single
+    trainer process, and the seed then determines the whole run."""
     envs_per_worker: int
     """Environments that each worker steps; its policy decides for all of them in one forward pass."""
     batch_min: int
@@ -135,7 +135,7 @@ class BufferConfig(Section, frozen=True):
     """Where they wait. `disk`, for buffers larger than memory: a file in the run folder with room for `capacity`
     fragments, which is gone when the process ends."""
     max_staleness: int
-    """Fragments whose weights are more than this many versions behind the learner's are dropped, and counted."""
+    """Fragments with more lag than this, in versions, are dropped and counted."""
     max_reuse: int
     """Iterations that may use the same fragment. 1 is on-policy PPO."""
     silence_s: float

@@ -141,7 +141,7 @@ def _settings_in(struct: type, prefix: str, choice: str) -> Iterator[Setting]:
             inside = f"{key}.0." if typing.get_origin(field.type) is tuple else f"{key}."
             yield from _settings_in(below, inside, f"{key}={tag}" if tag else choice)
         if not structs:
-            default = "" if field.required else as_typed(default_of(field))
+            default = "" if field.required else as_typed(default_of(field)) or "''"
             yield Setting(key, words_for(field.type, key), meanings.get(field.name, ""), choice, default)
 
 

@@ -99,6 +99,8 @@ def _explain(message: str, values: Mapping[str, Any]) -> str:
     unknown = re.search(r"unknown field `(.+?)`", text)
     if unknown:
         full = f"{key}.{unknown.group(1)}".removeprefix(".")
+        if full == "experiment":  # Hydra puts a file's settings there unless the file says otherwise
+            return "experiment: the first line of its file must be  # @package _global_"
         return f"{full}: there is no such key. {suggest_key(full)}"
     missing = re.search(r"missing required field `(.+?)`", text)
     if missing:

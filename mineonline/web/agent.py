@@ -7,11 +7,10 @@ from pathlib import Path
 
 import torch
 
-from mineonline.envs.build import env_spec
 from mineonline.envs.contract import Observation
-from mineonline.policies.build import build_policy
-from mineonline.run.checkpoint import read_iteration, read_policy_state
+from mineonline.run.checkpoint import read_iteration
 from mineonline.run.folder import METRICS_FILE, read_metrics, run_dir_of
+from mineonline.run.trained import read_policy
 from mineonline.settings.config import Config
 
 _PREFIX = "episode/"
@@ -26,9 +25,7 @@ class Agent:
     def __init__(self, config: Config, checkpoint: Path, device: str) -> None:
         """CheckpointError if the checkpoint cannot be read, or is of another policy than `config` describes."""
         self.checkpoint = checkpoint
-        self._policy = build_policy(config, env_spec(config.env, config.task))
-        self._policy.load_state_dict(read_policy_state(checkpoint, self._policy))
-        self._policy.eval().to(device)
+        self._policy = read_policy(checkpoint, config).eval().to(device)
         self._memory = self._policy.initial_memory(1)
         self.iteration = read_iteration(checkpoint)
         self.scores = scores_of_run(run_dir_of(checkpoint) / METRICS_FILE, self.iteration)

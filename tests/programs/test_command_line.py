@@ -35,7 +35,7 @@ def refused(tmp_path, *arguments):
 def test_help_shows_commands_groups_and_settings():
     result = run("--help")
     assert result.returncode == 0
-    for expected in ("checkpoint=latest", "trainer.devices=2", "gate_kl, hunt_cow, shoot", "buffer.max_staleness"):
+    for expected in ("checkpoint=latest", "trainer.devices=2", "gate, hunt_cow, shoot", "buffer.max_staleness"):
         assert expected in result.stdout
 
 

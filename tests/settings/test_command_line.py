@@ -168,6 +168,17 @@ def test_a_folder_with_settings_of_ones_own_is_kept_as_an_override(tmp_path):
         with_config_dirs(["--config-dir", "nowhere"])
 
 
+def test_an_experiment_that_lacks_its_first_line_is_told_so(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    file = tmp_path / "experiment" / "mine.yaml"
+    words = with_config_dirs(["--config-dir", str(tmp_path), "experiment=mine"])
+    file.write_text("iterations: 7\n")
+    with pytest.raises(ConfigError, match="experiment: the first line of its file must be  # @package _global_"):
+        config_of(*words)
+    file.write_text("# @package _global_\niterations: 7\n")
+    assert config_of(*words).iterations == 7
+
+
 class Given(msgspec.Struct):
     file: str
     count: int = 1
