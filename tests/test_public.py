@@ -1,6 +1,7 @@
 """What others may rely on: the names in `mineonline`, and commands that answer before anything slow is imported."""
 
 import importlib.metadata
+import os
 import re
 import subprocess
 import sys
@@ -88,6 +89,20 @@ def test_every_command_can_be_typed_as_a_subcommand():
     wrong = mineonline_command("trian")
     assert wrong.returncode == 1
     assert wrong.stderr == "error: trian: there is no such command. Did you mean train?\n"
+
+
+@pytest.mark.program
+@pytest.mark.parametrize("command", ["train", "evaluate", "metrics"])
+def test_output_that_nobody_reads_any_more_is_no_reason_for_a_traceback(command):
+    words = [] if command == "metrics" else ["--help"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", f"mineonline.{command}", *words],
+        stdout=writer, stderr=subprocess.PIPE, text=True, timeout=LIMIT_S,
+    )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 @pytest.mark.program

@@ -6,6 +6,7 @@ import difflib
 import logging
 import os
 import re
+import select
 import sys
 import typing
 from collections.abc import Callable, Iterator, Sequence
@@ -295,11 +296,23 @@ def merge_overrides(earlier: Sequence[str], later: Sequence[str]) -> list[str]:
 
 
 def report_errors(main: Callable[[], object]) -> None:
-    """Run `main`. A MineonlineError ends the process with exit code 1, and only its text is printed."""
+    """Run `main`. A MineonlineError ends the process with exit code 1, and only its text is printed.
+
+    So does, without a word, a pipe that nobody reads any more: `... --help | head -n 3`.
+    """
     try:
         main()
+        sys.stdout.flush()
     except MineonlineError as error:
         fail(error)
+    except BrokenPipeError:
+        output = select.poll()
+        output.register(sys.stdout.fileno(), 0)
+        if not output.poll(0):
+            raise  # it was another pipe
+        # or the interpreter would complain that it cannot flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def fail(error: MineonlineError, code: int = 1) -> NoReturn:
