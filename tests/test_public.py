@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -92,17 +93,22 @@ def test_every_command_can_be_typed_as_a_subcommand():
 
 
 @pytest.mark.program
-@pytest.mark.parametrize("command", ["train", "evaluate", "metrics"])
-def test_output_that_nobody_reads_any_more_is_no_reason_for_a_traceback(command):
-    words = [] if command == "metrics" else ["--help"]
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize("words", ["train --help", "evaluate --help", "metrics"])
+def test_output_that_nobody_reads_is_no_reason_for_a_traceback(words, buffered):
+    command, *more = words.split()
+    run = partial(
+        subprocess.run, stderr=subprocess.PIPE, text=True, timeout=LIMIT_S,
+        env={**os.environ, "PYTHONUNBUFFERED": "" if buffered else "1"},
+    )  # fmt: skip
+    line = [sys.executable, "-m", f"mineonline.{command}", *more]
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(
-        [sys.executable, "-m", f"mineonline.{command}", *words],
-        stdout=writer, stderr=subprocess.PIPE, text=True, timeout=LIMIT_S,
-    )  # fmt: skip
+    done = run(line, stdout=writer)
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
+    closed = run(["sh", "-c", 'exec "$@" >&-', "sh", *line])
+    assert (closed.returncode, closed.stderr) == (0, "")
 
 
 @pytest.mark.program

@@ -42,9 +42,11 @@ def in_words(name: str, learner_waits: float, config: Config) -> str:
     collector = config.collector
     waits = f"the learner waits {100 * learner_waits:.0f} % of the time"
     if name == "learner":
+        on_cpu = config.trainer.get("accelerator") == "cpu"
+        more = "a GPU (trainer.accelerator=auto)" if on_cpu else "more GPUs (trainer.devices)"
         return (
             f"The learner is the bottleneck: it waits only {100 * learner_waits:.0f} % of the time; "
-            f"give it {'more trainer.devices' if gpus else 'a GPU'}, or fewer optimizer.epochs"
+            f"give it {more if gpus else 'a GPU'}, or fewer optimizer.epochs"
         )
     if name == "inference":
         or_gpu = ", or set collector.device=cuda" if gpus and collector.device == "cpu" else ""
@@ -54,5 +56,10 @@ def in_words(name: str, learner_waits: float, config: Config) -> str:
         return f"Sending fragments is the bottleneck: {waits}; {helps}"
     cores = len(os.sched_getaffinity(0))
     taken = collector.count * collector.workers
-    more = "collector.workers" if taken < cores else f"collectors on other machines (all {cores} cores play here)"
-    return f"Environments are the bottleneck: {waits}; add {more}"
+    if taken < cores:
+        return f"Environments are the bottleneck: {waits}; add collector.workers"
+    elsewhere = "" if config.network.host else ", which needs network.host=auto"
+    return (
+        f"Environments are the bottleneck: {waits}; all {cores} cores play here, so add collectors on other machines"
+        f"{elsewhere}"
+    )

@@ -82,16 +82,19 @@ def _parent_for_sockets() -> str:
 
 
 class TemporaryFolder:
-    """A new folder (see `folder_for_sockets`) that is removed when this process ends in any way, or by `remove`.
+    """A new folder in `parent` that is removed when this process ends in any way, or by `remove`.
+
+    `parent`: by default, where the paths of sockets are short enough (see `folder_for_sockets`).
 
     A small process waits for a pipe to close, which the kernel does even if this process is killed. If both are killed
     at once, as by Slurm or by the memory limit of a container, the next folder of this class on this machine removes
     it.
     """
 
-    def __init__(self, prefix: str) -> None:
-        _remove_abandoned(Path(_parent_for_sockets()))
-        self.path = Path(folder_for_sockets(prefix))
+    def __init__(self, prefix: str, parent: str | None = None) -> None:
+        parent = parent or _parent_for_sockets()
+        _remove_abandoned(Path(parent))
+        self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         self._owner = os.open(self.path / _OWNER, os.O_CREAT | os.O_RDONLY)
         try:
             fcntl.flock(self._owner, fcntl.LOCK_EX)

@@ -121,7 +121,7 @@ def find_checkpoint(given: str, run_dir: str | None, key: str = "checkpoint") ->
     where = f"{RUNS.absolute()}/*/*/checkpoints" if anywhere else f"{folder}/checkpoints"
     raise CheckpointError(
         f"{key}={given}: there is no checkpoint that can be read in {where}. "
-        "Give checkpoint=<file>, or a run folder; without checkpoint=... a new run starts."
+        "Give a checkpoint's file, or a run folder that has one."
     )
 
 

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -76,7 +77,7 @@ def evaluate(arguments: EvaluateArguments) -> list[Result]:
         if file is not None:
             _check_output(key, Path(file))
     check_device("device", arguments.device)
-    with TemporaryFolder("mineonline-films-") as folder:
+    with TemporaryFolder("mineonline-films-", tempfile.gettempdir()) as folder:
         tiles = 0 if arguments.video is None else len(matches) * _filmed(arguments)
         if tiles > MOST_TILES:
             raise ConfigError(f"video={arguments.video}: {tiles} episodes do not fit side by side; {MOST_TILES} do.")

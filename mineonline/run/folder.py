@@ -107,7 +107,10 @@ def read_config(checkpoint: Path, file: Path | None = None) -> Config:
     if file is None:
         file = run_dir_of(checkpoint) / CONFIG_FILE
         if not file.is_file():
-            raise ConfigError(f"checkpoint={checkpoint}: there is no {file} to say what is played. Give config=<file>.")
+            raise ConfigError(
+                f"checkpoint={checkpoint}: there is no {file} to say what is played. Leave the checkpoint in its run "
+                "folder; mineonline.evaluate also takes config=<file>."
+            )
     try:
         return parse_config(read_settings(file))
     except ConfigError as error:

@@ -19,6 +19,8 @@ def print_summary(run_dir: Path, iteration: int, wall_s: float, *, stopped: bool
     """
     file = run_dir / METRICS_FILE
     rows = read_metrics(file) if file.exists() else []
+    if rows:
+        draw_curve(run_dir, run_dir / CURVE_FILE)  # first, in case nobody reads what is printed any more
     how = f"stopped at the limit {limit}," if limit else "stopped" if stopped else "finished"
     print(f"\n{how} after {iteration} iterations; this session took {_duration(wall_s)}")
     if rows:
@@ -33,7 +35,6 @@ def print_summary(run_dir: Path, iteration: int, wall_s: float, *, stopped: bool
                 print(f"  {label:<{width}} first {known[0]:8.2f}   last {known[-1]:8.2f}")
         if failures := int(float(last.get("env_failures") or 0)):  # files from earlier versions lack it
             print(f"  environments that failed and were replaced: {failures} (reasons: {run_dir / 'logs'})")
-        draw_curve(run_dir, run_dir / CURVE_FILE)
         print(f"  learning curve  {run_dir / CURVE_FILE}")
     print(f"  metrics         {file}")
     print(f"  checkpoint      {run_dir / 'checkpoints' / 'last.ckpt'}")

@@ -314,7 +314,7 @@ def _check_trainer(settings: Mapping[str, Any]) -> None:
             "If a GPU's memory is short, give optimizer.accumulate=<more>: the same gradient in smaller parts."
         )
     for name, instead in _NOT_OF_LIGHTNING.items():
-        if settings.get(name) not in (None, False):
+        if settings.get(name) is not None:
             raise ConfigError(f"trainer.{name}={settings[name]}: {instead}")
     limit = settings.get("max_time")
     if isinstance(limit, int | float) or (isinstance(limit, str) and not re.fullmatch(r"\d+(:\d\d){3}", limit)):

@@ -31,7 +31,7 @@ from mineonline.envs.tasks import Task
 from mineonline.errors import ConfigError, MineonlineError
 from mineonline.settings.help import describe_arguments
 from mineonline.settings.meanings import values_of, with_article, words_for
-from mineonline.settings.parsing import why_unreadable
+from mineonline.settings.parsing import NO_FIRST_LINE, why_unreadable
 from mineonline.settings.suggestions import suggest_choice, suggest_key
 from mineonline.settings.sweeps import SEARCH, Outcome, in_sweep, job_folder, run_job
 
@@ -300,8 +300,15 @@ def report_errors(main: Callable[[], object]) -> None:
 
     So does, without a word, a pipe that nobody reads any more: `... --help | head -n 3`.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell, as with >&-
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 for as long as the process lives
     try:
-        main()
+        try:
+            main()
+        except SystemExit:
+            sys.stdout.flush()
+            raise
         sys.stdout.flush()
     except MineonlineError as error:
         fail(error)
@@ -339,6 +346,8 @@ def _explain(error: HydraException) -> str:
     if group:
         key = group.group(1).lstrip("+~").replace("/", ".")
         return f"{group.group(1)}: there is no such group of choices. {suggest_key(key)}"
+    if "@experiment." in text:  # where Hydra puts the choices of a file that does not say where they belong
+        return NO_FIRST_LINE
     if isinstance(error, MissingConfigException) and error.options is not None and error.missing_cfg_file:
         return _explain_choice(error.missing_cfg_file, error.options)
     sweep = re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'", text)

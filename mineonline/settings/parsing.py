@@ -18,6 +18,9 @@ from mineonline.settings.config import Config
 from mineonline.settings.meanings import as_typed, first_key, section_meanings, value_at, values_of, with_article
 from mineonline.settings.suggestions import suggest_key
 
+NO_FIRST_LINE = (
+    "experiment: there is no such key. A file experiment/<name>.yaml must begin with the line  # @package _global_"
+)
 _ANY_LOGGER = (
     " Any of Lightning's loggers works by its class: "
     "'logger=[csv,{_target_: lightning.pytorch.loggers.MLFlowLogger, <argument>: <value>}]', in quotes."
@@ -99,8 +102,8 @@ def _explain(message: str, values: Mapping[str, Any]) -> str:
     unknown = re.search(r"unknown field `(.+?)`", text)
     if unknown:
         full = f"{key}.{unknown.group(1)}".removeprefix(".")
-        if full == "experiment":  # Hydra puts a file's settings there unless the file says otherwise
-            return "experiment: the first line of its file must be  # @package _global_"
+        if full == "experiment":  # where Hydra puts the settings of a file that does not say where they belong
+            return NO_FIRST_LINE
         return f"{full}: there is no such key. {suggest_key(full)}"
     missing = re.search(r"missing required field `(.+?)`", text)
     if missing:

@@ -144,7 +144,7 @@ def suggest_key(key: str) -> str:
     sections = dict.fromkeys(known.rpartition(".")[0] for known in keys if "." in known)
     meant = [_OURS[name]] if name in _OURS else []
     if not meant:  # a slip of the finger in a whole key
-        meant = difflib.get_close_matches(key, [*keys, *sections], n=1, cutoff=0.85)
+        meant = difflib.get_close_matches(key, [*keys, *sections, "experiment"], n=1, cutoff=0.85)
     if not meant:  # a part of a name, in the right section
         section = f"{key.rpartition('.')[0]}."
         meant = [known for known in keys if section != "." and known.startswith(section) and name in known]

@@ -242,7 +242,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path):
     config = tmp_path / "run" / "config.yaml"
     assert "is of another policy" in error_of(CheckpointError, f"checkpoint={other}", f"config={config}")
     (tmp_path / "other" / "config.yaml").unlink()
-    assert "Give config=<file>" in error_of(ConfigError, f"checkpoint={other}")
+    assert "mineonline.evaluate also takes config=<file>" in error_of(ConfigError, f"checkpoint={other}")
     other.write_bytes(other.read_bytes()[:1000])
     assert "cannot be read" in error_of(CheckpointError, f"checkpoint={other}")
     assert "json=/proc/no/scores.json: its folder cannot be created" in error_of(

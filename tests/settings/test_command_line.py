@@ -172,11 +172,12 @@ def test_an_experiment_that_lacks_its_first_line_is_told_so(tmp_path):
     (tmp_path / "experiment").mkdir()
     file = tmp_path / "experiment" / "mine.yaml"
     words = with_config_dirs(["--config-dir", str(tmp_path), "experiment=mine"])
-    file.write_text("iterations: 7\n")
-    with pytest.raises(ConfigError, match="experiment: the first line of its file must be  # @package _global_"):
-        config_of(*words)
-    file.write_text("# @package _global_\niterations: 7\n")
-    assert config_of(*words).iterations == 7
+    for lines in ("iterations: 7\n", "defaults:\n  - override /task: chop_tree\niterations: 7\n"):
+        file.write_text(lines)
+        with pytest.raises(ConfigError, match="must begin with the line  # @package _global_"):
+            config_of(*words)
+        file.write_text(f"# @package _global_\n{lines}")
+        assert config_of(*words).iterations == 7
 
 
 class Given(msgspec.Struct):

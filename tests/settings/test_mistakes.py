@@ -116,6 +116,9 @@ MISTAKES = [
     ("checkpoint=", "checkpoint=: give a checkpoint file, a run folder, or latest."),
     # arguments of Lightning's Trainer
     ("trainer.max_epochs=10", "an online run has no epochs over a data set. Give iterations=<number>"),
+    ("trainer.max_epochs=0", "an online run has no epochs over a data set. Give iterations=<number>"),
+    ("trainer.enable_checkpointing=false", "checkpointing.every says how often the run is saved"),
+    ("experimen=cartpole", "experimen: there is no such key. Did you mean experiment?"),
     ("trainer.max_time=10m", "trainer.max_time=10m: must be days:hours:minutes:seconds, for example 00:01:30:00"),
     ("trainer.accumulate_grad_batches=4", "minibatches are split by optimizer.accumulate. Set that."),
     ("trainer.fast_dev_run=true", "for a short run give iterations=1."),
