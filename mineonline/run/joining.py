@@ -110,7 +110,8 @@ class Joiner:
             if found is not None:
                 return found
             if time.monotonic() > deadline:
-                raise ConfigError(f"run={run}: no trainer has written {JOIN_FILE} there in {PATIENCE_S:.0f} s.")
+                both = f"{JOIN_FILE} (and {KEYS_FILE}, if it has a network.host)"
+                raise ConfigError(f"run={run}: no trainer has written {both} there in {PATIENCE_S:.0f} s.")
             time.sleep(_LOOK_EVERY_S)
 
     def _find_in(self, folder: Path) -> tuple[str, Keys | None] | None:
@@ -122,7 +123,13 @@ class Joiner:
         if address is None:
             return None
         # unix sockets have no keys: a relay's, and those of a trainer that listens on its own machine only
-        return address, Keys.load(keys_file(folder)) if address.startswith("tcp://") else None
+        if not address.startswith("tcp://"):
+            return address, None
+        file = keys_file(folder)
+        keys = Keys.load(file)
+        if keys is None and os.environ.get(KEYS_VARIABLE):
+            raise ConfigError(f"{KEYS_VARIABLE}={file}: there is no such file. Copy the trainer's there.")
+        return None if keys is None else (address, keys)
 
     def _current_address(self) -> str | None:
         relay = self._relay_address()

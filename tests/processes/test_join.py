@@ -140,6 +140,13 @@ def test_an_address_that_makes_no_sense_is_refused_with_the_right_forms(address)
         Joiner(address, None).join(zmq.Context())
 
 
+def test_a_file_of_keys_that_is_named_and_absent_is_told_at_once(tmp_path, monkeypatch):
+    (tmp_path / "join").write_text("tcp://127.0.0.1:5555")
+    monkeypatch.setenv("MINEONLINE_KEYS", str(tmp_path / "nowhere.json"))
+    with pytest.raises(ConfigError, match=r"MINEONLINE_KEYS=.*nowhere.json: there is no such file"):
+        Joiner(str(tmp_path), None).join(zmq.Context())
+
+
 def test_a_file_server_that_fails_for_a_while_does_not_look_like_another_trainer(tmp_path):
     with Network(None, tmp_path) as network:
         server = JoinServer(network)
