@@ -77,10 +77,13 @@ def evaluate(arguments: EvaluateArguments) -> list[Result]:
         if file is not None:
             _check_output(key, Path(file))
     check_device("device", arguments.device)
-    with TemporaryFolder("mineonline-films-", tempfile.gettempdir()) as folder:
-        tiles = 0 if arguments.video is None else len(matches) * _filmed(arguments)
-        if tiles > MOST_TILES:
-            raise ConfigError(f"video={arguments.video}: {tiles} episodes do not fit side by side; {MOST_TILES} do.")
+    tiles = 0 if arguments.video is None else len(matches) * _filmed(arguments)
+    if tiles > MOST_TILES:
+        raise ConfigError(f"video={arguments.video}: {tiles} episodes do not fit side by side; {MOST_TILES} do.")
+    with ExitStack() as stack:
+        folder = Path()
+        if tiles > 1 or (tiles and arguments.episodes > 1):  # a single episode is filmed where its video belongs
+            folder = stack.enter_context(TemporaryFolder("mineonline-films-", tempfile.gettempdir()))
         width = tile_width(tiles, _filmed(arguments)) if tiles > 1 else None
         if width is not None:
             matches = [_drawn_small(match, width) for match in matches]
