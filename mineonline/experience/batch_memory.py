@@ -29,9 +29,9 @@ class BatchMemory:
         size = math.prod(shape) * dtype.itemsize
         if size < self._SMALL:
             return torch.empty(shape, dtype=dtype)
-        memory, user = self._last.pop(name, (None, None))
-        if memory is None or memory.nbytes != size or (user is not None and user() is not None):
-            memory = torch.empty(size, dtype=torch.uint8)
+        last = self._last.get(name)
+        reusable = last is not None and last[0].nbytes == size and last[1]() is None
+        memory = last[0] if last is not None and reusable else torch.empty(size, dtype=torch.uint8)
         array = memory.numpy()  # the returned tensor's storage refers to it, and nothing else does
         self._last[name] = memory, weakref.ref(array)
         return torch.from_numpy(array).view(dtype).view(shape)

@@ -78,7 +78,7 @@ def record(arguments: RecordArguments) -> None:
         )
     check_device("device" if arguments.device else "collector.device", config.collector.device)
     spec = env_spec(config.env, config.played)
-    policy = read_policy(checkpoint, config)
+    policy = read_policy(checkpoint, config, spec)
     written = _Written(_new_folder(Path(arguments.record)))
     try:
         prepare(config.env)

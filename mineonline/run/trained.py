@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from mineonline.envs.build import build_env, env_spec, prepare
-from mineonline.envs.contract import VectorEnv
+from mineonline.envs.contract import EnvSpec, VectorEnv
 from mineonline.policies.build import build_policy
 from mineonline.policies.policy import Policy
 from mineonline.run.checkpoint import find_checkpoint, read_policy_state
@@ -36,8 +36,11 @@ def make_env(config: Config, *, num_envs: int = 1, seed: int | None = None) -> V
     return build_env(config.env, config.played, seed=chosen, num_envs=num_envs, first_index=0, stagger=False)
 
 
-def read_policy(checkpoint: Path, config: Config) -> Policy:
-    """The policy in a checkpoint's file. CheckpointError if it is not the one that `config` describes."""
-    policy = build_policy(config, env_spec(config.env, config.played))
+def read_policy(checkpoint: Path, config: Config, spec: EnvSpec | None = None) -> Policy:
+    """The policy in a checkpoint's file. CheckpointError if it is not the one that `config` describes.
+
+    `spec`: of its environments, if it is known already; to find out, some environments must be made once.
+    """
+    policy = build_policy(config, spec or env_spec(config.env, config.played))
     policy.load_state_dict(read_policy_state(checkpoint, policy))
     return policy
