@@ -16,23 +16,20 @@ left out if that lacks it.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-import psutil
-
 from tests.benchmarks.bench_pace import ENVS, SHAPE, STEP_MS
-from tests.helpers.counted_game import FOLDER, CountedGame, steps_of
+from tests.benchmarks.system import DoesNotPlay, System
+from tests.helpers.counted_game import CountedGame
 from tests.helpers.settings import ROOT
 
 N, ROLLOUT = ENVS, 32
-WARM_UP_S, LONGEST_START_S = 10.0, 180.0
+WARM_UP_S = 10.0
 
 
 def ours(sigma: float, folder: str) -> None:
@@ -169,48 +166,25 @@ def main() -> None:
                 print(f"{name}: {python} lacks {needs}")
                 continue
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-                found = measured(python, name, sigma, Path(folder), float(seconds))
+                system = System([python, "-m", __spec__.name, "play", name, str(sigma), folder], Path(folder))
+                try:
+                    found = measured(system, float(seconds))
+                except DoesNotPlay as error:
+                    found = str(error)
+                finally:
+                    system.close()
             print(f"sigma {sigma:g}, {name:18} {found}", flush=True)
 
 
-def measured(python: str, name: str, sigma: float, folder: Path, seconds: float) -> str:
-    """The share of the ideal, and of one core; or why the system does not play."""
-    counts, log = folder / "counts", folder / "log"
-    counts.mkdir()
-    environment = {**os.environ, FOLDER: str(counts), "OMP_NUM_THREADS": "1"}
-    words = [python, "-m", __spec__.name, "play", name, str(sigma), str(folder)]
-    with log.open("w") as out:
-        program = subprocess.Popen(words, env=environment, stdout=out, stderr=out, start_new_session=True, cwd=ROOT)
-    try:
-        deadline = time.monotonic() + LONGEST_START_S
-        while len(steps_of(counts)) < N:
-            if program.poll() is not None or time.monotonic() > deadline:
-                return f"does not play:\n{log.read_text()[-3000:]}"
-            time.sleep(0.5)
-        time.sleep(WARM_UP_S)
-        before_s, before, began = cpu_s(program.pid), sum(steps_of(counts).values()), time.monotonic()
-        time.sleep(seconds)
-        took_s, steps = time.monotonic() - began, sum(steps_of(counts).values()) - before
-        share, cores = steps / took_s / (N / STEP_MS * 1000), (cpu_s(program.pid) - before_s) / took_s
-        return f"{share:.2f} of the ideal, {cores:.0%} of a core"
-    finally:
-        if program.poll() is None:
-            family = psutil.Process(program.pid).children(recursive=True)
-            program.send_signal(signal.SIGTERM if name == "ours" else signal.SIGKILL)
-            with suppress(subprocess.TimeoutExpired):
-                program.wait(30)
-            for process in (*family, program):
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
-
-
-def cpu_s(pid: int) -> float:
-    """Of a program and all that it has started and that still runs."""
-    total, program = 0.0, psutil.Process(pid)
-    for process in (program, *program.children(recursive=True)):
-        with suppress(psutil.NoSuchProcess):
-            total += sum(process.cpu_times()[:2])
-    return total
+def measured(system: System, seconds: float) -> str:
+    """The share of the ideal, and of one core."""
+    system.wait_for(N)
+    time.sleep(WARM_UP_S)
+    (steps, used_s), began = system.played(), time.monotonic()
+    time.sleep(seconds)
+    (steps_then, used_then_s), took_s = system.played(), time.monotonic() - began
+    share, cores = (steps_then - steps) / took_s / (N / STEP_MS * 1000), (used_then_s - used_s) / took_s
+    return f"{share:.2f} of the ideal, {cores:.0%} of a core"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A game that sleeps, for `env.id=tests.helpers.counted_game:Counted-v0`, and counts its steps where others see it."""
+"""Games that count their steps where others see it; one that sleeps is `tests.helpers.counted_game:Counted-v0`."""
 
 from __future__ import annotations
 
@@ -21,11 +21,21 @@ RESET_S = 20.0
 """How long the reset after such an end takes."""
 
 
+class StepCount:
+    """Of one game, in a file of its own."""
+
+    def __init__(self) -> None:
+        self.folder = Path(os.environ[FOLDER])
+        self._steps = np.memmap(self.folder / f"{uuid.uuid4().hex}.count", np.int64, mode="w+", shape=(1,))
+
+    def add(self, steps: int) -> None:
+        self._steps[0] += steps
+
+
 class CountedGame(Sleeps):
     def __init__(self, ms: float = 25, sigma: float = 0.0) -> None:
         super().__init__(ms, sigma)
-        self._folder = Path(os.environ[FOLDER])
-        self._count = np.memmap(self._folder / f"{uuid.uuid4().hex}.count", np.int64, mode="w+", shape=(1,))
+        self._count = StepCount()
         self._resets = False
 
     def reset(self, *, seed=None, options=None):
@@ -39,12 +49,12 @@ class CountedGame(Sleeps):
             time.sleep(3600)
         self._resets = self._told_to(RESETS)
         shown, reward, _, truncated, info = super().step(action)
-        self._count[0] += 1
+        self._count.add(1)
         return shown, reward, self._resets, truncated, info
 
     def _told_to(self, what: str) -> bool:
         with suppress(FileNotFoundError):
-            (self._folder / what).unlink()
+            (self._count.folder / what).unlink()
             return True
         return False
 

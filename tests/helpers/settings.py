@@ -17,7 +17,10 @@ from mineonline.settings.parsing import parse_config
 ROOT = Path(__file__).resolve().parent.parent.parent
 """The repository."""
 CARTPOLE = ["env=gym", "env.id=CartPole-v1", "policy=mlp", "video.every=0"]
-SMALL = ["collector.workers=1", "collector.envs_per_worker=8", "fragment.length=16", "buffer.fragments_per_iteration=8"]
+SMALL = [
+    "collector.workers=1", "collector.envs_per_worker=8", "collector.spare=false", "fragment.length=16",
+    "buffer.fragments_per_iteration=8",
+]  # fmt: skip
 QUICK = [*CARTPOLE, *SMALL]
 RANKS = ["trainer.devices=2", "trainer.accelerator=cpu"]
 

@@ -16,7 +16,7 @@ from tests.helpers.settings import QUICK
 
 def test_a_killed_collector_is_replaced_and_training_goes_on(start, tmp_path):
     run_dir = tmp_path / "run"
-    run = start(*QUICK, "iterations=100000", f"run_dir={run_dir}")
+    run = start(*QUICK, "collector.spare=true", "iterations=100000", f"run_dir={run_dir}")
     run.wait_for(lambda: rows(run_dir) > 3)
     spare_log = run_dir / "logs" / "spare.log"
     run.wait_for(lambda: spare_log.exists() and "waiting for a place" in spare_log.read_text())

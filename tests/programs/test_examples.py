@@ -14,8 +14,8 @@ from tests.helpers.settings import ROOT, checkpoint_of
 
 FILES = {file.stem: file for file in [*(ROOT / "examples").glob("*.py"), *(ROOT / "examples").rglob("*.yaml")]}
 SMALL = [
-    "iterations=3", "video.every=0", "collector.workers=1", "collector.envs_per_worker=4", "fragment.length=16",
-    "buffer.fragments_per_iteration=4",
+    "iterations=3", "video.every=0", "collector.workers=1", "collector.envs_per_worker=4", "collector.spare=false",
+    "fragment.length=16", "buffer.fragments_per_iteration=4",
 ]  # fmt: skip
 
 

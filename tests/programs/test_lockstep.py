@@ -9,7 +9,8 @@ from tests.helpers.synchronous import Synchronous
 
 LOCKSTEP = [
     "collector.mode=lockstep", "collector.workers=2", "collector.envs_per_worker=2", "fragment.length=16",
-    "buffer.fragments_per_iteration=4", "torch_threads=1", "video.every=0", "iterations=6", "seed=3",
+    "buffer.fragments_per_iteration=4", "collector.spare=false", "torch_threads=1", "video.every=0", "iterations=6",
+    "seed=3",
 ]  # fmt: skip
 WORLD = ["policy.memory=gru", "env.image_size=[40,36]", "task.time_limit_ticks=40", "reference.kl_coef=0.1"]
 

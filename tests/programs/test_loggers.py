@@ -12,7 +12,7 @@ from tests.helpers.settings import QUICK
 
 NOTES = "{_target_: tests.helpers.note_logger.Notes, folder: notes, fails_at: 5}"
 WORDS = [
-    *QUICK, "video.every=4", "checkpointing.every=3", "checkpointing.keep_every=3", "collector.spare=false",
+    *QUICK, "video.every=4", "checkpointing.every=3", "checkpointing.keep_every=3",
     f"logger=[csv,tensorboard,wandb,{NOTES}]", "wandb.tags=[a,b]", "wandb.group=seeds", "wandb.notes=why not",
     "optimizer.learning_rate=0.0123",
 ]  # fmt: skip

@@ -21,7 +21,8 @@ from tests.helpers.two_tasks import DECISIONS
 BOTH = "tasks={hunt_cow: 2, chop_tree: 1}"
 SMALL = [
     BOTH, "env.image_size=[40,36]", "env.video_size=[64,48]", "task.time_limit_ticks=40", "collector.workers=2",
-    "collector.envs_per_worker=3", "fragment.length=16", "buffer.fragments_per_iteration=12", "seed=3",
+    "collector.envs_per_worker=3", "collector.spare=false", "fragment.length=16", "buffer.fragments_per_iteration=12",
+    "seed=3",
 ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from mineonline.atomic import new_folder
 from mineonline.run.metrics import mean_of_last
 from tests.helpers.settings import QUICK
 
-WORDS = [*QUICK, "iterations=2", "collector.spare=false"]
+WORDS = [*QUICK, "iterations=2"]
 
 
 def jobs_of(tmp_path):

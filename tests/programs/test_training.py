@@ -29,7 +29,7 @@ def test_the_default_command_leaves_a_complete_run_folder_and_no_process(start, 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_signal_saves_a_checkpoint_and_leaves_nothing_and_the_run_goes_on_from_it(start, tmp_path, number):
     run_dir = tmp_path / "run"
-    run = start(*QUICK, "iterations=100000", f"run_dir={run_dir}")
+    run = start(*QUICK, "collector.spare=true", "iterations=100000", f"run_dir={run_dir}")
     run.wait_for(lambda: rows(run_dir) > 3)
     assert len(processes_of(run_dir)) >= 3
     run.send(number)
