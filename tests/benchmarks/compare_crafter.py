@@ -4,9 +4,9 @@
     python -m tests.benchmarks.compare_crafter [seconds] [<system>=<interpreter that has it> ...]
 
 8 environments, the Nature CNN, rollouts of 128 steps, minibatches of 256, one epoch, one torch thread a process; beside
-them the bare game with random actions in two processes. Each plays for 5 s in turn, while the others are suspended, so
-that all see the same machine. Prints their steps per second and per CPU second of all their processes, as a share of
-the bare game's, and the range of that share over the thirds of the time.
+each system the bare game with random actions in two processes. They take turns, 12 s and 4 s, while the other one is
+suspended, so that both see the same machine. Prints a system's steps per second and per CPU second of all its
+processes, as a share of the bare game's, and the range of that share over the thirds of the time.
 
 Systems: `ours`; `sample_factory`, with 2 workers that alternate between two halves of their 4 games; `sb3`,
 stable-baselines3's PPO with SubprocVecEnv. Without an interpreter of its own, a system runs in this one, and is left
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +37,7 @@ from tests.helpers.settings import ROOT
 
 ENVS, ROLLOUT, MINIBATCH, WORKERS = 8, 128, 256, 2
 LENGTH = 10_000
-TURN_S, WARM_UP_TURNS = 5.0, 8
+TURN_S, BARE_TURN_S, WARM_UP_TURNS = 12.0, 4.0, 4
 
 
 class CountedCrafter(CrafterEnv):
@@ -86,8 +87,9 @@ def _play_at_random() -> None:
 
 def ours(folder: str) -> None:
     words = [
-        "experiment=crafter", "env=own", f"env._target_={__spec__.name}.CountedCrafter", f"collector.workers={WORKERS}",
-        f"collector.envs_per_worker={ENVS // WORKERS}", "buffer.fragments_per_iteration=32",
+        "experiment=crafter", "env=own", "env._target_=tests.benchmarks.compare_crafter.CountedCrafter",
+        f"collector.count={WORKERS}", f"collector.envs_per_worker={ENVS // WORKERS}",
+        "buffer.fragments_per_iteration=32",
         f"fragment.length={ENVS * ROLLOUT // 32}", f"optimizer.minibatches={ENVS * ROLLOUT // MINIBATCH}",
         "optimizer.epochs=1", "torch_threads=1", "video.every=0", "iterations=1000000", f"run_dir={folder}/run",
     ]  # fmt: skip
@@ -127,8 +129,7 @@ def _named_game(name: str, cfg: object, env_config: object, render_mode: str | N
     return gymnasium.wrappers.TransformObservation(CountedCrafterGym(), lambda seen: seen.transpose(2, 0, 1), space)
 
 
-SYSTEMS = ("bare", "sample_factory", "sb3", "ours")
-"""In the order of their start: ours takes workers that were suspended for two minutes for hanging."""
+SYSTEMS = ("ours", "sample_factory", "sb3")
 NEEDS = {"sb3": "stable_baselines3", "sample_factory": "sample_factory"}
 
 
@@ -149,52 +150,59 @@ class Turn(NamedTuple):
 def main() -> None:
     seconds, *others = sys.argv[1:] or ["120"]
     interpreters = dict(word.split("=", 1) for word in others)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        systems: dict[str, System] = {}
-        try:
-            for name in SYSTEMS:
-                python, needs = interpreters.get(name, sys.executable), NEEDS.get(name, "crafter")
-                if subprocess.run([python, "-c", f"import {needs}"], capture_output=True, cwd=ROOT).returncode:
-                    print(f"{name}: {python} lacks {needs}")
-                    continue
-                words = [python, "-m", __spec__.name, "play", name, f"{folder}/{name}"]
-                systems[name] = System(words, Path(folder, name))
-                systems[name].wait_for(WORKERS if name in ("bare", "ours") else ENVS)
-                systems[name].suspend()
+    for name in SYSTEMS:
+        python, needs = interpreters.get(name, sys.executable), NEEDS.get(name, "crafter")
+        if subprocess.run([python, "-c", f"import {needs}"], capture_output=True, cwd=ROOT).returncode:
+            print(f"{name}: {python} lacks {needs}")
+            continue
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+            bare = stack.enter_context(closing(started(sys.executable, "bare", folder, files=WORKERS)))
+            system = stack.enter_context(
+                closing(started(python, name, folder, files=WORKERS if name == "ours" else ENVS))
+            )
             # by then, ours has started its spare collector
-            take_turns(systems, WARM_UP_TURNS)
-            print_ratios(take_turns(systems, math.ceil(float(seconds) / TURN_S)))
-        finally:
-            for system in systems.values():
-                system.close()
+            take_turns(bare, system, turns=WARM_UP_TURNS)
+            print_ratios(name, *take_turns(bare, system, turns=math.ceil(float(seconds) / TURN_S)))
 
 
-def take_turns(systems: dict[str, System], turns: int) -> dict[str, list[Turn]]:
-    """Let each play for `TURN_S`, in turn, while the others are suspended."""
-    found: dict[str, list[Turn]] = {name: [] for name in systems}
+def started(python: str, name: str, folder: Path, *, files: int) -> System:
+    """A system that has played, and is suspended."""
+    system = System([python, "-m", __spec__.name, "play", name, f"{folder}/{name}"], folder / name)
+    try:
+        system.wait_for(files)
+    except BaseException:
+        system.close()
+        raise
+    system.suspend()
+    return system
+
+
+def take_turns(bare: System, system: System, *, turns: int) -> tuple[list[Turn], list[Turn]]:
+    """What both do in each of their turns, while the other one is suspended."""
+    found: tuple[list[Turn], list[Turn]] = ([], [])
     for _ in range(turns):
-        for name, system in systems.items():
-            (steps, used_s), began = system.played(), time.monotonic()
-            system.resume()
-            time.sleep(TURN_S)
-            system.suspend()
-            (steps_then, used_then_s), took_s = system.played(), time.monotonic() - began
-            found[name].append(Turn(steps_then - steps, used_then_s - used_s, took_s))
+        for each, turn_s, done in zip((bare, system), (BARE_TURN_S, TURN_S), found, strict=True):
+            (steps, used_s), began = each.played(), time.monotonic()
+            each.resume()
+            time.sleep(turn_s)
+            each.suspend()
+            (steps_then, used_then_s), took_s = each.played(), time.monotonic() - began
+            done.append(Turn(steps_then - steps, used_then_s - used_s, took_s))
     return found
 
 
-def print_ratios(found: dict[str, list[Turn]]) -> None:
-    """Of all turns; and the range of its thirds."""
-    third = len(found["bare"]) // 3
+def print_ratios(name: str, bare: list[Turn], system: list[Turn]) -> None:
+    """Of all turns; and the range over their thirds."""
+    third = len(bare) // 3
     parts = [slice(None), *(slice(i * third, (i + 1) * third) for i in range(3))]
-    for name, turns in found.items():
-        print(f"{name:15}", end="")
-        for what, speed in (("second", Turn.per_s), ("CPU second", Turn.per_cpu_s)):
-            whole, *thirds = (speed(turns[part]) / speed(found["bare"][part]) for part in parts)
-            print(
-                f"  {speed(turns):4.0f} steps per {what}: {whole:.2f} ({min(thirds):.2f} to {max(thirds):.2f})", end=""
-            )
-        print(flush=True)
+    for what, speed in (("second", Turn.per_s), ("CPU second", Turn.per_cpu_s)):
+        whole, *thirds = (speed(system[part]) / speed(bare[part]) for part in parts)
+        print(
+            f"{name:15} {speed(system):4.0f} of {speed(bare):4.0f} steps per {what}: {whole:.2f} "
+            f"({min(thirds):.2f} to {max(thirds):.2f})",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
