@@ -92,8 +92,8 @@ class CollectorConfig(Section, frozen=True):
     """Keep one more collector process that has done its imports and waits, for 520 MB of memory: it takes the place of
     the next one that ends, within 2 s instead of many."""
     workers: int
-    """Processes per collector that step environments, each with its own copy of the policy. They wait for each other at
-    the end of a rollout."""
+    """Processes per collector that step environments, each with its own copy of the policy. Where environments are
+    stepped together, the workers of a collector wait for each other at the end of a rollout."""
     mode: Literal["async", "lockstep"]
     """`async`: collectors keep playing while the learner learns (the lag is usually about 1). `lockstep`: after the
     fragments of an iteration they wait for the weights learnt from them (lag 0, half the speed). It needs a single

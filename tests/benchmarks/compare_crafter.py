@@ -8,9 +8,9 @@ each system the bare game with random actions in two processes. They take turns,
 suspended, so that both see the same machine. Prints a system's steps per second and per CPU second of all its
 processes, as a share of the bare game's, and the range of that share over the thirds of the time.
 
-Systems: `ours`; `sample_factory`, with 2 workers that alternate between two halves of their 4 games; `sb3`,
-stable-baselines3's PPO with SubprocVecEnv. Without an interpreter of its own, a system runs in this one, and is left
-out if that lacks it.
+Systems: `ours`, without a spare collector; `sample_factory`, with 2 workers that alternate between two halves of their
+4 games; `sb3`, stable-baselines3's PPO with SubprocVecEnv. Without an interpreter of its own, a system runs in this
+one, and is left out if that lacks it.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ import numpy as np
 
 from mineonline.envs.crafter import SPEC, CrafterEnv
 from tests.benchmarks.compare_sb3 import CrafterGym
-from tests.benchmarks.system import System
+from tests.benchmarks.system import DoesNotPlay, System
 from tests.helpers.counted_game import StepCount
 from tests.helpers.settings import ROOT
 
 ENVS, ROLLOUT, MINIBATCH, WORKERS = 8, 128, 256, 2
-LENGTH = 10_000
+LENGTH = 32
+"""Of our fragments; a rollout of 128 steps is four."""
+TIME_LIMIT_STEPS = 10_000
 TURN_S, BARE_TURN_S, WARM_UP_TURNS = 12.0, 4.0, 4
 
 
@@ -48,7 +50,7 @@ class CountedCrafter(CrafterEnv):
         return SPEC
 
     def __init__(self, num_envs: int, seed: int, first_index: int) -> None:
-        super().__init__(num_envs=num_envs, length=LENGTH, seed=seed, first_index=first_index)
+        super().__init__(num_envs=num_envs, length=TIME_LIMIT_STEPS, seed=seed, first_index=first_index)
         self._count = StepCount()
 
     def step(self, action, active_N):
@@ -88,9 +90,10 @@ def _play_at_random() -> None:
 def ours(folder: str) -> None:
     words = [
         "experiment=crafter", "env=own", "env._target_=tests.benchmarks.compare_crafter.CountedCrafter",
-        f"collector.count={WORKERS}", f"collector.envs_per_worker={ENVS // WORKERS}",
-        "buffer.fragments_per_iteration=32",
-        f"fragment.length={ENVS * ROLLOUT // 32}", f"optimizer.minibatches={ENVS * ROLLOUT // MINIBATCH}",
+        f"collector.count={WORKERS}", "collector.workers=1", f"collector.envs_per_worker={ENVS // WORKERS}",
+        "collector.spare=false", f"fragment.length={LENGTH}",
+        f"buffer.fragments_per_iteration={ENVS * ROLLOUT // LENGTH}",
+        f"optimizer.minibatches={ENVS * ROLLOUT // MINIBATCH}",
         "optimizer.epochs=1", "torch_threads=1", "video.every=0", "iterations=1000000", f"run_dir={folder}/run",
     ]  # fmt: skip
     os.execv(sys.executable, [sys.executable, "-m", "mineonline.train", *words])
@@ -118,7 +121,8 @@ def sample_factory(folder: str) -> None:
         f"--num_workers={WORKERS}", f"--num_envs_per_worker={ENVS // WORKERS}", "--worker_num_splits=2",
         f"--rollout={ROLLOUT}", f"--recurrence={ROLLOUT}", f"--batch_size={MINIBATCH}",
         f"--num_batches_per_epoch={ENVS * ROLLOUT // MINIBATCH}", "--num_epochs=1", "--use_rnn=False",
-        "--encoder_conv_architecture=convnet_atari", "--train_for_env_steps=1000000000",
+        "--encoder_conv_architecture=convnet_atari", "--normalize_input=False", "--obs_scale=255",
+        "--train_for_env_steps=1000000000",
     ]  # fmt: skip
     parser, _ = parse_sf_args(words)
     run_rl(parse_full_cfg(parser, words))
@@ -130,6 +134,7 @@ def _named_game(name: str, cfg: object, env_config: object, render_mode: str | N
 
 
 SYSTEMS = ("ours", "sample_factory", "sb3")
+PLAY = ["-m", "tests.benchmarks.compare_crafter", "play"]
 NEEDS = {"sb3": "stable_baselines3", "sample_factory": "sample_factory"}
 
 
@@ -148,46 +153,42 @@ class Turn(NamedTuple):
 
 
 def main() -> None:
-    seconds, *others = sys.argv[1:] or ["120"]
+    seconds, *others = sys.argv[1:] or ["144"]
     interpreters = dict(word.split("=", 1) for word in others)
+    turns = 3 * math.ceil(float(seconds) / TURN_S / 3)
     for name in SYSTEMS:
-        python, needs = interpreters.get(name, sys.executable), NEEDS.get(name, "crafter")
+        python, needs = interpreters.get(name, sys.executable), NEEDS.get(name, "mineonline")
         if subprocess.run([python, "-c", f"import {needs}"], capture_output=True, cwd=ROOT).returncode:
             print(f"{name}: {python} lacks {needs}")
             continue
-        with ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
-            bare = stack.enter_context(closing(started(sys.executable, "bare", folder, files=WORKERS)))
-            system = stack.enter_context(
-                closing(started(python, name, folder, files=WORKERS if name == "ours" else ENVS))
-            )
-            # by then, ours has started its spare collector
-            take_turns(bare, system, turns=WARM_UP_TURNS)
-            print_ratios(name, *take_turns(bare, system, turns=math.ceil(float(seconds) / TURN_S)))
-
-
-def started(python: str, name: str, folder: Path, *, files: int) -> System:
-    """A system that has played, and is suspended."""
-    system = System([python, "-m", __spec__.name, "play", name, f"{folder}/{name}"], folder / name)
-    try:
-        system.wait_for(files)
-    except BaseException:
-        system.close()
-        raise
-    system.suspend()
-    return system
+        try:
+            with ExitStack() as stack:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+                bare, system = (
+                    stack.enter_context(closing(System([*play, which, f"{folder}/{which}"], folder / which)))
+                    for which, play in (("bare", [sys.executable, *PLAY]), (name, [python, *PLAY]))
+                )
+                bare.wait_for(WORKERS)
+                system.wait_for(WORKERS if name == "ours" else ENVS)
+                take_turns(bare, system, turns=WARM_UP_TURNS)
+                print_ratios(name, *take_turns(bare, system, turns=turns))
+        except DoesNotPlay as error:
+            print(name, error)
 
 
 def take_turns(bare: System, system: System, *, turns: int) -> tuple[list[Turn], list[Turn]]:
     """What both do in each of their turns, while the other one is suspended."""
     found: tuple[list[Turn], list[Turn]] = ([], [])
+    bare.suspend()
+    system.suspend()
     for _ in range(turns):
         for each, turn_s, done in zip((bare, system), (BARE_TURN_S, TURN_S), found, strict=True):
             (steps, used_s), began = each.played(), time.monotonic()
             each.resume()
             time.sleep(turn_s)
             each.suspend()
-            (steps_then, used_then_s), took_s = each.played(), time.monotonic() - began
+            took_s = time.monotonic() - began
+            steps_then, used_then_s = each.played()
             done.append(Turn(steps_then - steps, used_then_s - used_s, took_s))
     return found
 

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -166,13 +167,12 @@ def main() -> None:
                 print(f"{name}: {python} lacks {needs}")
                 continue
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-                system = System([python, "-m", __spec__.name, "play", name, str(sigma), folder], Path(folder))
-                try:
-                    found = measured(system, float(seconds))
-                except DoesNotPlay as error:
-                    found = str(error)
-                finally:
-                    system.close()
+                words = [python, "-m", __spec__.name, "play", name, str(sigma), folder]
+                with closing(System(words, Path(folder))) as system:
+                    try:
+                        found = measured(system, float(seconds))
+                    except DoesNotPlay as error:
+                        found = str(error)
             print(f"sigma {sigma:g}, {name:18} {found}", flush=True)
 
 

@@ -31,44 +31,52 @@ class System:
             self._program = subprocess.Popen(
                 words, env=environment, stdout=out, stderr=out, start_new_session=True, cwd=ROOT
             )
+        self._seen: set[psutil.Process] = set()
 
     def wait_for(self, files: int) -> None:
         """Until that many games, or groups of games that count together, have taken a step. Raises DoesNotPlay."""
         deadline = time.monotonic() + LONGEST_START_S
         while len(steps_of(self._counts)) < files:
             if self._program.poll() is not None or time.monotonic() > deadline:
-                raise DoesNotPlay(f"does not play:\n{self._log.read_text()[-3000:]}")
+                raise self._failure()
             time.sleep(0.5)
 
     def played(self) -> tuple[int, float]:
-        """Steps, and CPU seconds of all processes that still run."""
+        """Steps, and CPU seconds of all processes, with those that have ended. Raises DoesNotPlay."""
+        if self._program.poll() is not None:
+            raise self._failure()
         used_s = 0.0
-        for process in self._processes():
+        for process in self._family():
             with suppress(psutil.NoSuchProcess):
-                used_s += sum(process.cpu_times()[:2])
+                used_s += sum(process.cpu_times()[:4])
         return sum(steps_of(self._counts).values()), used_s
 
     def suspend(self) -> None:
-        for process in self._processes():
+        for process in self._family():
             with suppress(psutil.NoSuchProcess):
                 process.suspend()
 
     def resume(self) -> None:
-        for process in self._processes():
+        for process in self._family():
             with suppress(psutil.NoSuchProcess):
                 process.resume()
 
     def close(self) -> None:
-        if self._program.poll() is None:
-            self.resume()
-            family = self._processes()
-            self._program.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                self._program.wait(10)
-            for process in family:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
+        self.resume()
+        self._program.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._program.wait(10)
+        for process in self._seen:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._program.wait()
 
-    def _processes(self) -> list[psutil.Process]:
-        program = psutil.Process(self._program.pid)
-        return [program, *program.children(recursive=True)]
+    def _family(self) -> set[psutil.Process]:
+        """The program and all that it has started; also what outlives it, if it was seen before."""
+        with suppress(psutil.NoSuchProcess):
+            program = psutil.Process(self._program.pid)
+            self._seen |= {program, *program.children(recursive=True)}
+        return self._seen
+
+    def _failure(self) -> DoesNotPlay:
+        return DoesNotPlay(f"does not play:\n{self._log.read_text()[-3000:]}")

@@ -22,7 +22,7 @@ RESET_S = 20.0
 
 
 class StepCount:
-    """Of one game, in a file of its own."""
+    """Steps of one game, or of several together, in a file of its own."""
 
     def __init__(self) -> None:
         self.folder = Path(os.environ[FOLDER])

@@ -41,6 +41,12 @@ def collector_of(run_dir: Path) -> psutil.Process:
     return next(p for p in processes_of(run_dir) if "mineonline.collect" in p.cmdline() and workers_of(p))
 
 
+def has_spare(run_dir: Path) -> bool:
+    """Whether the spare collector of a run has been ready."""
+    log = run_dir / "logs" / "spare.log"
+    return log.exists() and "waiting for a place" in log.read_text()
+
+
 LIMIT_S = 600.0
 """For anything that a test waits for: what takes seconds on an idle machine takes minutes on a busy one."""
 

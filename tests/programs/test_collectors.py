@@ -10,7 +10,16 @@ import psutil
 import pytest
 
 from mineonline.run.metrics import read_metrics
-from tests.helpers.programs import collector_of, leaves_nothing, processes_of, rows, wait_until, weights, workers_of
+from tests.helpers.programs import (
+    collector_of,
+    has_spare,
+    leaves_nothing,
+    processes_of,
+    rows,
+    wait_until,
+    weights,
+    workers_of,
+)
 from tests.helpers.settings import QUICK
 
 
@@ -18,8 +27,7 @@ def test_a_killed_collector_is_replaced_and_training_goes_on(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*QUICK, "collector.spare=true", "iterations=100000", f"run_dir={run_dir}")
     run.wait_for(lambda: rows(run_dir) > 3)
-    spare_log = run_dir / "logs" / "spare.log"
-    run.wait_for(lambda: spare_log.exists() and "waiting for a place" in spare_log.read_text())
+    run.wait_for(lambda: has_spare(run_dir))
     victim = collector_of(run_dir)
     others = victim.children(recursive=True)
     victim.kill()
@@ -30,6 +38,7 @@ def test_a_killed_collector_is_replaced_and_training_goes_on(start, tmp_path):
     run.wait()
     assert "WARNING: a collector was killed (SIGKILL); another is started now; its log is " in run.output
     # the spare took its place: nothing was imported again
+    spare_log = run_dir / "logs" / "spare.log"
     assert spare_log.read_text().count("waiting for a place") == log.read_text().count("waiting for a place") + 1
     assert leaves_nothing(run_dir)
 
@@ -101,8 +110,8 @@ def test_when_the_trainer_is_killed_its_collectors_and_sockets_go_too_even_stopp
     start, tmp_path
 ):
     run_dir = tmp_path / "run"
-    run = start(*QUICK, "iterations=100000", "checkpointing.every=3", f"run_dir={run_dir}")
-    run.wait_for(lambda: rows(run_dir) > 4)
+    run = start(*QUICK, "collector.spare=true", "iterations=100000", "checkpointing.every=3", f"run_dir={run_dir}")
+    run.wait_for(lambda: rows(run_dir) > 4 and has_spare(run_dir))
     sockets = Path((run_dir / "join").read_text().removeprefix("ipc://")).parent
     assert sockets.is_dir()
     collector_of(run_dir).suspend()
@@ -269,7 +278,7 @@ def test_what_a_trainer_started_ends_with_it_under_nohup_too(start, tmp_path):
 def test_environments_that_fail_in_every_way_cost_their_own_episodes_only(start, tmp_path):
     run_dir = tmp_path / "run"
     run = start(*QUICK, "env.id=tests.helpers.odd_envs:Faulty-v0", "+env.kwargs.random=true", "env.step_timeout_s=0.5",
-                "collector.spare=false", "iterations=150", f"run_dir={run_dir}")  # fmt: skip
+                "iterations=150", f"run_dir={run_dir}")  # fmt: skip
     assert run.wait() == 0, run.output
     assert not (run_dir / "logs" / "spare.log").exists()
     last = read_metrics(run_dir / "metrics.csv")[-1]

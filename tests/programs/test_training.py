@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from mineonline.run.metrics import read_metrics
-from tests.helpers.programs import leaves_nothing, processes_of, rows, weights
+from tests.helpers.programs import has_spare, leaves_nothing, processes_of, rows, weights
 from tests.helpers.settings import CARTPOLE, QUICK
 
 
@@ -30,7 +30,7 @@ def test_the_default_command_leaves_a_complete_run_folder_and_no_process(start, 
 def test_a_signal_saves_a_checkpoint_and_leaves_nothing_and_the_run_goes_on_from_it(start, tmp_path, number):
     run_dir = tmp_path / "run"
     run = start(*QUICK, "collector.spare=true", "iterations=100000", f"run_dir={run_dir}")
-    run.wait_for(lambda: rows(run_dir) > 3)
+    run.wait_for(lambda: rows(run_dir) > 3 and has_spare(run_dir))
     assert len(processes_of(run_dir)) >= 3
     run.send(number)
     assert run.wait() == 128 + number, run.output
