@@ -31,9 +31,9 @@ import numpy as np
 
 from mineonline.envs.crafter import SPEC, CrafterEnv
 from tests.benchmarks.compare_sb3 import CrafterGym
-from tests.benchmarks.system import DoesNotPlay, System
 from tests.helpers.counted_game import StepCount
 from tests.helpers.settings import ROOT
+from tests.helpers.training_system import DoesNotPlay, System
 
 ENVS, ROLLOUT, MINIBATCH, WORKERS = 8, 128, 256, 2
 LENGTH = 32

@@ -25,9 +25,9 @@ from functools import partial
 from pathlib import Path
 
 from tests.benchmarks.bench_pace import ENVS, SHAPE, STEP_MS
-from tests.benchmarks.system import DoesNotPlay, System
 from tests.helpers.counted_game import CountedGame
 from tests.helpers.settings import ROOT
+from tests.helpers.training_system import DoesNotPlay, System
 
 N, ROLLOUT = ENVS, 32
 WARM_UP_S = 10.0

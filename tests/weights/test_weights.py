@@ -176,6 +176,7 @@ def subscribe_to_both(network, publisher):
 def test_what_hardly_ever_changes_is_sent_to_joiners_and_when_it_has_changed(network):
     publisher = WeightsPublisher(network, "run", refresh_s=10 * LIMIT_S)
     publisher.publish(0, STATE, constant=CONSTANT)
+    wait_until(lambda: publisher.published == 1)  # so that it is the answer to its joining that brings these
     early = subscribe_to_both(network, publisher)
     assert set(early.newest(timeout_s=LIMIT_S).tensors) == {*STATE, *CONSTANT}
     changed = {"reference": CONSTANT["reference"] + 1}
