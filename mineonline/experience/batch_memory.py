@@ -31,7 +31,7 @@ class BatchMemory:
             return torch.empty(shape, dtype=dtype)
         last = self._last.get(name)
         reusable = last is not None and last[0].nbytes == size and last[1]() is None
-        memory = last[0] if last is not None and reusable else torch.empty(size, dtype=torch.uint8)
+        memory = last[0] if last and reusable else torch.empty(size, dtype=torch.uint8)
         array = memory.numpy()  # the returned tensor's storage refers to it, and nothing else does
         self._last[name] = memory, weakref.ref(array)
         return torch.from_numpy(array).view(dtype).view(shape)
